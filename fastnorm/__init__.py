@@ -1,0 +1,49 @@
+"""Exact outer-annulus normalisation of image cutouts, at the speed of memory."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fastnorm.annulus import LEGACY_ANNULUS, Annulus, AnnulusWarning
+    from fastnorm.dispatch import Backend, BackendUnavailableError, backends, set_num_threads
+    from fastnorm.normalize import annulus_median_mad, normalize_outer_annulus
+
+_HOME = {
+    "Annulus": "annulus",
+    "AnnulusWarning": "annulus",
+    "LEGACY_ANNULUS": "annulus",
+    "Backend": "dispatch",
+    "BackendUnavailableError": "dispatch",
+    "backends": "dispatch",
+    "set_num_threads": "dispatch",
+    "annulus_median_mad": "normalize",
+    "normalize_outer_annulus": "normalize",
+}
+
+__all__ = [
+    "LEGACY_ANNULUS",
+    "Annulus",
+    "AnnulusWarning",
+    "Backend",
+    "BackendUnavailableError",
+    "__version__",
+    "annulus_median_mad",
+    "backends",
+    "normalize_outer_annulus",
+    "set_num_threads",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # A name is imported when it is first asked for, so that `import fastnorm` is light.
+    if name in _HOME:
+        return getattr(importlib.import_module(f"fastnorm.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'fastnorm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,163 @@
+"""The annulus: two radii, the pixels between them, and every check of both."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import sys
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+MINIMUM_PIXELS = 100
+
+
+class AnnulusWarning(UserWarning):
+    """The annulus lies inside the galaxy: its outer radius is under 70 % of the half-width."""
+
+
+def radius_map(height: int, width: int) -> NDArray[np.float64]:
+    """Distance of every pixel from the centre pixel.
+
+    Parameters
+    ----------
+    height, width : int
+        Image size in pixels.
+
+    Returns
+    -------
+    (height, width) float64
+        ``sqrt((row - height // 2)**2 + (column - width // 2)**2)``, in pixels.
+    """
+    rows = np.arange(height, dtype=np.float64)[:, None] - height // 2
+    columns = np.arange(width, dtype=np.float64)[None, :] - width // 2
+    return np.sqrt(rows**2 + columns**2)
+
+
+@dataclass(frozen=True)
+class Annulus:
+    """The pixels with ``r_in <= r < r_out`` around the centre pixel ``(H // 2, W // 2)``.
+
+    Parameters
+    ----------
+    r_in, r_out : float
+        Radii in pixels. The outer one is outside the annulus.
+
+    Raises
+    ------
+    TypeError
+        A radius is not a real number.
+    ValueError
+        A radius is negative or not finite, or ``r_in >= r_out``.
+
+    Examples
+    --------
+    >>> Annulus.default(101, 101)
+    Annulus(r_in=32.5, r_out=45.0)
+    >>> Annulus(32.5, 45).pixel_count(101, 101)
+    3036
+    """
+
+    r_in: float
+    r_out: float
+
+    def __post_init__(self) -> None:
+        for name in ("r_in", "r_out"):
+            radius = getattr(self, name)
+            if not isinstance(radius, numbers.Real) or isinstance(radius, bool | np.bool_):
+                raise TypeError(
+                    f"{name}={radius!r} is not a number; give the radius in pixels as a float."
+                )
+            if not math.isfinite(radius) or radius < 0:
+                raise ValueError(f"{name}={radius!r}: a radius in pixels is finite and not negative.")
+            object.__setattr__(self, name, float(radius))
+        if self.r_in >= self.r_out:
+            raise ValueError(
+                f"r_in={self.r_in} is not below r_out={self.r_out}: the annulus is empty. "
+                "Give the inner radius first."
+            )
+
+    @classmethod
+    def default(cls, height: int, width: int) -> Annulus:
+        """The corrected annulus, 65 to 90 % of the half-width ``min(height, width) // 2``."""
+        half_width = min(height, width) // 2
+        return cls(0.65 * half_width, 0.90 * half_width)
+
+    def mask(self, height: int, width: int) -> NDArray[np.bool_]:
+        """True on the annulus, shape (height, width).
+
+        Raises
+        ------
+        ValueError
+            Fewer than 100 pixels are in the annulus.
+        """
+        mask = self._mask(height, width)
+        count = int(np.count_nonzero(mask))
+        if count < MINIMUM_PIXELS:
+            raise ValueError(
+                f"the annulus (r_in, r_out) = ({self.r_in}, {self.r_out}) holds {count} pixels of "
+                f"an image of {height} x {width}; its statistics need at least {MINIMUM_PIXELS}. "
+                f"Annulus.default({height}, {width}) fits images from 27 x 27 up."
+            )
+        return mask
+
+    def pixel_count(self, height: int, width: int) -> int:
+        """How many pixels are in the annulus; any number, 0 included."""
+        return int(np.count_nonzero(self._mask(height, width)))
+
+    def pixels(self, height: int, width: int) -> NDArray[np.intp]:
+        """Flat row-major index of the annulus pixels, sorted and read-only.
+
+        Raises
+        ------
+        ValueError
+            Fewer than 100 pixels are in the annulus.
+        """
+        return _pixels(self, height, width)
+
+    def warn_if_inside_galaxy(self, height: int, width: int) -> None:
+        """Issue `AnnulusWarning` where the annulus was meant for a smaller image."""
+        half_width = min(height, width) // 2
+        if height <= 64 or self.r_out / half_width >= 0.70:
+            return
+        corrected = Annulus.default(height, width)
+        warnings.warn(
+            f"the annulus (r_in, r_out) = ({self.r_in}, {self.r_out}) ends at "
+            f"{100 * self.r_out / half_width:.0f} % of the half-width of a {height} x {width} image: "
+            "inside the galaxy, not the sky. The corrected one is "
+            f"({corrected.r_in}, {corrected.r_out}). Results of the two must never be mixed.",
+            AnnulusWarning,
+            stacklevel=frames_to_caller(),
+        )
+
+    def _mask(self, height: int, width: int) -> NDArray[np.bool_]:
+        radius = radius_map(height, width)
+        return (radius >= self.r_in) & (radius < self.r_out)
+
+
+LEGACY_ANNULUS = Annulus(20.0, 32.0)
+"""What the published models were trained with: right for 64 x 64, wrong for 101 x 101."""
+
+
+@lru_cache(maxsize=64)
+def _pixels(annulus: Annulus, height: int, width: int) -> NDArray[np.intp]:
+    pixels = np.flatnonzero(annulus.mask(height, width))
+    pixels.flags.writeable = False
+    return pixels
+
+
+def frames_to_caller() -> int:
+    """Stack level, for the caller of this function, of the first frame outside this project."""
+    level = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+        level += 1
+    return level
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("fastnorm", "dhs")

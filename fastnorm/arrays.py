@@ -1,0 +1,224 @@
+"""NumPy arrays and torch CPU tensors, seen as stacks of planes.
+
+torch is touched only where the caller has imported it. A bfloat16 tensor, which
+NumPy does not know, is held as its int16 bit patterns.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FLOATS = ("float16", "float32", "float64")
+_OVERLAP_WORK = 10_000
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Planes of an array (..., H, W) of any strides, numbered in row-major order."""
+
+    array: NDArray[Any]
+    is_bfloat16: bool = False
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        return self.array.shape[:-2]
+
+    @property
+    def plane(self) -> tuple[int, int]:
+        height, width = self.array.shape[-2:]
+        return height, width
+
+    @property
+    def count(self) -> int:
+        return int(np.prod(self.lead, dtype=np.int64))
+
+    def direct(self, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+        """All planes without a copy, (N, H, W), if they lie as a backend reads them."""
+        flags = self.array.flags
+        if self.is_bfloat16 or self.array.dtype != dtype or not self.array.dtype.isnative:
+            return None
+        if not (flags.c_contiguous and flags.aligned):
+            return None
+        return self.array.reshape(self.count, *self.plane)
+
+    def read(self, start: int, stop: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Planes ``start`` to ``stop``, copied to a contiguous array of ``dtype``."""
+        planes = self.array[self._index(start, stop)].reshape(-1, *self.plane)
+        if self.is_bfloat16:
+            return (planes.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return np.ascontiguousarray(planes, dtype=dtype)
+
+    def write(self, start: int, stop: int, planes: NDArray[Any]) -> None:
+        """Set planes ``start`` to ``stop``, rounding to the array's dtype."""
+        if self.is_bfloat16:
+            torch = sys.modules["torch"]
+            rounded = torch.from_numpy(planes).to(torch.bfloat16)
+            planes = rounded.view(torch.int16).numpy()
+        shape = (stop - start, *self.plane) if self.lead else self.plane
+        with np.errstate(over="ignore"):
+            self.array[self._index(start, stop)] = planes.reshape(shape)
+
+    def _index(self, start: int, stop: int) -> tuple[Any, ...]:
+        return np.unravel_index(np.arange(start, stop), self.lead) if self.lead else ()
+
+
+def is_tensor(value: object) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _check_plain_array(name: str, value: object) -> None:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a numpy.ma.MaskedArray, whose mask would be lost; pass {name}.data and "
+            f"mask=numpy.ma.getmaskarray({name})."
+        )
+    if type(value) not in (np.ndarray, np.memmap):
+        raise TypeError(
+            f"{name} is of type {type(value).__module__}.{type(value).__qualname__}; allowed are "
+            "numpy.ndarray and torch.Tensor. Convert it first, with its unit and mask in mind."
+        )
+
+
+def _check_tensor(name: str, value: Any) -> None:
+    torch = sys.modules["torch"]
+    if value.device.type != "cpu":
+        raise ValueError(f"{name} is on {value.device}; allowed is the CPU: pass {name}.cpu().")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} has layout {value.layout}; allowed is a dense tensor.")
+    if value.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"{name} requires a gradient, which this function does not compute; pass "
+            f"{name}.detach(), or call it under torch.no_grad()."
+        )
+
+
+def as_numpy(name: str, value: Any) -> NDArray[Any]:
+    """The array itself, or a view of the tensor's memory; checks the kind, not the dtype."""
+    if not is_tensor(value):
+        _check_plain_array(name, value)
+        array: NDArray[Any] = value
+        return array
+    _check_tensor(name, value)
+    torch = sys.modules["torch"]
+    tensor = value.detach()
+    view: NDArray[Any] = (
+        tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+    ).numpy()
+    return view
+
+
+def _dtype_name(value: Any) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def open_images(images: Any) -> Stack:
+    """Check ``images`` and see it as planes."""
+    array = as_numpy("images", images)
+    is_bfloat16 = is_tensor(images) and _dtype_name(images) == "bfloat16"
+    if not is_bfloat16 and array.dtype.newbyteorder("=").name not in _FLOATS:
+        raise TypeError(
+            f"images has dtype {images.dtype}; allowed are {', '.join(_FLOATS)} and "
+            "torch.bfloat16. Convert it, for example to float32."
+        )
+    if array.ndim < 2:
+        raise ValueError(
+            f"images has shape {tuple(array.shape)}; it needs at least two dimensions, (..., H, W)."
+        )
+    return Stack(array, is_bfloat16)
+
+
+def open_mask(mask: Any, shape: Sequence[int]) -> Stack | None:
+    """Check ``mask`` and broadcast it to the shape of the images."""
+    if mask is None:
+        return None
+    array = as_numpy("mask", mask)
+    if array.dtype != np.bool_:
+        raise TypeError(f"mask has dtype {mask.dtype}; allowed is bool, where True means bad.")
+    try:
+        return Stack(np.broadcast_to(array, tuple(shape)))
+    except ValueError:
+        raise ValueError(
+            f"mask has shape {tuple(array.shape)}, which does not broadcast to the shape of "
+            f"images, {tuple(shape)}."
+        ) from None
+
+
+def output_dtype(images: Any, dtype: Any) -> Any:
+    """The dtype of the result, of the kind (NumPy or torch) of ``images``, in native byte order."""
+    if is_tensor(images):
+        torch = sys.modules["torch"]
+        allowed = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+        result = images.dtype if dtype is None else dtype
+        if result not in allowed:
+            raise ValueError(
+                f"dtype={dtype!r} is not allowed for a torch tensor; allowed are None and "
+                f"{', '.join(map(str, allowed))}."
+            )
+        return result
+    try:
+        result = np.dtype(images.dtype if dtype is None else dtype).newbyteorder("=")
+    except TypeError:
+        result = None
+    if result is None or result.name not in _FLOATS:
+        raise ValueError(
+            f"dtype={dtype!r} is not allowed for a NumPy array; allowed are None, "
+            f"{', '.join(_FLOATS)}."
+        )
+    return result
+
+
+def open_output(images: Any, stack: Stack, dtype: Any, out: Any) -> tuple[Any, Stack]:
+    """The array or tensor to return, and its planes: ``out`` if given, else a new one."""
+    wanted = output_dtype(images, dtype)
+    shape = stack.array.shape
+    if out is None:
+        if is_tensor(images):
+            out = sys.modules["torch"].empty(shape, dtype=wanted)
+        else:
+            out = np.empty(shape, wanted)
+        return out, Stack(as_numpy("out", out), _dtype_name(out) == "bfloat16")
+    if is_tensor(out) != is_tensor(images):
+        raise TypeError(
+            f"out is of type {type(out).__qualname__} and images of type "
+            f"{type(images).__qualname__}; both are NumPy arrays or both torch tensors."
+        )
+    array = as_numpy("out", out)
+    if tuple(array.shape) != tuple(shape):
+        raise ValueError(
+            f"out has shape {tuple(array.shape)}; it must be that of images, {tuple(shape)}."
+        )
+    found = out.dtype if is_tensor(out) else out.dtype.newbyteorder("=")
+    if found != wanted:
+        raise ValueError(f"out has dtype {out.dtype}; it must be {wanted}, the dtype of the result.")
+    if not array.flags.writeable:
+        raise ValueError("out is read-only; give an array that can be written.")
+    if _overlap(array, stack.array):
+        raise ValueError("out shares memory with images, which are never modified; give another.")
+    if _overlaps_itself(array):
+        raise ValueError("out has elements that share memory; give an array without broadcasting.")
+    return out, Stack(array, _dtype_name(out) == "bfloat16")
+
+
+def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    try:
+        return np.shares_memory(a, b, max_work=_OVERLAP_WORK)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _overlaps_itself(array: NDArray[Any]) -> bool:
+    return any(
+        stride == 0 and length > 1 for stride, length in zip(array.strides, array.shape, strict=True)
+    )
+
+
+def like_images(images: Any, values: NDArray[Any]) -> Any:
+    """A NumPy result as the kind of ``images``."""
+    return sys.modules["torch"].from_numpy(values) if is_tensor(images) else values

@@ -1,0 +1,203 @@
+"""The backends: what there is, what is missing and why, and which one runs.
+
+A backend takes planes that the public door has already checked and made
+contiguous; it raises nothing of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import numbers
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnorm import reference
+from fastnorm.annulus import Annulus, frames_to_caller
+
+
+class Planes(NamedTuple):
+    """A piece of work: N planes of one shape, their masks, and where results go.
+
+    ``images`` is (N, H, W), C-contiguous, native float32 or float64, and so is
+    ``out`` (None: statistics only). ``masks`` is bool (N, H, W), C-contiguous,
+    True is bad, or None. ``median`` and ``mad``, (N,), are written.
+    ``stack_bytes`` is the size of the whole output that this is a part of.
+    """
+
+    images: NDArray[Any]
+    masks: NDArray[np.bool_] | None
+    out: NDArray[Any] | None
+    median: NDArray[Any]
+    mad: NDArray[Any]
+    stack_bytes: int
+
+
+class Options(NamedTuple):
+    """What to do with every plane; see `fastnorm.normalize_outer_annulus`."""
+
+    annulus: Annulus
+    eps: float
+    clip: float | None
+    nan_to_zero: bool
+
+
+Run = Callable[[Planes, Options], None]
+
+
+class BackendUnavailableError(RuntimeError):
+    """A backend was asked for by name and cannot run here."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of the definition.
+
+    Attributes
+    ----------
+    name : str
+        What ``backend=`` takes.
+    device : str
+        ``"cpu"``.
+    available : bool
+    reason : str
+        Why not, where it is not available; otherwise empty.
+    """
+
+    name: str
+    device: str
+    available: bool
+    reason: str
+
+
+def _run_reference(planes: Planes, options: Options) -> None:
+    for i, image in enumerate(planes.images):
+        mask = None if planes.masks is None else planes.masks[i]
+        out, planes.median[i], planes.mad[i] = reference.normalize_plane(
+            image,
+            options.annulus,
+            mask=mask,
+            eps=options.eps,
+            clip=options.clip,
+            nan_to_zero=options.nan_to_zero,
+        )
+        if planes.out is not None:
+            planes.out[i] = out
+
+
+def _load_reference() -> Run:
+    return _run_reference
+
+
+def _load_numba() -> Run:
+    run: Run = importlib.import_module("fastnorm.numba_backend").run
+    return run
+
+
+_LOADERS: dict[str, tuple[str, Callable[[], Run]]] = {
+    "numba": ("cpu", _load_numba),
+    "reference": ("cpu", _load_reference),
+}
+
+
+@cache
+def _load(name: str) -> Run | str:
+    """The backend's function, or the reason why there is none."""
+    try:
+        return _LOADERS[name][1]()
+    except ImportError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def backends() -> list[Backend]:
+    """Every backend, in order of preference.
+
+    Examples
+    --------
+    >>> [backend.name for backend in backends()]
+    ['numba', 'reference']
+    """
+    found = []
+    for name, (device, _) in _LOADERS.items():
+        run = _load(name)
+        reason = run if isinstance(run, str) else ""
+        found.append(Backend(name, device, not reason, reason))
+    return found
+
+
+def choose(name: str | None) -> Run:
+    """The function of the backend of that name, or of the first that is available.
+
+    Raises
+    ------
+    ValueError
+        There is no backend of that name.
+    BackendUnavailableError
+        It was asked for by name and is not available.
+    """
+    if name is not None and name not in _LOADERS:
+        raise ValueError(
+            f"backend={name!r} is not known; allowed are None (the fastest available) and "
+            f"{', '.join(map(repr, _LOADERS))}."
+        )
+    for candidate in _LOADERS if name is None else [name]:
+        run = _load(candidate)
+        if not isinstance(run, str):
+            return run
+        if name is not None:
+            raise BackendUnavailableError(
+                f"backend={name!r} is not available here: {run}. Choose one that "
+                "fastnorm.backends() lists as available, or mend the installation."
+            )
+        warnings.warn(
+            f"the backend {candidate!r} is not available ({run}); a slower one is used.",
+            RuntimeWarning,
+            stacklevel=frames_to_caller(),
+        )
+    raise BackendUnavailableError("no backend is available; see fastnorm.backends().")
+
+
+_num_threads: int | None = None
+
+
+def set_num_threads(count: int | None) -> None:
+    """Set how many CPU threads the backends use; results do not depend on it.
+
+    Parameters
+    ----------
+    count : int or None
+        At least 1. None returns to the default: every core that this process
+        may use, or one inside a worker of a PyTorch ``DataLoader``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``count`` is not an integer, or is below 1.
+    """
+    global _num_threads
+    if count is not None:
+        if not isinstance(count, numbers.Integral) or isinstance(count, bool):
+            raise TypeError(f"count={count!r} is not an integer; give the number of threads.")
+        if count < 1:
+            raise ValueError(f"count={count!r}: the number of threads is at least 1.")
+        count = int(count)
+    _num_threads = count
+
+
+def num_threads() -> int:
+    """How many CPU threads a backend may use now."""
+    if _num_threads is not None:
+        return _num_threads
+    loader = sys.modules.get("torch.utils.data")
+    if loader is not None and loader.get_worker_info() is not None:
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

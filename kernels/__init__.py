@@ -1,0 +1,1 @@
+"""Device code only: one file per kernel, imported as ``fastnorm.kernels``."""

@@ -1,0 +1,215 @@
+"""Outer-annulus median, MAD and normalisation on the CPU, with Numba.
+
+One plane at a time: gather the annulus into a buffer that the L1 cache holds,
+find both medians there, then read the plane once more (from L2 by now) and
+write the result. A plane's result depends on nothing but the plane.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from fastnorm.kernels.cpu_vectors import (
+    LINE_BYTES,
+    VECTOR_BYTES,
+    borrow,
+    copy_vector,
+    stream_fence,
+    stream_normalized,
+)
+from fastnorm.kernels.numba_select import MOST_CANDIDATES, SCAN, jit, middle_pair
+
+
+@jit
+def gather(plane: Any, table: Any, pixels: Any, tail: Any, values: Any) -> None:
+    """Copy the annulus into ``values`` in row-major order, by vectors; the tail one by one."""
+    size = plane.itemsize
+    source, target = plane.ctypes.data, values.ctypes.data
+    for c in range(table.shape[0]):
+        copy_vector(target + size * table[c, 1], source + size * table[c, 0])
+    for i in range(tail, pixels.size):
+        values[i] = plane[pixels[i]]
+
+
+@jit
+def has_nan(values: Any) -> Any:
+    found = np.int32(0)
+    for i in range(values.size):
+        found = np.int32(found + np.int32(values[i] != values[i]))
+    return found > 0
+
+
+@jit
+def keep_good(values: Any, mask: Any, pixels: Any, for_nan: Any) -> Any:
+    """Close the gaps that NaN and masked pixels leave in ``values``; how many remain."""
+    kept = 0
+    for i in range(pixels.size):
+        value = values[i]
+        value = value if value == value else for_nan
+        values[kept] = value
+        kept += not (value != value or (mask.size > 0 and mask[pixels[i]]))
+    return kept
+
+
+@jit
+def median_mad(values: Any, n: Any, candidates: Any, ahead: Any) -> Any:
+    """Median and MAD of ``values[:n]``, which it overwrites; 0 where nothing is defined."""
+    real = values.dtype.type
+    half = real(0.5)
+    if n == 0:
+        return real(0), real(0)
+    padded = values[: (n + SCAN - 1) // SCAN * SCAN]
+    padded[n:] = np.inf
+    low, high = middle_pair(padded, n, candidates, ahead)
+    median = real(low + high) * half if n % 2 == 0 else low
+    if median != median:
+        return real(0), real(0)
+    if np.isinf(median):
+        # |v - inf| is inf, or NaN where v is that same infinity.
+        for i in range(n):
+            if values[i] != median:
+                return median, real(np.inf)
+        return median, real(0)
+    for i in range(padded.size):
+        padded[i] = abs(padded[i] - median)
+    low, high = middle_pair(padded, n, candidates, ahead)
+    return median, real(low + high) * half if n % 2 == 0 else low
+
+
+@jit
+def normalize(
+    source: Any, start: Any, stop: Any, target: Any, median: Any, scale: Any, clip: Any, for_nan: Any
+) -> None:
+    # Unsigned indices: the check for a negative one keeps LLVM from vectorising.
+    for i in range(np.uint64(start), np.uint64(stop)):
+        value = source[i]
+        value = value if value == value else for_nan
+        value = (value - median) / scale
+        value = value if value == value else for_nan
+        value = clip if value > clip else value
+        target[i] = -clip if value < -clip else value
+
+
+@jit
+def normalize_streaming(
+    source: Any, target: Any, median: Any, scale: Any, clip: Any, for_nan: Any
+) -> None:
+    """As ``normalize``, whole cache lines past the cache; head and tail as usual."""
+    size = source.itemsize
+    step = LINE_BYTES // size
+    start = min(source.size, (-target.ctypes.data % LINE_BYTES) // size)
+    lines = (source.size - start) // step
+    stop = start + lines * step
+    read, written = source.ctypes.data + start * size, target.ctypes.data + start * size
+    for offset in range(0, lines * LINE_BYTES, LINE_BYTES):
+        stream_normalized(written + offset, read + offset, median, scale, clip, for_nan)
+    normalize(source, 0, start, target, median, scale, clip, for_nan)
+    normalize(source, stop, source.size, target, median, scale, clip, for_nan)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def normalize_planes(
+    owned_images: Any,
+    owned_masks: Any,
+    owned_out: Any,
+    median: Any,
+    mad: Any,
+    table: Any,
+    pixels: Any,
+    tail: Any,
+    eps: Any,
+    clip: Any,
+    for_nan: Any,
+    streaming: Any,
+    owned_work: Any,
+    owned_ahead: Any,
+    start: Any,
+    stop: Any,
+) -> None:
+    """Planes ``start`` to ``stop``: statistics always, the normalised pixels if ``out`` has any.
+
+    Parameters
+    ----------
+    images : (N, P) float32 or float64, C-contiguous
+    masks : (N, P) bool, C-contiguous, True is bad; (N, 0) for none
+    out : (N, P) of the images' dtype, C-contiguous; (N, 0) for statistics only
+    median, mad : (N,) of the images' dtype, written
+    table, pixels, tail : a ``GatherPlan``
+    eps : float64, added to the MAD in float64
+    clip : of the images' dtype; inf for none
+    for_nan : of the images' dtype, 0 or NaN: what a NaN becomes before and after
+    streaming : bool, past the cache, for stacks that no cache holds
+    work, ahead : a ``Workspace``
+    """
+    images, masks, out = borrow(owned_images), borrow(owned_masks), borrow(owned_out)
+    work, ahead = borrow(owned_work), borrow(owned_ahead)
+    candidates, values = work[:MOST_CANDIDATES], work[MOST_CANDIDATES:]
+    real = images.dtype.type
+    plane_bytes = images.shape[1] * images.itemsize
+    for p in range(start, stop):
+        plane = images[p]
+        ahead[0] = plane.ctypes.data + plane_bytes
+        ahead[1] = ahead[0] + plane_bytes * (p + 1 < stop)
+        gather(plane, table, pixels, tail, values)
+        n = pixels.size
+        if masks[p].size or has_nan(values[:n]):
+            n = keep_good(values, masks[p], pixels, for_nan)
+        median[p], mad[p] = median_mad(values, n, candidates, ahead)
+        if out[p].size:
+            scale = real(np.float64(mad[p]) + eps)
+            if streaming:
+                normalize_streaming(plane, out[p], median[p], scale, clip, for_nan)
+            else:
+                normalize(plane, 0, plane.size, out[p], median[p], scale, clip, for_nan)
+    stream_fence()
+
+
+class GatherPlan(NamedTuple):
+    """Where the annulus lies in a plane.
+
+    ``table`` (M, 2) holds the first pixel that a vector copies and where it
+    goes, ``pixels`` the flat index of every annulus pixel in row-major order;
+    from ``pixels[tail]`` on no vector copies them.
+    """
+
+    table: NDArray[np.uint32]
+    pixels: NDArray[np.uint32]
+    tail: int
+
+
+def gather_plan(pixels: NDArray[np.integer[Any]], plane_size: int, itemsize: int) -> GatherPlan:
+    """Cut the sorted flat pixel index into vectors of 32 bytes.
+
+    The last vector of a run copies pixels that do not belong, which the next
+    run overwrites. None reads past the plane: such pixels become the tail.
+    """
+    lanes = VECTOR_BYTES // itemsize
+    breaks = np.flatnonzero(np.diff(pixels) != 1) + 1
+    starts = np.concatenate([[0], breaks])
+    stops = np.concatenate([breaks, [pixels.size]])
+    rows = []
+    tail = 0
+    for start, stop in zip(starts, stops, strict=True):
+        for position in range(start, stop, lanes):
+            if pixels[position] + lanes <= plane_size:
+                rows.append((pixels[position], position))
+                tail = min(position + lanes, stop)
+    return GatherPlan(
+        np.array(rows, dtype=np.uint32).reshape(-1, 2), pixels.astype(np.uint32), int(tail)
+    )
+
+
+class Workspace(NamedTuple):
+    """What one thread writes to: candidates and annulus values, and the prefetch state."""
+
+    work: NDArray[Any]
+    ahead: NDArray[np.int64]
+
+
+def workspace(pixel_count: int, dtype: np.dtype[Any]) -> Workspace:
+    # Vectors overshoot the last pixel, and the values are padded to whole scans.
+    return Workspace(np.empty(MOST_CANDIDATES + pixel_count + 2 * SCAN, dtype), np.zeros(2, np.int64))
