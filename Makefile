@@ -1,0 +1,42 @@
+# Each target builds .venv when it is missing or older than pyproject.toml.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CUTOUTS ?=
+
+# Numba cannot see that a kernel changed in a file that another one imports, so
+# the cache of compiled kernels is named by all of their sources.
+export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell cat kernels/*.py | sha256sum | cut -c1-12)
+
+.PHONY: help demo test bench lint format clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(STAMP): pyproject.toml setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dhs,test,lint]'
+	touch $@
+
+demo: $(STAMP)  ## normalise simulated cutouts with every backend, check, time, draw (CUTOUTS=DIR for real ones)
+	$(BIN)/python -m dhs.demo --out demo $(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest
+
+bench: $(STAMP)  ## time every backend against its peers, in one run
+	$(BIN)/python -m benchmarks
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and every cache
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks demo build *.egg-info

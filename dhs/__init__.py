@@ -1,0 +1,1 @@
+"""The strong-lens finder: preprocessing, training, scoring and selection functions."""
