@@ -72,7 +72,9 @@ class Annulus:
                     f"{name}={radius!r} is not a number; give the radius in pixels as a float."
                 )
             if not math.isfinite(radius) or radius < 0:
-                raise ValueError(f"{name}={radius!r}: a radius in pixels is finite and not negative.")
+                raise ValueError(
+                    f"{name}={radius!r}: a radius in pixels is finite and not negative."
+                )
             object.__setattr__(self, name, float(radius))
         if self.r_in >= self.r_out:
             raise ValueError(
@@ -100,7 +102,7 @@ class Annulus:
             raise ValueError(
                 f"the annulus (r_in, r_out) = ({self.r_in}, {self.r_out}) holds {count} pixels of "
                 f"an image of {height} x {width}; its statistics need at least {MINIMUM_PIXELS}. "
-                f"Annulus.default({height}, {width}) fits images from 27 x 27 up."
+                f"Annulus.default({height}, {width}) fits images from 18 x 18 up."
             )
         return mask
 
@@ -126,8 +128,8 @@ class Annulus:
         corrected = Annulus.default(height, width)
         warnings.warn(
             f"the annulus (r_in, r_out) = ({self.r_in}, {self.r_out}) ends at "
-            f"{100 * self.r_out / half_width:.0f} % of the half-width of a {height} x {width} image: "
-            "inside the galaxy, not the sky. The corrected one is "
+            f"{100 * self.r_out / half_width:.0f} % of the half-width of a {height} x {width} "
+            "image: inside the galaxy, not the sky. The corrected one is "
             f"({corrected.r_in}, {corrected.r_out}). Results of the two must never be mixed.",
             AnnulusWarning,
             stacklevel=frames_to_caller(),

@@ -51,7 +51,8 @@ class Stack:
         """Planes ``start`` to ``stop``, copied to a contiguous array of ``dtype``."""
         planes = self.array[self._index(start, stop)].reshape(-1, *self.plane)
         if self.is_bfloat16:
-            return (planes.astype(np.uint32) << np.uint32(16)).view(np.float32)
+            bits: NDArray[np.uint32] = planes.astype(np.uint32) << np.uint32(16)
+            return bits.view(np.float32)
         return np.ascontiguousarray(planes, dtype=dtype)
 
     def write(self, start: int, stop: int, planes: NDArray[Any]) -> None:
@@ -196,7 +197,9 @@ def open_output(images: Any, stack: Stack, dtype: Any, out: Any) -> tuple[Any, S
         )
     found = out.dtype if is_tensor(out) else out.dtype.newbyteorder("=")
     if found != wanted:
-        raise ValueError(f"out has dtype {out.dtype}; it must be {wanted}, the dtype of the result.")
+        raise ValueError(
+            f"out has dtype {out.dtype}; it must be {wanted}, the dtype of the result."
+        )
     if not array.flags.writeable:
         raise ValueError("out is read-only; give an array that can be written.")
     if _overlap(array, stack.array):
@@ -208,14 +211,15 @@ def open_output(images: Any, stack: Stack, dtype: Any, out: Any) -> tuple[Any, S
 
 def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
     try:
-        return np.shares_memory(a, b, max_work=_OVERLAP_WORK)
+        return np.shares_memory(a, b, max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 
 
 def _overlaps_itself(array: NDArray[Any]) -> bool:
     return any(
-        stride == 0 and length > 1 for stride, length in zip(array.strides, array.shape, strict=True)
+        stride == 0 and length > 1
+        for stride, length in zip(array.strides, array.shape, strict=True)
     )
 
 

@@ -161,9 +161,10 @@ def _compute_dtype(stack: Stack) -> np.dtype[Any]:
 def _positive(name: str, value: Any, least: float, most: float) -> float:
     if not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}={value!r} is not a number.")
-    if not least <= value <= most:
+    number = float(value)
+    if not least <= number <= most:
         raise ValueError(f"{name}={value!r} is out of range; allowed is {least:.3g} to {most:.3g}.")
-    return float(value)
+    return number
 
 
 def _run_in_pieces(

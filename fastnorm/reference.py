@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from fastnorm.annulus import Annulus
 
-
 # Infinities and overflow follow IEEE arithmetic: they are values here, not mistakes.
 _ieee = np.errstate(all="ignore")
 

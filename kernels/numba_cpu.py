@@ -82,7 +82,14 @@ def median_mad(values: Any, n: Any, candidates: Any, ahead: Any) -> Any:
 
 @jit
 def normalize(
-    source: Any, start: Any, stop: Any, target: Any, median: Any, scale: Any, clip: Any, for_nan: Any
+    source: Any,
+    start: Any,
+    stop: Any,
+    target: Any,
+    median: Any,
+    scale: Any,
+    clip: Any,
+    for_nan: Any,
 ) -> None:
     # Unsigned indices: the check for a negative one keeps LLVM from vectorising.
     for i in range(np.uint64(start), np.uint64(stop)):
@@ -212,4 +219,6 @@ class Workspace(NamedTuple):
 
 def workspace(pixel_count: int, dtype: np.dtype[Any]) -> Workspace:
     # Vectors overshoot the last pixel, and the values are padded to whole scans.
-    return Workspace(np.empty(MOST_CANDIDATES + pixel_count + 2 * SCAN, dtype), np.zeros(2, np.int64))
+    return Workspace(
+        np.empty(MOST_CANDIDATES + pixel_count + 2 * SCAN, dtype), np.zeros(2, np.int64)
+    )

@@ -1,0 +1,1 @@
+"""Speed of the normaliser beside its peers; every figure in the README comes from here."""

@@ -1,0 +1,39 @@
+"""The same cases under pytest-benchmark, for people who track speed over time.
+
+``pytest benchmarks --benchmark-enable --benchmark-json=FILE`` writes what
+``pytest-benchmark compare`` reads. The ratios in the README are not from here:
+they need contenders that are interleaved, see ``python -m benchmarks``.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.cases import ANNULUS, CLIP, Case, cases, make_stack, numpy_loop
+
+CUTOUTS = int(os.environ.get("FASTNORM_BENCHMARK_CUTOUTS", "64"))
+STACK = make_stack(CUTOUTS)
+OUT = np.zeros_like(STACK)
+CASES = list(cases(STACK, OUT))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_speed(benchmark: BenchmarkFixture, case: Case) -> None:
+    benchmark.group = f"{CUTOUTS} cutouts"
+    benchmark.extra_info["bytes_moved"] = 2 * STACK.nbytes
+    OUT.fill(np.nan)
+    benchmark(case.run)
+    if case.kind == "limit":
+        np.testing.assert_array_equal(OUT, STACK)
+        return
+    expected = np.empty_like(STACK)
+    numpy_loop(STACK, expected)
+    # astropy divides the MAD by 0.6745 and we multiply it back: equal but for rounding.
+    tolerance = 1e-5 if case.name.startswith("astropy") else 0
+    np.testing.assert_allclose(OUT, expected, rtol=tolerance, atol=0)
+    assert np.abs(OUT).max() <= CLIP
+    assert ANNULUS.pixel_count(101, 101) == 3036

@@ -1,0 +1,25 @@
+"""Numbers of the survey and of the published pipeline."""
+
+from __future__ import annotations
+
+STAMP_SIZE = 64
+"""Side of a centre-cropped stamp, in pixels."""
+
+CUTOUT_SIZE = 101
+"""Side of a whole cutout, in pixels."""
+
+BANDS = ("g", "r", "z")
+
+PIXEL_SCALE = 0.262
+"""Arcsec per pixel of the Legacy Surveys' cutouts."""
+
+AB_ZEROPOINT_MAG = 22.5
+"""AB magnitude of one nanomaggy."""
+
+CORE_BOX = 10
+"""Side of the central box, in pixels."""
+
+CORE_RADIUS = 5
+"""Radius of the central disc, in pixels."""
+
+SEED_DEFAULT = 1337

@@ -1,0 +1,113 @@
+"""From a raw three-band cutout to what a network sees, as existing scripts call it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import fastnorm
+from dhs.constants import STAMP_SIZE
+from dhs.utils import radial_profile_model
+from fastnorm import LEGACY_ANNULUS
+
+MODES = ("raw_robust", "residual_radial_profile")
+
+
+def center_crop(img: NDArray[Any], target_size: int) -> NDArray[Any]:
+    """The central ``target_size`` square of the last two axes, as a view.
+
+    Raises
+    ------
+    ValueError
+        The image is smaller than the crop.
+    """
+    height, width = img.shape[-2:]
+    if target_size < 1 or target_size > min(height, width):
+        raise ValueError(
+            f"target_size={target_size} does not fit an image of {height} x {width}; "
+            f"allowed is 1 to {min(height, width)}."
+        )
+    top, left = (height - target_size) // 2, (width - target_size) // 2
+    return img[..., top : top + target_size, left : left + target_size]
+
+
+def preprocess_stack(
+    img3: ArrayLike,
+    mode: str,
+    crop: bool = True,
+    crop_size: int | None = None,
+    clip_range: float = 10.0,
+    annulus_r_in: float | None = None,
+    annulus_r_out: float | None = None,
+) -> NDArray[np.float32]:
+    """Crop, normalise and clip the bands of one cutout.
+
+    Parameters
+    ----------
+    img3 : (C, H, W) array
+        Bands in nanomaggies, usually g, r, z.
+    mode : {"raw_robust", "residual_radial_profile"}
+        The second subtracts the azimuthal median profile of every normalised band.
+    crop : bool
+        Cut out the centre first.
+    crop_size : int, optional
+        Side of the crop in pixels: 64 if None, no crop if 0.
+    clip_range : float
+        The result lies in ``[-clip_range, clip_range]``.
+    annulus_r_in, annulus_r_out : float, optional
+        Radii in pixels, both or neither. Without them the legacy ``(20, 32)``.
+
+    Returns
+    -------
+    (C, H', W') float32
+        Without NaN.
+
+    Raises
+    ------
+    ValueError
+        An unknown mode, one radius without the other, a crop larger than the
+        image, a clip range that is not positive, or an input that is not
+        three-dimensional.
+
+    Warns
+    -----
+    fastnorm.AnnulusWarning
+        The annulus lies inside the galaxy, as the legacy one does at 101 x 101.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode={mode!r} is not known; allowed are {', '.join(map(repr, MODES))}.")
+    if (annulus_r_in is None) != (annulus_r_out is None):
+        raise ValueError(
+            f"annulus_r_in={annulus_r_in!r} and annulus_r_out={annulus_r_out!r}: give both radii, "
+            f"or neither for the legacy ({LEGACY_ANNULUS.r_in}, {LEGACY_ANNULUS.r_out})."
+        )
+    if not clip_range > 0:
+        raise ValueError(f"clip_range={clip_range!r} is not above 0; 10 is what models expect.")
+    bands = np.asarray(img3)
+    if bands.ndim != 3:
+        raise ValueError(f"img3 has shape {bands.shape}; allowed is (bands, H, W).")
+    if crop and crop_size != 0:
+        bands = center_crop(bands, STAMP_SIZE if crop_size is None else crop_size)
+    with np.errstate(over="ignore"):
+        bands = bands.astype(np.float32)
+    r_in = LEGACY_ANNULUS.r_in if annulus_r_in is None else annulus_r_in
+    r_out = LEGACY_ANNULUS.r_out if annulus_r_out is None else annulus_r_out
+    if mode == "raw_robust":
+        return _normalize(bands, r_in, r_out, clip_range)
+    normalized = _normalize(np.where(np.isnan(bands), np.float32(0), bands), r_in, r_out, None)
+    with np.errstate(invalid="ignore"):
+        residual = np.stack([band - radial_profile_model(band) for band in normalized])
+    residual[np.isnan(residual)] = 0
+    limit = np.float32(clip_range)
+    return np.clip(residual, -limit, limit, out=residual)
+
+
+def _normalize(
+    bands: NDArray[np.float32], r_in: float, r_out: float, clip_range: float | None
+) -> NDArray[np.float32]:
+    result: NDArray[np.float32] = fastnorm.normalize_outer_annulus(
+        bands, r_in, r_out, clip=clip_range, nan_to_zero=clip_range is not None
+    )
+    return result
