@@ -6,6 +6,7 @@ NumPy does not know, is held as its int16 bit patterns.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_FLOATS = ("float16", "float32", "float64")
+_FLOATS = "float16, float32, float64"
 _OVERLAP_WORK = 10_000
 
 
@@ -36,7 +37,7 @@ class Stack:
 
     @property
     def count(self) -> int:
-        return int(np.prod(self.lead, dtype=np.int64))
+        return math.prod(self.lead)
 
     def direct(self, dtype: np.dtype[Any]) -> NDArray[Any] | None:
         """All planes without a copy, (N, H, W), if they lie as a backend reads them."""
@@ -115,6 +116,10 @@ def as_numpy(name: str, value: Any) -> NDArray[Any]:
     return view
 
 
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" and dtype.itemsize <= 8
+
+
 def _dtype_name(value: Any) -> str:
     return str(value.dtype).removeprefix("torch.")
 
@@ -123,10 +128,10 @@ def open_images(images: Any) -> Stack:
     """Check ``images`` and see it as planes."""
     array = as_numpy("images", images)
     is_bfloat16 = is_tensor(images) and _dtype_name(images) == "bfloat16"
-    if not is_bfloat16 and array.dtype.newbyteorder("=").name not in _FLOATS:
+    if not is_bfloat16 and not _is_float(array.dtype):
         raise TypeError(
-            f"images has dtype {images.dtype}; allowed are {', '.join(_FLOATS)} and "
-            "torch.bfloat16. Convert it, for example to float32."
+            f"images has dtype {images.dtype}; allowed are {_FLOATS} and torch.bfloat16. "
+            "Convert it, for example to float32."
         )
     if array.ndim < 2:
         raise ValueError(
@@ -167,10 +172,9 @@ def output_dtype(images: Any, dtype: Any) -> Any:
         result = np.dtype(images.dtype if dtype is None else dtype).newbyteorder("=")
     except TypeError:
         result = None
-    if result is None or result.name not in _FLOATS:
+    if result is None or not _is_float(result):
         raise ValueError(
-            f"dtype={dtype!r} is not allowed for a NumPy array; allowed are None, "
-            f"{', '.join(_FLOATS)}."
+            f"dtype={dtype!r} is not allowed for a NumPy array; allowed are None, {_FLOATS}."
         )
     return result
 

@@ -18,7 +18,7 @@ from fastnorm.annulus import Annulus
 from fastnorm.arrays import Stack, like_images, open_images, open_mask, open_output
 from fastnorm.reference import scale_of
 
-PIECE_BYTES_PER_THREAD = 320 * 2**10
+PIECE_BYTES_PER_THREAD = 224 * 2**10
 
 
 def normalize_outer_annulus(

@@ -129,6 +129,7 @@ def run(planes: dispatch.Planes, options: dispatch.Options) -> None:
     finally:
         # An interrupted call leaves no thread behind that still writes to `out`.
         starts.clear()
-        wait(helpers)
+        if helpers:
+            wait(helpers)
     for helper in helpers:
         helper.result()
