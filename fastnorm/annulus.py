@@ -123,7 +123,7 @@ class Annulus:
     def warn_if_inside_galaxy(self, height: int, width: int) -> None:
         """Issue `AnnulusWarning` where the annulus was meant for a smaller image."""
         half_width = min(height, width) // 2
-        if height <= 64 or self.r_out / half_width >= 0.70:
+        if height <= 64 or half_width == 0 or self.r_out / half_width >= 0.70:
             return
         corrected = Annulus.default(height, width)
         warnings.warn(

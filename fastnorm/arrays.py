@@ -109,10 +109,16 @@ def as_numpy(name: str, value: Any) -> NDArray[Any]:
         return array
     _check_tensor(name, value)
     torch = sys.modules["torch"]
-    tensor = value.detach()
-    view: NDArray[Any] = (
-        tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
-    ).numpy()
+    tensor = value.detach().resolve_neg()
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.view(torch.int16)
+    try:
+        view: NDArray[Any] = tensor.numpy()
+    except TypeError:
+        raise TypeError(
+            f"{name} has dtype {value.dtype}, which NumPy does not know; allowed are {_FLOATS} and "
+            "torch.bfloat16."
+        ) from None
     return view
 
 
@@ -193,6 +199,10 @@ def open_output(images: Any, stack: Stack, dtype: Any, out: Any) -> tuple[Any, S
         raise TypeError(
             f"out is of type {type(out).__qualname__} and images of type "
             f"{type(images).__qualname__}; both are NumPy arrays or both torch tensors."
+        )
+    if is_tensor(out) and out.is_neg():
+        raise ValueError(
+            "out is a negated view, which cannot be written; give a tensor of its own."
         )
     array = as_numpy("out", out)
     if tuple(array.shape) != tuple(shape):

@@ -97,9 +97,11 @@ def run(planes: dispatch.Planes, options: dispatch.Options) -> None:
     masks = _read_only(no_masks if planes.masks is None else planes.masks.reshape(images.shape))
     out = np.empty((count, 0), dtype) if planes.out is None else planes.out.reshape(images.shape)
     arrays = (images, masks, out, planes.median, planes.mad)
+    with np.errstate(over="ignore"):  # a limit beyond the dtype's range is no limit
+        clip = real(np.inf if options.clip is None else options.clip)
     settings = (
         float(options.eps),
-        real(np.inf if options.clip is None else options.clip),
+        clip,
         real(0 if options.nan_to_zero else np.nan),
         planes.stack_bytes > STREAMING_BYTES,
     )

@@ -1,0 +1,262 @@
+"""Cutouts drawn with the legacy annulus and the corrected one side by side."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnorm.annulus import LEGACY_ANNULUS, Annulus, AnnulusWarning
+from fastnorm.io import BANDS, INSTALL_EXTRA, Cutout
+from fastnorm.normalize import annulus_median_mad, normalize_outer_annulus
+from fastnorm.output import atomic_path
+
+try:
+    from astropy.visualization import make_lupton_rgb
+    from matplotlib.axes import Axes
+    from matplotlib.colors import AsinhNorm
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Circle
+except ImportError as error:
+    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+
+# Orange and sky blue of Okabe and Ito, told apart with any colour vision.
+LEGACY_STYLE: dict[str, Any] = {"color": "#E69F00", "linestyle": (0, (4, 2)), "linewidth": 1.7}
+CORRECTED_STYLE: dict[str, Any] = {"color": "#56B4E9", "linestyle": "-", "linewidth": 1.7}
+
+# Weights of z, r and g that show old galaxies as warm, and arcs as blue.
+COLOUR_WEIGHTS = np.array([1.5, 3.0, 6.0], np.float32)
+RANGE_IN_MAD = (-5.0, 100.0)
+LINEAR_IN_MAD = 8.0
+
+# Inches.
+WIDTH, TOP, PANEL, ROW_HEIGHT, TICKS = 15.8, 0.8, 3.0, 4.4, 0.6
+LEFT_EDGES = {"colour": 0.75, "legacy": 4.2, "corrected": 7.6, "bar": 10.7, "table": 11.9}
+MINUS = "\N{MINUS SIGN}"
+
+
+def colour_picture(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Red, green and blue from z, r and g, after Lupton et al. (2004).
+
+    Parameters
+    ----------
+    pixels : (3, H, W) float32
+        Bands g, r, z in nanomaggies; what is not finite is drawn as 0.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+        Black is one MAD below the sky of the corrected annulus, and the
+        stretch follows its noise in the r band.
+    """
+    bands = np.nan_to_num(pixels[::-1], nan=0.0, posinf=0.0, neginf=0.0)
+    bands = bands * COLOUR_WEIGHTS[:, None, None]
+    median, mad = _statistics(bands, Annulus.default(*bands.shape[1:]))
+    noise = float(mad[1]) or float(np.abs(bands).max()) / 100 or 1.0
+    minimum = [float(level) for level in median - mad]
+    # astropy divides by the brightness before it looks for zeros.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        picture: NDArray[np.uint8] = make_lupton_rgb(
+            *bands, minimum=minimum, stretch=12 * noise, Q=6
+        )
+    return picture
+
+
+def comparison_figure(cutouts: Sequence[Cutout]) -> Figure:
+    """Draw one row per cutout: colours and annuli, both normalisations, their statistics.
+
+    Parameters
+    ----------
+    cutouts : sequence of Cutout
+        At least one.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Five axes a row: colours, r band under the legacy and under the
+        corrected annulus, their colour bar, table.
+
+    Raises
+    ------
+    ValueError
+        No cutout, or one on which an annulus has fewer than 100 pixels.
+    """
+    if not cutouts:
+        raise ValueError("cutouts is empty; give at least one cutout to draw.")
+    height = TOP + ROW_HEIGHT * len(cutouts)
+    figure = Figure(figsize=(WIDTH, height))
+    middle = 1 - TOP / 2 / height
+    title = "Outer-annulus normalisation, legacy and corrected"
+    figure.text(LEFT_EDGES["colour"] / WIDTH, middle, title, size=18, weight="bold", va="center")
+    figure.legend(
+        [Line2D([], [], **style) for style in (LEGACY_STYLE, CORRECTED_STYLE)],
+        _annulus_labels(cutouts),
+        loc="center right",
+        bbox_to_anchor=(1, middle),
+        ncols=2,
+        fontsize=14,
+        frameon=False,
+        handlelength=3,
+    )
+    for row, cutout in enumerate(cutouts):
+        _draw_row(figure, cutout, height - TOP - ROW_HEIGHT * (row + 1) + TICKS)
+    return figure
+
+
+def draw_comparison(cutouts: Sequence[Cutout], path: str | Path) -> None:
+    """Write the picture of `comparison_figure` as PNG.
+
+    Parameters
+    ----------
+    cutouts : sequence of Cutout
+        At least one.
+    path : str or Path
+        Appears when the picture is complete.
+
+    Raises
+    ------
+    ValueError
+        As `comparison_figure`.
+    """
+    figure = comparison_figure(cutouts)
+    with atomic_path(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=130, facecolor="white")
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # To show the legacy annulus is the purpose here.
+        warnings.simplefilter("ignore", AnnulusWarning)
+        yield
+
+
+def _statistics(
+    pixels: NDArray[np.float32], annulus: Annulus
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    with _silent():
+        median, mad = annulus_median_mad(pixels, annulus.r_in, annulus.r_out)
+    return median, mad
+
+
+def _annulus_labels(cutouts: Sequence[Cutout]) -> list[str]:
+    legacy = f"legacy, {LEGACY_ANNULUS.r_in:g} to {LEGACY_ANNULUS.r_out:g} px"
+    shapes = {cutout.pixels.shape[1:] for cutout in cutouts}
+    if len(shapes) > 1:
+        return [legacy, "corrected, 65 to 90 % of the half-width"]
+    annulus = Annulus.default(*shapes.pop())
+    return [legacy, f"corrected, {annulus.r_in:g} to {annulus.r_out:g} px"]
+
+
+def _draw_row(figure: Figure, cutout: Cutout, bottom: float) -> None:
+    height = figure.get_figheight()
+
+    def add_axes(name: str, width: float) -> Axes:
+        left = LEFT_EDGES[name]
+        return figure.add_axes((left / WIDTH, bottom / height, width / WIDTH, PANEL / height))
+
+    plane = cutout.pixels.shape[1:]
+    annuli = {"legacy": LEGACY_ANNULUS, "corrected": Annulus.default(*plane)}
+    styles = {"legacy": LEGACY_STYLE, "corrected": CORRECTED_STYLE}
+    heading = (bottom + PANEL + 0.45) / height
+    figure.text(LEFT_EDGES["colour"] / WIDTH, heading, _title(cutout), size=15, parse_math=False)
+
+    axes = add_axes("colour", PANEL)
+    axes.imshow(colour_picture(cutout.pixels), origin="lower", interpolation="nearest")
+    for name, annulus in annuli.items():
+        _draw_annulus(axes, annulus, plane, styles[name])
+    axes.set_title("z, r, g as red, green, blue", size=13)
+    axes.set_ylabel("row (px)", size=12)
+    axes.set_xlabel("column (px)", size=12)
+    axes.tick_params(labelsize=11)
+
+    for name, annulus in annuli.items():
+        axes = add_axes(name, PANEL)
+        with _silent():
+            normalised = normalize_outer_annulus(cutout.pixels[1], annulus.r_in, annulus.r_out)
+        image = axes.imshow(
+            normalised,
+            origin="lower",
+            interpolation="nearest",
+            cmap="inferno",
+            norm=AsinhNorm(LINEAR_IN_MAD, *RANGE_IN_MAD),
+        )
+        _draw_annulus(axes, annulus, plane, styles[name] | {"linewidth": 1.2})
+        axes.set_title(f"r normalised, {name}", size=13)
+        axes.set_xlabel("column (px)", size=12)
+        axes.tick_params(labelsize=11, labelleft=False)
+
+    bar = figure.colorbar(image, cax=add_axes("bar", 0.14), extend="both")
+    bar.set_ticks(
+        [-5, 0, 5, 10, 20, 50, 100], labels=[f"{MINUS}5", "0", "5", "10", "20", "50", "100"]
+    )
+    bar.minorticks_off()
+    bar.ax.tick_params(labelsize=11)
+    bar.set_label(f"(flux {MINUS} median) / MAD", size=12)
+    _draw_table(add_axes("table", WIDTH - LEFT_EDGES["table"] - 0.2), cutout, annuli)
+
+
+def _title(cutout: Cutout) -> str:
+    if cutout.ra is None or cutout.dec is None:
+        return f"{cutout.id}   (position not known)"
+    sign = MINUS if cutout.dec < 0 else "+"
+    return f"{cutout.id}   RA {cutout.ra:.5f}°   Dec {sign}{abs(cutout.dec):.5f}°"
+
+
+def _draw_annulus(
+    axes: Axes, annulus: Annulus, plane: tuple[int, ...], style: Mapping[str, Any]
+) -> None:
+    height, width = plane
+    # Half a line inside the annulus, so that 32 px and 32.5 px are seen as two circles.
+    inset = style["linewidth"] / 2 * max(plane) / (72 * PANEL)
+    for radius in (annulus.r_in + inset, annulus.r_out - inset):
+        axes.add_patch(Circle((width // 2, height // 2), radius, fill=False, **style))
+
+
+def _draw_table(axes: Axes, cutout: Cutout, annuli: Mapping[str, Annulus]) -> None:
+    axes.set_axis_off()
+    pairs = [_statistics(cutout.pixels, annulus) for annulus in annuli.values()]
+    bands = np.array([values for pair in pairs for values in pair], np.float64).T
+    largest = float(np.abs(bands).max())
+    is_usual = math.isfinite(largest) and largest > 0
+    exponent = 3 * math.floor(math.log10(largest) / 3) if is_usual else 0
+    unit = f"$10^{{{exponent}}}$ nanomaggy" if exponent else "nanomaggy"
+
+    columns = (0.32, 0.54, 0.78, 1.0)
+
+    def put(x: float, y: float, text: str, **style: Any) -> None:
+        axes.text(x, y, text.replace("-", MINUS), size=13, va="center", **style)
+
+    put(0.0, 0.95, f"annulus statistics, {unit}")
+    for right, name, line in (
+        (columns[1], "legacy", LEGACY_STYLE),
+        (columns[3], "corrected", CORRECTED_STYLE),
+    ):
+        put(right, 0.82, name, ha="right", weight="bold")
+        axes.plot([right - 0.38, right], [0.76, 0.76], **line)
+    for x, name in zip(columns, ("median", "MAD") * 2, strict=True):
+        put(x, 0.68, name, ha="right")
+    for y, name, values in zip((0.55, 0.43, 0.31), BANDS, bands, strict=True):
+        put(0.0, y, name, weight="bold")
+        for x, value in zip(columns, values, strict=True):
+            put(x, y, _short(value / 10.0**exponent), ha="right")
+    shifts = [
+        f"{name} {(legacy - corrected) / mad:+.2f}" if mad else f"{name} -"
+        for name, (legacy, _, corrected, mad) in zip(BANDS, bands, strict=True)
+    ]
+    put(0.0, 0.14, "legacy - corrected median, in MAD:")
+    put(0.0, 0.03, "     ".join(shifts))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+
+
+def _short(value: float) -> str:
+    digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
+    return f"{value:.{digits}f}"

@@ -1,0 +1,132 @@
+"""What the commands say on the terminal, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+import typer
+
+import fastnorm
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fastnorm.io import Rejected
+
+# Exit status: some paths rejected, or nothing done.
+SOME_REJECTED, FAILED = 1, 2
+
+
+def check_out(out: Path, suffix: str) -> None:
+    """Fail, before any work, where ``out`` cannot be written."""
+    folder = out.parent
+    if out.suffix != suffix:
+        fail(f"--out {out} must end in {suffix}.")
+    if not folder.is_dir():
+        fail(f"--out {out}: the folder {folder} does not exist; make it first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        fail(f"--out {out}: the folder {folder} is not writable; choose another.")
+    if out.is_dir():
+        fail(f"--out {out} is a folder; name a file.")
+
+
+def finish(
+    report: dict[str, Any], rejected: list[Rejected], started: float, done: str, as_json: bool
+) -> None:
+    """Report what was done and what was not, and set the exit status."""
+    if as_json:
+        report["rejected"] = [
+            {"path": printable(item.path), "reason": printable(item.reason)} for item in rejected
+        ]
+        report["seconds"] = round(time.perf_counter() - started, 3)
+        typer.echo(json.dumps(report))
+    else:
+        if report["written"]:
+            typer.echo(printable(done))
+        if rejected:
+            _print_rejected(rejected)
+    if rejected or not report["written"]:
+        raise typer.Exit(SOME_REJECTED)
+
+
+def _print_rejected(rejected: list[Rejected]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{len(rejected)} rejected", title_justify="left")
+    table.add_column("path", overflow="fold")
+    table.add_column("reason", overflow="fold")
+    for item in rejected:
+        # Text, not markup: names of files may hold brackets.
+        table.add_row(Text(printable(item.path)), Text(printable(item.reason)))
+    console(sys.stderr).print(table)
+
+
+@contextmanager
+def progress(files: list[Path]) -> Iterator[Callable[[int], None]]:
+    """Show a bar on stderr, and yield the function that moves it."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from fastnorm.io import count_cutouts
+
+    bar = Progress(
+        TextColumn("normalising"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console(sys.stderr),
+    )
+    started = time.perf_counter()
+    with bar:
+        task = bar.add_task("", total=sum(map(count_cutouts, files)), rate="")
+
+        def advance(count: int) -> None:
+            done = bar.tasks[0].completed + count
+            seconds = max(time.perf_counter() - started, 1e-9)
+            bar.update(task, advance=count, rate=f"{done / seconds:.0f} cutouts/s")
+
+        yield advance
+
+
+@contextmanager
+def messages(*kinds: type[Exception]) -> Iterator[None]:
+    """Show errors of these kinds, by default those of wrong values, without a traceback."""
+    shown = kinds or (TypeError, ValueError, fastnorm.BackendUnavailableError)
+    try:
+        yield
+    except shown as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    """Show an error and end."""
+    say("error", "red", message)
+    raise typer.Exit(FAILED)
+
+
+def say(kind: str, colour: str, message: str) -> None:
+    """Write one line to stderr."""
+    from rich.text import Text
+
+    line = Text.assemble((f"{kind}: ", f"bold {colour}"), printable(message))
+    console(sys.stderr).print(line, soft_wrap=True)
+
+
+def console(stream: TextIO) -> Console:
+    """Make a rich console of a stream."""
+    from rich.console import Console
+
+    return Console(file=stream)
+
+
+def printable(text: str | Path) -> str:
+    """Escape the bytes of a file name that are no UTF-8."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
