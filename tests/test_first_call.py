@@ -1,4 +1,4 @@
-"""The first call compiles, says so if that takes long, and leaves the next process nothing to do."""
+"""The first call compiles, says so if that takes long, and spares the next process."""
 
 from __future__ import annotations
 

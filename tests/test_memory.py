@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -63,11 +63,17 @@ def test_extra_memory(name: str, threads: int) -> None:
     images, out = stacks()[name]
     bad = np.zeros(images.shape[-2:], bool)
     for mask in (None, bad):
-        used = extra_bytes(
-            lambda mask=mask: fastnorm.normalize_outer_annulus(
-                images, 32.5, 45, mask=mask, clip=10, out=out, backend="numba"
-            )
+        call = partial(
+            fastnorm.normalize_outer_annulus,
+            images,
+            32.5,
+            45,
+            mask=mask,
+            clip=10,
+            out=out,
+            backend="numba",
         )
+        used = extra_bytes(call)
         assert used < threads * LIMIT + STATISTICS
 
 
