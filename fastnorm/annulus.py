@@ -71,11 +71,15 @@ class Annulus:
                 raise TypeError(
                     f"{name}={radius!r} is not a number; give the radius in pixels as a float."
                 )
-            if not math.isfinite(radius) or radius < 0:
+            try:
+                value = float(radius)
+            except OverflowError:
+                value = math.inf
+            if not math.isfinite(value) or value < 0:
                 raise ValueError(
                     f"{name}={radius!r}: a radius in pixels is finite and not negative."
                 )
-            object.__setattr__(self, name, float(radius))
+            object.__setattr__(self, name, value)
         if self.r_in >= self.r_out:
             raise ValueError(
                 f"r_in={self.r_in} is not below r_out={self.r_out}: the annulus is empty. "

@@ -63,7 +63,7 @@ class Stack:
             rounded = torch.from_numpy(planes).to(torch.bfloat16)
             planes = rounded.view(torch.int16).numpy()
         shape = (stop - start, *self.plane) if self.lead else self.plane
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             self.array[self._index(start, stop)] = planes.reshape(shape)
 
     def _index(self, start: int, stop: int) -> tuple[Any, ...]:
@@ -185,7 +185,9 @@ def output_dtype(images: Any, dtype: Any) -> Any:
     return result
 
 
-def open_output(images: Any, stack: Stack, dtype: Any, out: Any) -> tuple[Any, Stack]:
+def open_output(
+    images: Any, stack: Stack, masks: Stack | None, dtype: Any, out: Any
+) -> tuple[Any, Stack]:
     """The array or tensor to return, and its planes: ``out`` if given, else a new one."""
     wanted = output_dtype(images, dtype)
     shape = stack.array.shape
@@ -216,8 +218,11 @@ def open_output(images: Any, stack: Stack, dtype: Any, out: Any) -> tuple[Any, S
         )
     if not array.flags.writeable:
         raise ValueError("out is read-only; give an array that can be written.")
-    if _overlap(array, stack.array):
-        raise ValueError("out shares memory with images, which are never modified; give another.")
+    for name, other in (("images", stack), ("mask", masks)):
+        if other is not None and _overlap(array, other.array):
+            raise ValueError(
+                f"out shares memory with {name}, which is never modified; give another."
+            )
     if _overlaps_itself(array):
         raise ValueError("out has elements that share memory; give an array without broadcasting.")
     return out, Stack(array, _dtype_name(out) == "bfloat16")
@@ -231,10 +236,14 @@ def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 def _overlaps_itself(array: NDArray[Any]) -> bool:
-    return any(
-        stride == 0 and length > 1
-        for stride, length in zip(array.strides, array.shape, strict=True)
-    )
+    """Whether two elements may share memory: a stride within the reach of the smaller ones."""
+    reach = array.itemsize
+    steps = zip(array.strides, array.shape, strict=True)
+    for stride, length in sorted((abs(stride), length) for stride, length in steps if length > 1):
+        if stride < reach:
+            return True
+        reach += stride * (length - 1)
+    return False
 
 
 def like_images(images: Any, values: NDArray[Any]) -> Any:

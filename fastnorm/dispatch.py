@@ -142,7 +142,7 @@ def choose(name: str | None) -> Run:
     BackendUnavailableError
         It was asked for by name and is not available.
     """
-    if name is not None and name not in _LOADERS:
+    if name is not None and (not isinstance(name, str) or name not in _LOADERS):
         raise ValueError(
             f"backend={name!r} is not known; allowed are None (the fastest available) and "
             f"{', '.join(map(repr, _LOADERS))}."

@@ -95,7 +95,9 @@ def normalize_outer_annulus(
     -----
     float16 and bfloat16 images are computed in float32, and float64 images in
     float64. With no pixel left, the median is 0 and the scale ``eps``; the same
-    holds where infinities leave either undefined.
+    holds where infinities leave either undefined. Arithmetic is that of IEEE 754:
+    a mode that flushes subnormals to zero, such as `torch.set_flush_denormal`,
+    is not part of the definition.
     """
     stack = open_images(images)
     annulus = _open_annulus(r_in, r_out, stack.plane)
@@ -106,7 +108,7 @@ def normalize_outer_annulus(
         clip = _positive("clip", clip, float(limits.tiny), math.inf)
     masks = open_mask(mask, stack.array.shape)
     run = dispatch.choose(backend)
-    result, target = open_output(images, stack, dtype, out)
+    result, target = open_output(images, stack, masks, dtype, out)
     options = dispatch.Options(annulus, eps, clip, bool(nan_to_zero))
     median, mad = _run_in_pieces(run, options, stack, masks, target)
     if not return_stats:
@@ -161,7 +163,10 @@ def _compute_dtype(stack: Stack) -> np.dtype[Any]:
 def _positive(name: str, value: Any, least: float, most: float) -> float:
     if not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}={value!r} is not a number.")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.nan
     if not least <= number <= most:
         raise ValueError(f"{name}={value!r} is out of range; allowed is {least:.3g} to {most:.3g}.")
     return number

@@ -24,7 +24,7 @@ from fastnorm import dispatch
 from fastnorm.annulus import Annulus
 from fastnorm.kernels import numba_cpu
 
-PLANES_PER_TASK = 128
+PLANES_PER_TASK = 256
 FEWEST_PLANES_PER_THREAD = 8
 STREAMING_BYTES = 32 * 2**20  # a larger output does not stay in a usual last-level cache
 SECONDS_BEFORE_NOTICE = 2.0
@@ -126,7 +126,7 @@ def run(planes: dispatch.Planes, options: dispatch.Options) -> None:
 
     helpers: list[Future[None]] = []
     try:
-        helpers = [_helpers(threads - 1).submit(work) for _ in range(threads - 1)]
+        helpers.extend(_helpers(threads - 1).submit(work) for _ in range(threads - 1))
         work()
     finally:
         # An interrupted call leaves no thread behind that still writes to `out`.

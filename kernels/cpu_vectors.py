@@ -26,16 +26,18 @@ def _splat(builder: Any, vector: Any, scalar: Any) -> Any:
 
 
 @intrinsic
-def copy_vector(typingctx: Any, target: Any, source: Any) -> Any:
-    """Copy 32 bytes between addresses that are aligned to 4."""
+def copy_vector(typingctx: Any, target: Any, source: Any, like: Any) -> Any:
+    """Copy 32 bytes of values of the type of ``like``; non-zero if one of them is NaN."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(_I32, VECTOR_BYTES // 4).as_pointer()
-        value = builder.load(builder.inttoptr(args[1], vector), align=4)
-        builder.store(value, builder.inttoptr(args[0], vector), align=4)
-        return context.get_dummy_value()
+        lanes = VECTOR_BYTES * 8 // like.bitwidth
+        vector = ir.VectorType(context.get_value_type(like), lanes)
+        value = builder.load(builder.inttoptr(args[1], vector.as_pointer()), align=4)
+        builder.store(value, builder.inttoptr(args[0], vector.as_pointer()), align=4)
+        is_nan = builder.fcmp_unordered("uno", value, value)
+        return builder.zext(builder.bitcast(is_nan, ir.IntType(lanes)), _I32)
 
-    return types.void(types.intp, types.intp), codegen
+    return types.uint32(types.intp, types.intp, like), codegen
 
 
 @intrinsic

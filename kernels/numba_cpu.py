@@ -25,22 +25,23 @@ from fastnorm.kernels.numba_select import MOST_CANDIDATES, SCAN, jit, middle_pai
 
 
 @jit
-def gather(plane: Any, table: Any, pixels: Any, tail: Any, values: Any) -> None:
-    """Copy the annulus into ``values`` in row-major order, by vectors; the tail one by one."""
+def gather(plane: Any, table: Any, pixels: Any, tail: Any, values: Any) -> Any:
+    """Copy the annulus into ``values`` in row-major order; whether there may be a NaN among it.
+
+    Vectors also copy pixels beside the annulus, whose NaN raise a false alarm.
+    """
     size = plane.itemsize
     source, target = plane.ctypes.data, values.ctypes.data
+    zero = values.dtype.type(0)
+    nan_lanes = np.uint32(0)
     for c in range(table.shape[0]):
-        copy_vector(target + size * table[c, 1], source + size * table[c, 0])
+        copied = copy_vector(target + size * table[c, 1], source + size * table[c, 0], zero)
+        nan_lanes = np.uint32(nan_lanes | copied)
+    may_be_nan = nan_lanes > 0
     for i in range(tail, pixels.size):
         values[i] = plane[pixels[i]]
-
-
-@jit
-def has_nan(values: Any) -> Any:
-    found = np.int32(0)
-    for i in range(values.size):
-        found = np.int32(found + np.int32(values[i] != values[i]))
-    return found > 0
+        may_be_nan |= values[i] != values[i]
+    return may_be_nan
 
 
 @jit
@@ -161,9 +162,9 @@ def normalize_planes(
         plane = images[p]
         ahead[0] = plane.ctypes.data + plane_bytes
         ahead[1] = ahead[0] + plane_bytes * (p + 1 < stop)
-        gather(plane, table, pixels, tail, values)
+        may_be_nan = gather(plane, table, pixels, tail, values)
         n = pixels.size
-        if masks[p].size or has_nan(values[:n]):
+        if masks[p].size or may_be_nan:
             n = keep_good(values, masks[p], pixels, for_nan)
         median[p], mad[p] = median_mad(values, n, candidates, ahead)
         if out[p].size:

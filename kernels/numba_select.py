@@ -135,13 +135,16 @@ def pick(candidates: Any, found: Any, first: Any, second: Any) -> Any:
     padded = candidates[: (found + 7) // 8 * 8]
     padded[found:] = np.inf
     low = high = padded[0]
+    has_low = has_high = False
     for i in range(found):
         value = padded[i]
         below, up_to = count(padded, value, value)
         if below <= first < up_to:
-            low = value
+            low, has_low = value, True
         if below <= second < up_to:
-            high = value
+            high, has_high = value, True
+        if has_low and has_high:
+            break
     return low, high
 
 

@@ -162,6 +162,11 @@ BAD_OUTPUTS: dict[str, tuple[Callable[[Any], Any], type[Exception], list[str]]] 
         ValueError,
         ["share memory"],
     ),
+    "overlapping rows": (
+        lambda x: np.lib.stride_tricks.as_strided(np.zeros(4159, x.dtype), (64, 64), (128, 4)),
+        ValueError,
+        ["share memory"],
+    ),
 }
 
 
@@ -172,6 +177,30 @@ def test_bad_output(kind: str) -> None:
     before = images.tobytes()
     _refused(error, ["out", *words], lambda: normalize(images, 20, 32, out=make(images)))
     assert images.tobytes() == before
+
+
+def test_output_that_overlaps_the_mask() -> None:
+    mask = np.zeros((64, 256), bool)
+    out = mask.view(np.float32)
+    _refused(
+        ValueError,
+        ["out", "memory with mask"],
+        lambda: normalize(F4, 20, 32, mask=mask[:, :64], out=out),
+    )
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+def test_integers_beyond_any_float(number: int) -> None:
+    _refused(ValueError, ["r_in"], lambda: normalize(F4, number, 32))
+    _refused(ValueError, ["eps", "allowed"], lambda: normalize(F4, 20, 32, eps=number))
+
+
+def test_error_settings_of_the_caller_do_not_matter() -> None:
+    expected = normalize(F4, 20, 32, eps=1e6, dtype=np.float16)
+    with np.errstate(all="raise"):
+        for backend in ("numba", "reference"):
+            result = normalize(F4, 20, 32, eps=1e6, dtype=np.float16, backend=backend)
+            np.testing.assert_array_equal(result, expected)
 
 
 def test_output_that_partly_overlaps() -> None:
@@ -273,6 +302,7 @@ def test_bad_torch_dtype(value: Any) -> None:
 def test_unknown_backend(function: Callable[..., Any]) -> None:
     words = ["backend='cuda9'", "None", *map(repr, [b.name for b in fastnorm.backends()])]
     _refused(ValueError, words, lambda: function(F4, 20, 32, backend="cuda9"))
+    _refused(ValueError, ["backend=[]"], lambda: function(F4, 20, 32, backend=[]))
 
 
 @pytest.fixture
