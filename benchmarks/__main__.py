@@ -1,7 +1,8 @@
 """``make bench``: all cases interleaved in one run, as one table of ratios.
 
-Interleaved, so that whatever else the machine does hits every contender alike;
-the median over rounds, so that a hiccup does not count.
+Every round times all contenders in a new order, so that neither what else the
+machine does nor what the one before left in the cache favours any; the median
+over rounds, so that a hiccup does not count.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ def time_interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of every round of every contender, after one round that is not counted."""
     seconds: dict[str, list[float]] = {case.name: [] for case in contenders}
+    rng = np.random.default_rng(0)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("timing", total=(rounds + 1) * len(contenders))
         for number in range(rounds + 1):
-            for case in contenders:
+            for i in rng.permutation(len(contenders)):
+                case = contenders[i]
                 start = time.perf_counter()
                 case.run()
                 if number:
