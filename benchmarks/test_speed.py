@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.cases import ANNULUS, CLIP, Case, cases, make_stack, numpy_loop
+from benchmarks.cases import Case, cases, make_stack, numpy_loop
 
 CUTOUTS = int(os.environ.get("FASTNORM_BENCHMARK_CUTOUTS", "64"))
 STACK = make_stack(CUTOUTS)
@@ -35,5 +35,3 @@ def test_speed(benchmark: BenchmarkFixture, case: Case) -> None:
     # astropy divides the MAD by 0.6745 and we multiply it back: equal but for rounding.
     tolerance = 1e-5 if case.name.startswith("astropy") else 0
     np.testing.assert_allclose(OUT, expected, rtol=tolerance, atol=0)
-    assert np.abs(OUT).max() <= CLIP
-    assert ANNULUS.pixel_count(101, 101) == 3036

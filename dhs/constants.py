@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from fastnorm.io import BANDS as BANDS
+
 STAMP_SIZE = 64
 """Side of a centre-cropped stamp, in pixels."""
 
 CUTOUT_SIZE = 101
 """Side of a whole cutout, in pixels."""
-
-BANDS = ("g", "r", "z")
 
 PIXEL_SCALE = 0.262
 """Arcsec per pixel of the Legacy Surveys' cutouts."""

@@ -142,16 +142,16 @@ def normalize_planes(
 
     Parameters
     ----------
-    images : (N, P) float32 or float64, C-contiguous
-    masks : (N, P) bool, C-contiguous, True is bad; (N, 0) for none
-    out : (N, P) of the images' dtype, C-contiguous; (N, 0) for statistics only
+    owned_images : (N, P) float32 or float64, C-contiguous
+    owned_masks : (N, P) bool, C-contiguous, True is bad; (N, 0) for none
+    owned_out : (N, P) of the images' dtype, C-contiguous; (N, 0) for statistics only
     median, mad : (N,) of the images' dtype, written
     table, pixels, tail : a ``GatherPlan``
     eps : float64, added to the MAD in float64
     clip : of the images' dtype; inf for none
     for_nan : of the images' dtype, 0 or NaN: what a NaN becomes before and after
     streaming : bool, past the cache, for stacks that no cache holds
-    work, ahead : a ``Workspace``
+    owned_work, owned_ahead : a ``Workspace``
     """
     images, masks, out = borrow(owned_images), borrow(owned_masks), borrow(owned_out)
     work, ahead = borrow(owned_work), borrow(owned_ahead)
