@@ -1,0 +1,220 @@
+"""The normalisation on a GPU, in Triton: one program per plane, each pixel read and written once.
+
+A program gathers its annulus into registers, finds the median and the MAD there
+by counting, then streams the plane: subtract, divide, clip, turn, cast, store.
+docs/kernels.md says why every step is exact and what it costs.
+
+In all Triton files, ``p_`` is a pointer to global memory, ``m_`` a mask, upper
+case a constant of the compilation. Addresses are int64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastnorm.kernels.triton_select import middle_pair
+from fastnorm.kernels.triton_store import store_straight, store_turned, widened
+
+MOST_PIXELS = 24_576  # of an annulus: what 512 threads hold in registers, in float64 too
+REGISTERS_OF_VALUES = 48  # per thread, of 32 bits
+# A quotient is normal, or 0, if the median is at least this times the scale: docs/kernels.md.
+LEAST_MEDIAN = tl.constexpr(2.0**-100)
+
+
+@triton.jit
+def _annulus_values(p_plane, p_mask, p_pixels, lane, m_lane, COMPUTE, NAN_TO_ZERO):
+    """Values of some annulus pixels, +inf where there is none; and 1 where there is one."""
+    pixel = tl.load(p_pixels + lane, mask=m_lane, other=0)
+    value = widened(tl.load(p_plane + pixel, mask=m_lane, other=0), COMPUTE)
+    if NAN_TO_ZERO:
+        value = tl.where(value == value, value, 0.0)
+    m_value = m_lane & (value == value)
+    if p_mask is not None:
+        m_value = m_value & (tl.load(p_mask + pixel, mask=m_lane, other=1) == 0)
+    return tl.where(m_value, value, float("inf")), m_value.to(tl.int32)
+
+
+@triton.jit
+def _median_mad(a, b, c, n, p_passes):
+    """Median and MAD of the ``n`` values that are not padding; both 0 where undefined."""
+    inf: tl.constexpr = float("inf")
+    # Medians of three lie around the median as the values do, without their outliers.
+    third = tl.maximum(tl.minimum(a, b), tl.minimum(tl.maximum(a, b), c))
+    m_third = third < inf
+    share = 1.0 / tl.sum(m_third.to(a.dtype))
+    guess = tl.sum(tl.where(m_third, third, 0.0)) * share
+    spread = tl.sum(tl.where(m_third, tl.abs(third - guess), 0.0)) * share
+    median, mad, others = guess, guess, n
+    for statistic in range(2):
+        low, high, counted, bisected = middle_pair(a, b, c, n, guess, spread)
+        mad = tl.where(n % 2 == 0, (low + high) * 0.5, low)
+        if p_passes is not None:
+            tl.store(p_passes + 2 * statistic, counted)
+            tl.store(p_passes + 2 * statistic + 1, bisected)
+        if statistic == 0:
+            median = mad
+            if tl.abs(median) == inf:
+                same = (a == median).to(tl.int32) + (b == median).to(tl.int32)
+                padding = tl.where(median > 0, 3 * a.numel - n, 0)
+                others = n + padding - tl.sum(same + (c == median).to(tl.int32))
+            centre = tl.where(tl.abs(median) < inf, median, 0.0)
+            a, b, c = tl.abs(a - centre), tl.abs(b - centre), tl.abs(c - centre)
+            guess = 1.26 * spread  # as for Gaussian noise
+    # Deviations from an infinite median are infinite, but for those that are not defined.
+    mad = tl.where(tl.abs(median) == inf, tl.where(others > 0, inf, 0.0), mad)
+    is_defined = (n > 0) & (median == median)
+    return tl.where(is_defined, median, 0.0), tl.where(is_defined, mad, 0.0)
+
+
+@triton.jit
+def _normalize_plane(
+    p_images, p_mask, p_pixels, p_index, p_dihedral, p_out, p_median, p_mad, p_scale, p_passes,
+    mask_image_stride, mask_channel_stride,
+    PIXELS: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
+    CHANNELS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, COMPUTE: tl.constexpr,
+    EPS: tl.constexpr, CLIP: tl.constexpr, NAN_TO_ZERO: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+):  # fmt: skip
+    SIZE: tl.constexpr = HEIGHT * WIDTH
+    plane = tl.program_id(0).to(tl.int64)
+    image, channel = plane // CHANNELS, plane % CHANNELS
+    start = plane * SIZE
+    row, p_source = image, p_images
+    if p_index is not None:
+        row = tl.load(p_index + image)
+        p_source += (row - image) * CHANNELS * SIZE
+    p_plane = p_source + start
+    if p_mask is not None:
+        p_mask += row * mask_image_stride + channel * mask_channel_stride
+    if p_passes is not None:
+        p_passes += plane * 4
+
+    lane = tl.arange(0, LANES)
+    a, n_a = _annulus_values(p_plane, p_mask, p_pixels, lane, lane < PIXELS, COMPUTE, NAN_TO_ZERO)
+    lane += LANES
+    b, n_b = _annulus_values(p_plane, p_mask, p_pixels, lane, lane < PIXELS, COMPUTE, NAN_TO_ZERO)
+    lane += LANES
+    c, n_c = _annulus_values(p_plane, p_mask, p_pixels, lane, lane < PIXELS, COMPUTE, NAN_TO_ZERO)
+    median, mad = _median_mad(a, b, c, tl.sum(n_a + n_b + n_c), p_passes)
+    scale = (mad.to(tl.float64) + EPS).to(COMPUTE)
+    tl.store(p_median + plane, median)
+    tl.store(p_mad + plane, mad)
+    tl.store(p_scale + plane, scale)
+
+    if p_out is not None:
+        # Where the quotient cannot be subnormal, this product rounds as the quotient does.
+        wide = scale.to(tl.float64)
+        is_exact = (tl.abs(median) < float("inf")) & (scale < float("inf"))
+        is_exact &= (tl.abs(median).to(tl.float64) >= wide * LEAST_MEDIAN) & (COMPUTE == tl.float32)
+        inverse = tl.where(is_exact, 1.0 / wide, 0.0)
+        if p_dihedral is None:
+            p_channel = p_out + (image * CHANNELS * SIZE + channel)
+            store_straight(
+                p_source, p_out, p_channel, start, median, scale, inverse,
+                SIZE, CHANNELS, CLIP, NAN_TO_ZERO, CHANNELS_LAST, BLOCK,
+            )  # fmt: skip
+        else:
+            element = tl.load(p_dihedral + image).to(tl.int32)
+            first = image * CHANNELS * SIZE + channel if CHANNELS_LAST else start
+            store_turned(
+                p_plane, p_out + first, element, median, scale, inverse,
+                HEIGHT, CHANNELS if CHANNELS_LAST else 1, CLIP, NAN_TO_ZERO, TILE,
+            )  # fmt: skip
+
+
+def constants(
+    pixels: int,
+    shape: tuple[int, int, int],
+    compute: torch.dtype,
+    eps: float,
+    clip: float | None,
+    nan_to_zero: bool,
+    channels_last: bool,
+) -> dict[str, Any]:
+    """What the kernel is compiled for: constants, threads, and no fused multiply-add.
+
+    Nothing is tried out at run time: the number of threads follows from what
+    an annulus of ``pixels`` values of the dtype ``compute`` needs in registers.
+    """
+    lanes = max(64, triton.next_power_of_2(-(-pixels // 3)))
+    registers = 3 * lanes * compute.itemsize // 4
+    warps = min(max(1, registers // (32 * REGISTERS_OF_VALUES)), 16)
+    if clip is not None:
+        clip = float(torch.tensor(clip, dtype=compute))
+    return {
+        "PIXELS": pixels,
+        "LANES": lanes,
+        "BLOCK": 256 * warps,
+        "TILE": 32,
+        "CHANNELS": shape[0],
+        "HEIGHT": shape[1],
+        "WIDTH": shape[2],
+        "COMPUTE": tl.float64 if compute == torch.float64 else tl.float32,
+        "EPS": eps,
+        "CLIP": None if clip == float("inf") else clip,
+        "NAN_TO_ZERO": nan_to_zero,
+        "CHANNELS_LAST": channels_last,
+        "num_warps": warps,
+        "enable_fp_fusion": False,
+    }
+
+
+def _raw(tensor: Tensor | None) -> Tensor | None:
+    """The tensor in a dtype that the kernel takes: bfloat16 as its bits, bool as bytes."""
+    views = {torch.bfloat16: torch.int16, torch.bool: torch.uint8}
+    return tensor if tensor is None else tensor.view(views.get(tensor.dtype, tensor.dtype))
+
+
+def launch(
+    images: Tensor,
+    mask: Tensor | None,
+    pixels: Tensor,
+    index: Tensor | None,
+    dihedral: Tensor | None,
+    out: Tensor | None,
+    median: Tensor,
+    mad: Tensor,
+    scale: Tensor,
+    eps: float,
+    clip: float | None,
+    nan_to_zero: bool,
+    passes: Tensor | None = None,
+) -> None:
+    """Normalise M images; all tensors are on one device, and all arguments have been checked.
+
+    Parameters
+    ----------
+    images : (N, C, H, W) tensor, contiguous
+        float16, bfloat16, float32 or float64.
+    mask : (N, C, H, W) bool tensor, optional
+        True is bad. The last two dimensions are contiguous, the first two may be broadcast.
+    pixels : (n,) int32 tensor
+        The annulus: positions in a plane, ascending, at most `MOST_PIXELS`.
+    index : (M,) int64 tensor, optional
+        Rows of ``images``; M is N without it.
+    dihedral : (M,) integer tensor, optional
+        Element 0 to 7 for every image, which is square then.
+    out : (M, C, H, W) tensor, optional
+        Contiguous or ``channels_last``, of any dtype that ``images`` may have.
+    median, mad, scale : (M, C) tensors, contiguous
+        float64 for float64 images, else float32.
+    eps, clip, nan_to_zero
+        As for `fastnorm.normalize_outer_annulus`.
+    passes : (M, C, 2, 2) int32 tensor, optional
+        Counting and bisecting passes of the median and of the MAD.
+    """
+    count, channels = median.shape
+    height, width = images.shape[-2:]
+    is_last = out is not None and channels > 1 and not out.is_contiguous()
+    strides = (0, 0) if mask is None else mask.stride()[:2]
+    settings = constants(
+        pixels.numel(), (channels, height, width), median.dtype, eps, clip, nan_to_zero, is_last
+    )
+    _normalize_plane[(count * channels,)](
+        _raw(images), _raw(mask), pixels, index, dihedral, _raw(out), median, mad, scale, passes,
+        *strides, **settings,
+    )  # fmt: skip
