@@ -4,12 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CUTOUTS ?=
+, := ,
+# Numba compiles for CUDA on Linux alone.
+EXTRAS := $(if $(filter Linux,$(shell uname)),cuda$(,))dhs,test,lint
 
 # Numba cannot see that a kernel changed in a file that another one imports, so
 # the cache of compiled kernels is named by all of their sources.
 export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell cat kernels/*.py | sha256sum | cut -c1-12)
 
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test test-gpu report bench lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -17,7 +20,7 @@ help:  ## show this list
 $(STAMP): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dhs,test,lint]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: $(STAMP)  ## normalise simulated cutouts with every backend, check, time, draw (CUTOUTS=DIR for real ones)
@@ -25,6 +28,12 @@ demo: $(STAMP)  ## normalise simulated cutouts with every backend, check, time, 
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
+
+test-gpu: $(STAMP)  ## run the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+report: $(STAMP)  ## compile the GPU kernels for every architecture, and model what they cost
+	$(BIN)/python -m fastnorm.kernels.compile_report
 
 bench: $(STAMP)  ## time every backend against its peers, in one run
 	$(BIN)/python -m benchmarks

@@ -104,10 +104,11 @@ def _compare_backends(stack: NDArray[np.float32], annulus: Annulus, console: Con
         stack, annulus.r_in, annulus.r_out, clip=10.0, nan_to_zero=True, backend="reference"
     )
     for backend in fastnorm.backends():
-        if not backend.available:
-            table.add_row(
-                backend.name, f"not available: {backend.reason}", *["" for _ in LOCKED], ""
-            )
+        if not backend.available or backend.device != "cpu":
+            why = f"not available: {backend.reason}"
+            if backend.available:
+                why = "on a GPU: run fastnorm check"
+            table.add_row(backend.name, why, *["" for _ in LOCKED], "")
             continue
         result = fastnorm.normalize_outer_annulus(
             stack, annulus.r_in, annulus.r_out, clip=10.0, nan_to_zero=True, backend=backend.name

@@ -91,10 +91,19 @@ def _check_plain_array(name: str, value: object) -> None:
 def _check_tensor(name: str, value: Any) -> None:
     torch = sys.modules["torch"]
     if value.device.type != "cpu":
-        raise ValueError(f"{name} is on {value.device}; allowed is the CPU: pass {name}.cpu().")
+        raise ValueError(
+            f"{name} is on {value.device}; allowed is the CPU, like images: pass {name}.cpu()."
+            if name != "images"
+            else f"images is on {value.device}; allowed are the CPU and CUDA: pass images.cpu()."
+        )
     if value.layout != torch.strided:
         raise TypeError(f"{name} has layout {value.layout}; allowed is a dense tensor.")
-    if value.requires_grad and torch.is_grad_enabled():
+    refuse_gradient(name, value)
+
+
+def refuse_gradient(name: str, value: Any) -> None:
+    """Raise where a gradient is expected of a function that computes none."""
+    if is_tensor(value) and value.requires_grad and sys.modules["torch"].is_grad_enabled():
         raise ValueError(
             f"{name} requires a gradient, which this function does not compute; pass "
             f"{name}.detach(), or call it under torch.no_grad()."

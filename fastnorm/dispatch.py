@@ -1,7 +1,8 @@
 """The backends: what there is, what is missing and why, and which one runs.
 
-A backend takes planes that the public door has already checked and made
-contiguous; it raises nothing of its own.
+A backend takes planes that a door has already checked and made contiguous; it
+raises nothing of its own. Those of the CPU are a `Run`; those of the GPU a
+``launch``, see `fastnorm.kernels.triton_normalize.launch`.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Options(NamedTuple):
 
 
 Run = Callable[[Planes, Options], None]
+Launch = Callable[..., None]
 
 
 class BackendUnavailableError(RuntimeError):
@@ -65,7 +67,7 @@ class Backend:
     name : str
         What ``backend=`` takes.
     device : str
-        ``"cpu"``.
+        ``"cpu"`` or ``"cuda"``.
     available : bool
     reason : str
         Why not, where it is not available; otherwise empty.
@@ -101,28 +103,63 @@ def _load_numba() -> Run:
     return run
 
 
-_LOADERS: dict[str, tuple[str, Callable[[], Run]]] = {
+def _load_triton() -> Launch:
+    module = importlib.import_module("fastnorm.kernels.triton_normalize")
+    if not _is_interpreted("triton"):
+        _require_cuda()
+    launch: Launch = module.launch
+    return launch
+
+
+def _load_numba_cuda() -> Launch:
+    module = importlib.import_module("fastnorm.kernels.numba_cuda_normalize")
+    if not _is_interpreted("numba-cuda"):
+        _require_cuda()
+    reason = module.reason_unavailable()
+    if reason:
+        raise BackendUnavailableError(reason)
+    launch: Launch = module.launch
+    return launch
+
+
+def _require_cuda() -> None:
+    torch = importlib.import_module("torch")
+    if not torch.cuda.is_available():
+        raise BackendUnavailableError("torch sees no CUDA device")
+
+
+def _is_interpreted(name: str) -> bool:
+    """Whether device code runs in Python: Triton's interpreter, Numba's simulator."""
+    variable = {"triton": "TRITON_INTERPRET", "numba-cuda": "NUMBA_ENABLE_CUDASIM"}[name]
+    return os.environ.get(variable) == "1"
+
+
+_LOADERS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
     "numba": ("cpu", _load_numba),
     "reference": ("cpu", _load_reference),
+    "triton": ("cuda", _load_triton),
+    "numba-cuda": ("cuda", _load_numba_cuda),
 }
 
 
 @cache
-def _load(name: str) -> Run | str:
+def _load(name: str) -> Callable[..., None] | str:
     """The backend's function, or the reason why there is none."""
     try:
         return _LOADERS[name][1]()
     except ImportError as error:
         return f"{type(error).__name__}: {error}"
+    except BackendUnavailableError as error:
+        return str(error)
 
 
 def backends() -> list[Backend]:
-    """Every backend, in order of preference.
+    """Every backend, for each device in order of preference.
 
     Examples
     --------
     >>> [backend.name for backend in backends()]
-    ['numba', 'reference']
+    ['numba', 'reference', 'triton', 'numba-cuda']
     """
     found = []
     for name, (device, _) in _LOADERS.items():
@@ -132,22 +169,38 @@ def backends() -> list[Backend]:
     return found
 
 
-def choose(name: str | None) -> Run:
+def device_of(name: Any) -> str | None:
+    """The kind of device that a backend runs on; None where there is no such backend."""
+    return _LOADERS[name][0] if isinstance(name, str) and name in _LOADERS else None
+
+
+def takes_cpu_tensors(name: str | None) -> bool:
+    """Whether a GPU backend runs in Python here, on tensors in the CPU's memory."""
+    return name is not None and device_of(name) == "cuda" and _is_interpreted(name)
+
+
+def choose(name: str | None, device: str = "cpu") -> Callable[..., None]:
     """The function of the backend of that name, or of the first that is available.
 
     Raises
     ------
     ValueError
-        There is no backend of that name.
+        There is no backend of that name, or it is one for another device.
     BackendUnavailableError
-        It was asked for by name and is not available.
+        It was asked for by name and is not available, or there is none at all.
     """
-    if name is not None and (not isinstance(name, str) or name not in _LOADERS):
+    if name is not None and device_of(name) is None:
         raise ValueError(
             f"backend={name!r} is not known; allowed are None (the fastest available) and "
             f"{', '.join(map(repr, _LOADERS))}."
         )
-    for candidate in _LOADERS if name is None else [name]:
+    names = [known for known, (where, _) in _LOADERS.items() if where == device]
+    if name is not None and name not in names:
+        raise ValueError(
+            f"backend={name!r} is for the {device_of(name)}, but images is on the {device}; "
+            f"allowed are None and {', '.join(map(repr, names))}."
+        )
+    for candidate in names if name is None else [name]:
         run = _load(candidate)
         if not isinstance(run, str):
             return run
@@ -161,7 +214,9 @@ def choose(name: str | None) -> Run:
             RuntimeWarning,
             stacklevel=frames_to_caller(),
         )
-    raise BackendUnavailableError("no backend is available; see fastnorm.backends().")
+    raise BackendUnavailableError(
+        f"images is on the {device}, and no backend for it is available; see fastnorm.backends()."
+    )
 
 
 _num_threads: int | None = None

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from fastnorm.annulus import Annulus
+from fastnorm.tensors import annulus_pixels
 
 
 def subgradient(
@@ -49,7 +50,7 @@ def subgradient(
     grad_scale = grad_scale - (grad * y).sum((-2, -1)) / scale
     grad_median = grad_median - grad.sum((-2, -1)) / scale
 
-    pixels = torch.from_numpy(annulus.pixels(*images.shape[-2:]).copy()).to(images.device)
+    pixels = annulus_pixels(annulus, *images.shape[-2:], images.device, torch.int64)
     values = x.flatten(-2)[..., pixels]
     bad = values.isnan()
     if mask is not None:

@@ -6,8 +6,7 @@ byte orders and dtypes are converted in pieces that stay in the cache.
 
 from __future__ import annotations
 
-import math
-import numbers
+import importlib
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,16 @@ from numpy.typing import NDArray
 
 from fastnorm import dispatch
 from fastnorm.annulus import Annulus
-from fastnorm.arrays import Stack, like_images, open_images, open_mask, open_output
+from fastnorm.arrays import (
+    Stack,
+    is_tensor,
+    like_images,
+    open_images,
+    open_mask,
+    open_output,
+    refuse_gradient,
+)
+from fastnorm.limits import open_limits
 from fastnorm.reference import scale_of
 
 PIECE_BYTES_PER_THREAD = 224 * 2**10
@@ -43,7 +51,7 @@ def normalize_outer_annulus(
 
     Parameters
     ----------
-    images : numpy.ndarray or torch.Tensor on the CPU, shape (..., H, W)
+    images : numpy.ndarray or torch.Tensor, shape (..., H, W)
         float16, bfloat16, float32 or float64, in any unit (nanomaggies, for a
         lens finder), any strides and byte order. Never modified.
     r_in, r_out : float
@@ -62,10 +70,11 @@ def normalize_outer_annulus(
         Of the result: a floating dtype of the same library. By default that of
         ``images``, in native byte order.
     out : array or tensor, optional
-        Where to write the result. It may not share memory with ``images``.
+        Where to write the result. It may not share memory with ``images``. On
+        a GPU it is contiguous.
     backend : str, optional
-        A name from `fastnorm.backends`; by default the fastest available. All
-        give the same values.
+        A name from `fastnorm.backends`; by default the fastest available for
+        the device of ``images``. All give the same values.
     return_stats : bool
         Return ``(result, median, scale)`` instead of the result.
 
@@ -81,9 +90,11 @@ def normalize_outer_annulus(
         An argument is of the wrong kind or dtype.
     ValueError
         A value is out of range, shapes do not fit, the annulus has fewer than
-        100 pixels, or ``out`` cannot take the result.
+        100 pixels (or, on a GPU, more than 24,576), or ``out`` cannot take the
+        result.
     BackendUnavailableError
-        ``backend`` was given and cannot run here.
+        ``backend`` was given and cannot run here, or there is none for the GPU
+        that ``images`` is on.
 
     Warns
     -----
@@ -99,13 +110,18 @@ def normalize_outer_annulus(
     a mode that flushes subnormals to zero, such as `torch.set_flush_denormal`,
     is not part of the definition.
     """
+    if _is_for_gpu(images, backend):
+        gpu = importlib.import_module("fastnorm.gpu")
+        refuse_gradient("images", images)
+        done = gpu.normalize(
+            images, r_in, r_out, mask=mask, eps=eps, clip=clip, nan_to_zero=bool(nan_to_zero),
+            dtype=dtype, out=out, backend=backend,
+        )  # fmt: skip
+        return (done.out, done.median, done.scale) if return_stats else done.out
     stack = open_images(images)
     annulus = _open_annulus(r_in, r_out, stack.plane)
     compute = _compute_dtype(stack)
-    limits = np.finfo(compute)
-    eps = _positive("eps", eps, float(limits.tiny), float(limits.max))
-    if clip is not None:
-        clip = _positive("clip", clip, float(limits.tiny), math.inf)
+    eps, clip = open_limits(eps, clip, np.finfo(compute))
     masks = open_mask(mask, stack.array.shape)
     run = dispatch.choose(backend)
     result, target = open_output(images, stack, masks, dtype, out)
@@ -140,6 +156,13 @@ def annulus_median_mad(
     TypeError, ValueError, BackendUnavailableError
         As `normalize_outer_annulus`.
     """
+    if _is_for_gpu(images, backend):
+        gpu = importlib.import_module("fastnorm.gpu")
+        refuse_gradient("images", images)
+        done = gpu.normalize(
+            images, r_in, r_out, mask=mask, eps=1.0, statistics_only=True, backend=backend
+        )
+        return done.median, done.mad
     stack = open_images(images)
     annulus = _open_annulus(r_in, r_out, stack.plane)
     masks = open_mask(mask, stack.array.shape)
@@ -147,6 +170,12 @@ def annulus_median_mad(
     options = dispatch.Options(annulus, 1.0, None, False)
     median, mad = _run_in_pieces(run, options, stack, masks, None)
     return like_images(images, median), like_images(images, mad)
+
+
+def _is_for_gpu(images: Any, backend: str | None) -> bool:
+    if is_tensor(images) and images.device.type == "cuda":
+        return True
+    return dispatch.device_of(backend) == "cuda"
 
 
 def _open_annulus(r_in: float, r_out: float, plane: tuple[int, int]) -> Annulus:
@@ -158,18 +187,6 @@ def _open_annulus(r_in: float, r_out: float, plane: tuple[int, int]) -> Annulus:
 
 def _compute_dtype(stack: Stack) -> np.dtype[Any]:
     return np.dtype(np.float64 if stack.array.dtype.itemsize == 8 else np.float32)
-
-
-def _positive(name: str, value: Any, least: float, most: float) -> float:
-    if not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}={value!r} is not a number.")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.nan
-    if not least <= number <= most:
-        raise ValueError(f"{name}={value!r} is out of range; allowed is {least:.3g} to {most:.3g}.")
-    return number
 
 
 def _run_in_pieces(

@@ -2,8 +2,9 @@
 
 It takes raw images, optionally gathers rows of a larger stack, normalises every
 plane, and turns or flips each image as it stores. On the CPU it runs the Numba
-kernel. Whatever it returns depends on the arguments only: no state, no
-synchronisation, so that compilers may move and capture it.
+kernel, with torch operations around it; on a GPU one Triton kernel does it all.
+Whatever it returns depends on the arguments only: no state, no synchronisation,
+so that compilers may move it and CUDA graphs capture it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 import fastnorm
+from fastnorm import gpu, tensors
 from fastnorm.annulus import Annulus
 from fastnorm.gradient import subgradient
 
@@ -41,7 +43,9 @@ def normalize_outer_annulus(
     r_in, r_out : float
         Radii of the annulus in pixels.
     index : (N,) int64 tensor, optional
-        Rows of ``images`` to take, in this order, repeats allowed.
+        Rows of ``images`` to take, in this order, repeats allowed. On a GPU
+        the range is checked only where the environment has ``FASTNORM_DEBUG=1``,
+        since it means to wait for the device; a row out of range is undefined.
     dihedral : (N,) integer tensor, optional
         For every image an element 0 to 7 of the dihedral group, ``k + 4 * f``:
         reverse the columns if ``f``, then ``k`` quarter turns, after the
@@ -61,11 +65,13 @@ def normalize_outer_annulus(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, BackendUnavailableError
         As `fastnorm.normalize_outer_annulus`; an index out of range.
     """
+    tensors.check_index(index, images)
+    tensors.check_channels_last(channels_last, images)
     rows, bad = _gather(images.detach(), index, mask)
-    _check_dihedral(rows, dihedral)
+    tensors.check_dihedral(dihedral, rows, rows.shape[0] if rows.ndim > 2 else 1)
     out, median, scale = fastnorm.normalize_outer_annulus(
         rows,
         r_in,
@@ -78,17 +84,41 @@ def normalize_outer_annulus(
         return_stats=True,
     )
     if dihedral is not None:
-        out = turn(out, dihedral)
+        out = tensors.turn(out, dihedral)
     if channels_last:
         out = out.contiguous(memory_format=torch.channels_last)
     return out, median, scale
 
 
 @normalize_outer_annulus.register_kernel("cuda")
-def _(images: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    raise fastnorm.BackendUnavailableError(
-        f"images is on {images.device}, and there is no backend for it yet; use images.cpu()."
+def _(
+    images: Tensor,
+    r_in: float,
+    r_out: float,
+    index: Tensor | None = None,
+    dihedral: Tensor | None = None,
+    mask: Tensor | None = None,
+    eps: float = 1e-8,
+    clip: float | None = None,
+    nan_to_zero: bool = False,
+    dtype: torch.dtype | None = None,
+    channels_last: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    done = gpu.normalize(
+        images,
+        r_in,
+        r_out,
+        index=index,
+        dihedral=dihedral,
+        mask=mask,
+        eps=eps,
+        clip=clip,
+        nan_to_zero=nan_to_zero,
+        dtype=dtype,
+        channels_last=channels_last,
     )
+    assert done.out is not None
+    return done.out, done.median, done.scale
 
 
 def _gather(
@@ -96,50 +126,7 @@ def _gather(
 ) -> tuple[Tensor, Tensor | None]:
     if index is None:
         return images, mask
-    if index.dtype != torch.int64 or index.ndim != 1:
-        raise TypeError(
-            f"index has dtype {index.dtype} and shape {tuple(index.shape)}; allowed is int64 (N,)."
-        )
-    count = images.shape[0]
-    wrong = index[(index < 0) | (index >= count)]
-    if wrong.numel():
-        raise ValueError(f"index holds {wrong[0].item()}; allowed is 0 to {count - 1}.")
-    if mask is not None:
-        mask = mask.expand(images.shape)[index]
-    return images[index], mask
-
-
-def _check_dihedral(rows: Tensor, dihedral: Tensor | None) -> None:
-    if dihedral is None:
-        return
-    if dihedral.is_floating_point() or dihedral.dtype == torch.bool:
-        raise TypeError(f"dihedral has dtype {dihedral.dtype}; allowed are integers.")
-    if tuple(dihedral.shape) != tuple(rows.shape[:1]) or rows.ndim < 3:
-        raise ValueError(
-            f"dihedral has shape {tuple(dihedral.shape)}; allowed is one element for each of the "
-            f"{rows.shape[0]} images of shape {tuple(rows.shape)}."
-        )
-    if rows.shape[-1] != rows.shape[-2]:
-        raise ValueError(f"dihedral needs square images; these are {tuple(rows.shape[-2:])}.")
-    wrong = dihedral[(dihedral < 0) | (dihedral > 7)]
-    if wrong.numel():
-        raise ValueError(f"dihedral holds {wrong[0].item()}; allowed is 0 to 7.")
-
-
-def turn(images: Tensor, dihedral: Tensor) -> Tensor:
-    """Apply to every image its element of the dihedral group."""
-    out = torch.empty_like(images)
-    for element in range(8):
-        chosen = dihedral == element
-        part = images[chosen]
-        part = part.flip(-1) if element >= 4 else part
-        out[chosen] = part.rot90(element % 4, (-2, -1))
-    return out
-
-
-def turn_back(images: Tensor, dihedral: Tensor) -> Tensor:
-    """Undo `turn`: a flip is its own inverse, and so is a flip followed by a turn."""
-    return turn(images, torch.where(dihedral < 4, (4 - dihedral) % 4, dihedral))
+    return images[index], None if mask is None else mask.expand(images.shape)[index]
 
 
 @normalize_outer_annulus.register_fake
@@ -193,7 +180,7 @@ def normalize_outer_annulus_backward(
     rows, bad = _gather(images, index, mask)
     computed = _computed_in(images)
     if dihedral is not None:
-        grad = turn_back(grad, dihedral)
+        grad = tensors.turn_back(grad, dihedral)
     result = subgradient(
         grad.to(computed),
         grad_median,

@@ -22,6 +22,17 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 
+DEVICE_CODE: list[str] = []
+"""Lines for the end of the run: what went through the interpreter and the simulator."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if DEVICE_CODE:
+        terminalreporter.section("device code, executed in Python")
+        for line in DEVICE_CODE:
+            terminalreporter.write_line(line)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import fastnorm
 from fastnorm import OuterAnnulusNorm
-from fastnorm.torch_op import normalize_outer_annulus, turn_back
+from fastnorm.tensors import turn_back
+from fastnorm.torch_op import normalize_outer_annulus
 from tests.nasty import assert_same, nasty_stack
 
 R_IN, R_OUT = 4.0, 10.0

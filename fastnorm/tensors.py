@@ -1,0 +1,127 @@
+"""Torch tensors as arguments: checks that do not wait for a device, and tables that stay on it."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from fastnorm.annulus import Annulus
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def may_look(tensor: Tensor) -> bool:
+    """Whether the values may be checked: on the CPU, or where ``FASTNORM_DEBUG=1`` allows to wait.
+
+    To look at values on a GPU, the program waits for all that it was asked before.
+    """
+    return tensor.device.type == "cpu" or os.environ.get("FASTNORM_DEBUG") == "1"
+
+
+def check_index(index: Tensor | None, images: Tensor) -> None:
+    """Refuse what is no list of rows of ``images``."""
+    if index is None:
+        return
+    if index.dtype != torch.int64 or index.ndim != 1:
+        raise TypeError(
+            f"index has dtype {index.dtype} and shape {tuple(index.shape)}; allowed is int64 (N,)."
+        )
+    if images.ndim < 3:
+        raise ValueError(
+            f"index needs images of shape (N, ..., H, W); these are {tuple(images.shape)}."
+        )
+    _check_device("index", index, images)
+    count = images.shape[0]
+    if may_look(index):
+        wrong = index[(index < 0) | (index >= count)]
+        if wrong.numel():
+            raise ValueError(f"index holds {wrong[0].item()}; allowed is 0 to {count - 1}.")
+
+
+def check_dihedral(dihedral: Tensor | None, images: Tensor, count: int) -> None:
+    """Refuse what is no element of the dihedral group for each of ``count`` images."""
+    if dihedral is None:
+        return
+    if dihedral.is_floating_point() or dihedral.is_complex() or dihedral.dtype == torch.bool:
+        raise TypeError(f"dihedral has dtype {dihedral.dtype}; allowed are integers.")
+    if tuple(dihedral.shape) != (count,) or images.ndim < 3:
+        raise ValueError(
+            f"dihedral has shape {tuple(dihedral.shape)}; allowed is one element for each of the "
+            f"{count} images of shape {tuple(images.shape[1:])}."
+        )
+    if images.shape[-1] != images.shape[-2]:
+        raise ValueError(f"dihedral needs square images; these are {tuple(images.shape[-2:])}.")
+    _check_device("dihedral", dihedral, images)
+    if may_look(dihedral):
+        wrong = dihedral[(dihedral < 0) | (dihedral > 7)]
+        if wrong.numel():
+            raise ValueError(f"dihedral holds {wrong[0].item()}; allowed is 0 to 7.")
+
+
+def check_channels_last(channels_last: bool, images: Tensor) -> None:
+    if channels_last and images.ndim != 4:
+        raise ValueError(
+            f"channels_last=True needs images of shape (N, C, H, W); these are "
+            f"{tuple(images.shape)}."
+        )
+
+
+def _check_device(name: str, tensor: Tensor, images: Tensor) -> None:
+    if tensor.device != images.device:
+        raise ValueError(
+            f"{name} is on {tensor.device} and images on {images.device}; pass "
+            f"{name}.to(images.device)."
+        )
+
+
+def open_mask(mask: Tensor | None, images: Tensor) -> Tensor | None:
+    """Check ``mask`` and broadcast it, without a copy, to the shape of the images."""
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        found = f"dtype {mask.dtype}" if hasattr(mask, "dtype") else f"type {type(mask).__name__}"
+        raise TypeError(f"mask has {found}; allowed is a bool tensor, where True means bad.")
+    _check_device("mask", mask, images)
+    try:
+        return mask.expand(images.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"mask has shape {tuple(mask.shape)}, which does not broadcast to the shape of "
+            f"images, {tuple(images.shape)}."
+        ) from None
+
+
+@lru_cache(maxsize=64)
+def annulus_pixels(
+    annulus: Annulus, height: int, width: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """Positions of the annulus pixels in a plane, ascending."""
+    # Its own tensor in any mode: one made for inference could not be saved for a gradient.
+    with torch.inference_mode(False):
+        return torch.from_numpy(annulus.pixels(height, width).copy()).to(device, dtype)
+
+
+@lru_cache(maxsize=64)
+def _sources(side: int, device: torch.device) -> Tensor:
+    """Where every pixel comes from, (8, side * side), for every element of the dihedral group."""
+    with torch.inference_mode(False):
+        pixels = torch.arange(side * side, device=device).reshape(side, side)
+        kinds = (pixels, pixels.flip(-1))
+        turned = [kinds[d // 4].rot90(d % 4, (-2, -1)).flatten() for d in range(8)]
+        return torch.stack(turned)
+
+
+def turn(images: Tensor, dihedral: Tensor) -> Tensor:
+    """Apply to every image of (N, ..., H, H) its element of the dihedral group."""
+    sources = _sources(images.shape[-1], images.device)[dihedral.long()]
+    sources = sources.reshape(-1, *[1] * (images.ndim - 3), sources.shape[-1])
+    planes = images.flatten(-2)
+    return planes.gather(-1, sources.expand(planes.shape)).reshape(images.shape)
+
+
+def turn_back(images: Tensor, dihedral: Tensor) -> Tensor:
+    """Undo `turn`: a flip is its own inverse, and so is a flip followed by a turn."""
+    return turn(images, torch.where(dihedral < 4, (4 - dihedral) % 4, dihedral))
