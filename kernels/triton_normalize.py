@@ -149,7 +149,7 @@ def constants(
         "PIXELS": pixels,
         "LANES": lanes,
         "BLOCK": 256 * warps,
-        "TILE": 32,
+        "TILE": min(32, triton.next_power_of_2(min(shape[1:]) // 2 + 1)),
         "CHANNELS": shape[0],
         "HEIGHT": shape[1],
         "WIDTH": shape[2],

@@ -32,7 +32,7 @@ def _narrowed(y, OUT, HAS_NAN):
 
 
 @triton.jit
-def _normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO):
+def normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO):
     """Loaded pixels as they are stored: (x - median) / scale, correctly rounded."""
     x = widened(raw, scale.dtype)
     if NAN_TO_ZERO:
@@ -63,14 +63,14 @@ def store_straight(
     for block in range(first, last, BLOCK):
         i = block + tl.arange(0, BLOCK)
         raw = tl.load(p_source + i, mask=i < last)
-        y = _normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO)
+        y = normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO)
         p_y = p_channel + (i - start) * CHANNELS if CHANNELS_LAST else p_out + i
         tl.store(p_y, y, mask=i < last)
     i = tl.arange(0, 2 * ALIGNED)
     i = tl.where(i < ALIGNED, start + i, last + i - ALIGNED)
     m_end = ((i < first) | (i >= last)) & (i < stop)
     raw = tl.load(p_source + i, mask=m_end)
-    y = _normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO)
+    y = normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO)
     p_y = p_channel + (i - start) * CHANNELS if CHANNELS_LAST else p_out + i
     tl.store(p_y, y, mask=m_end)
 
@@ -92,17 +92,15 @@ def store_turned(
     right = tl.where(is_flipped, -right, right)
     corner = tl.where(down < 0, -down, 0) * LAST + tl.where(right < 0, -right, 0) * LAST
     lane = tl.arange(0, TILE)
+    taken = lane[:, None] * SIDE + lane[None, :]
+    placed = lane[:, None] * tl.where(is_transposed, right, down) * STRIDE
+    placed += lane[None, :] * tl.where(is_transposed, down, right) * STRIDE
     for tile in range(TILES * TILES):
-        row, column = tile // TILES * TILE, tile % TILES * TILE
-        y_row, x_column = row + lane[:, None], column + lane[None, :]
-        m_in = (y_row < SIDE) & (x_column < SIDE)
-        raw = tl.load(p_plane + y_row * SIDE + x_column, mask=m_in)
-        y = _normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO)
+        # The last tiles overlap those before: the same values are stored twice, and none outside.
+        row = tl.minimum(tile // TILES * TILE, SIDE - TILE)
+        column = tl.minimum(tile % TILES * TILE, SIDE - TILE)
+        raw = tl.load(p_plane + (row * SIDE + column) + taken)
+        y = normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO)
         if is_transposed:
             y = tl.trans(y)
-        place = corner + row * down + column * right
-        place += lane[:, None] * tl.where(is_transposed, right, down)
-        place += lane[None, :] * tl.where(is_transposed, down, right)
-        m_row = lane < SIDE - tl.where(is_transposed, column, row)
-        m_column = lane < SIDE - tl.where(is_transposed, row, column)
-        tl.store(p_channel + place * STRIDE, y, mask=m_row[:, None] & m_column[None, :])
+        tl.store(p_channel + (corner + row * down + column * right) * STRIDE + placed, y)

@@ -8,6 +8,7 @@ Each check returns how many planes it compared with the definition.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import sys
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import fastnorm
-from fastnorm import Annulus, gpu, reference
+from fastnorm import Annulus, dispatch, gpu, reference
 from fastnorm.lock import LOCKED, checksum, synthetic_cutout
 from tests.nasty import as_array, nasty_stack
 
@@ -312,6 +313,43 @@ def nothing_to_do(backend: str, device: torch.device) -> int:
     return 0
 
 
+def doubling_gaps(dtype: Any) -> Tensor:
+    """Bit patterns twice as far apart each, and others so low that there is no finite mean."""
+    bits = 30 if dtype == "float32" else 61
+    pixels = SMALL_ANNULUS.pixels(*SMALL)
+    key = np.int32 if dtype == "float32" else np.int64
+    values = (key(1) << (np.arange(pixels.size, dtype=key) % bits)).view(dtype)
+    # Neighbours in the kernel's tensors of 128: their medians of three are low, and overflow.
+    values[:59] = values[128:187] = np.finfo(dtype).min
+    plane = np.zeros((1, *SMALL), dtype)
+    plane.reshape(-1)[pixels] = values
+    return torch.from_numpy(plane)
+
+
+@check
+def passes_are_bounded(backend: str, device: torch.device) -> int:
+    """10 counting passes and 32 bisecting ones (64 in float64), whatever the values."""
+    if backend != "triton":
+        return 0
+    launch = dispatch.choose("triton", "cuda")
+    count, most = 0, torch.zeros(2, 2, dtype=torch.int32)
+    for dtype, every in (("float32", 1), ("float64", 4)):
+        images = torch.cat([nasty(dtype, every, seed=3), doubling_gaps(dtype)])
+        planes = images.reshape(-1, 1, *SMALL).to(device)
+        pixels = torch.from_numpy(SMALL_ANNULUS.pixels(*SMALL).astype(np.int32)).to(device)
+        statistics = [torch.empty(len(planes), 1, dtype=images.dtype, device=device) for _ in "abc"]
+        passes = torch.full((len(planes), 1, 2, 2), 999, dtype=torch.int32, device=device)
+        with np.errstate(all="ignore"):
+            launch(planes, None, pixels, None, None, None, *statistics, 1e-8, None, False, passes)
+        bound = torch.tensor([10, 32 if images.dtype == torch.float32 else 64])
+        assert (passes.cpu() <= bound).all()
+        most = torch.maximum(most, passes.cpu().amax((0, 1)))
+        same(statistics[0][:, 0], definition(images, SMALL_ANNULUS)[1])
+        count += len(planes)
+    assert (most.amax(0) >= torch.tensor([8, 50])).all(), f"nothing came near the bound: {most}"
+    return count
+
+
 @check
 def checksums(backend: str, device: torch.device) -> int:
     cutout = torch.from_numpy(synthetic_cutout()).to(device)
@@ -338,6 +376,11 @@ def real_cutouts(backend: str, device: torch.device) -> int:
 
 
 def main(backend: str) -> None:
+    if backend == "numba-cuda":
+        # A thread of a block is one of Python's: few of them, and often switched.
+        kernels: Any = importlib.import_module("fastnorm.kernels.numba_cuda_normalize")
+        kernels.THREADS = 8
+        sys.setswitchinterval(1e-4)
     with poisoned():
         for name, function in CHECKS.items():
             start, error, planes = time.perf_counter(), "", 0

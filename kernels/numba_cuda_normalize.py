@@ -1,0 +1,314 @@
+"""Outer-annulus median, MAD and normalisation on a CUDA device, with Numba.
+
+One thread block per plane. It gathers the annulus once into shared memory, as
+integer keys that order as the values do, finds both medians there by counting,
+then reads the plane once more (from the cache by now) and writes the result.
+
+The values equal the definition because the arithmetic is plain IEEE: without
+fastmath Numba divides correctly rounded and keeps subnormals, and no product is
+added to anything, so that there is nothing that the compiler could fuse.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastnorm.kernels.numba_cuda_select import (
+    SCRATCH,
+    SUM,
+    clear,
+    count,
+    end_turn,
+    middle_value,
+    read_plane,
+    read_shared,
+    to_key,
+    to_value,
+)
+from fastnorm.kernels.numba_cuda_shim import (
+    SIMULATED,
+    cuda,
+    device,
+    kernel,
+    reason_unavailable,
+    types,
+)
+
+__all__ = ["MOST_PIXELS", "SCRATCH", "compile_ptx", "launch", "reason_unavailable"]
+
+MOST_PIXELS = 24_576
+"""Annulus pixels in a plane: two counts of them share the bits of one int32."""
+
+THREADS = 128
+SHARED_BYTES = 48 * 1024  # what every device gives a block without being asked
+
+
+@device
+def load_plain(images: Any, i: Any) -> Any:
+    return images[np.uint64(i)]  # a signed index costs a check for a negative one
+
+
+@device
+def load_bfloat16(images: Any, i: Any) -> Any:
+    return np.int32(np.int32(images[np.uint64(i)]) << np.int32(16)).view(np.float32)
+
+
+@device
+def store_plain(out: Any, i: Any, value: Any) -> None:
+    out[np.uint64(i)] = value
+
+
+@device
+def store_float16(out: Any, i: Any, value: Any) -> None:
+    out[np.uint64(i)] = np.float16(np.float32(value))
+
+
+@device
+def store_bfloat16(out: Any, i: Any, value: Any) -> None:
+    bits = np.float32(value).view(np.int32)
+    odd = (bits >> np.int32(16)) & np.int32(1)
+    nearest = (bits + np.int32(0x7FFF) + odd) >> np.int32(16)
+    out[np.uint64(i)] = np.int16(nearest) if value == value else np.int16(0x7FC0)
+
+
+@device
+def source_pixel(element: Any, row: Any, column: Any, height: Any, width: Any) -> Any:
+    """Flat index of the pixel that an element of the dihedral group brings here."""
+    for _ in range(element & 3):
+        row, column = column, width - 1 - row
+    if element & 4:
+        column = width - 1 - column
+    return row * width + column
+
+
+@functools.cache
+def build_kernel(real: Any, key: Any, load: Any, store: Any, resident: bool) -> Any:
+    """Make the kernel for a pair of dtypes; ``resident`` if shared memory holds all keys."""
+    read = read_shared if resident else read_plane
+    key_type = types.int32 if key is np.int32 else types.int64
+
+    def normalize_planes(arrays: Any, sizes: Any, given: Any, eps: Any, clip: Any) -> None:
+        images, mask, pixels, index, dihedral, out, median, mad, scale = arrays
+        channels, height, width, mask_image, mask_channel, out_image, out_channel, step = sizes
+        masked, indexed, turned, stored, nan_to_zero = given
+        shared = cuda.shared.array(0, key_type)
+        scratch, keys = shared[:SCRATCH], shared[SCRATCH:]
+        lane, lanes = np.uint32(cuda.threadIdx.x), np.uint32(cuda.blockDim.x)
+        pixel_count, ignored = np.uint32(pixels.size), key(np.iinfo(key).max)
+        plane = np.int64(cuda.blockIdx.x)
+        target, channel = plane // channels, plane % channels
+        image = np.int64(index[target]) if indexed else target
+        start = (image * channels + channel) * height * width
+        mask_start = image * mask_image + channel * mask_channel
+        for_nan = real(0) if nan_to_zero else real(np.nan)
+        place = (keys, real, load, images, start, pixels, mask, mask_start, masked, for_nan)
+
+        clear(scratch, 0)
+        cuda.syncthreads()
+        source = place + (real(0), False)
+        valid = np.int32(0)
+        i = lane
+        while i < pixel_count:
+            found = read_plane(source, i)
+            if resident:
+                keys[i] = found
+            valid = np.int32(valid + np.int32(found != ignored))
+            i = np.uint32(i + lanes)
+        cuda.atomic.add(scratch, SUM, key(valid))
+        n, _, _, turn = end_turn(scratch, 0)
+
+        middle, spread = real(0), real(0)
+        annulus = (source, read, scratch, pixel_count)
+        if n > 0:
+            middle, turn = middle_value(annulus, n, real, turn)
+        if middle != middle:
+            middle = real(0)
+        elif abs(middle) == real(np.inf):
+            # |v - inf| is inf, or NaN where v is that same infinity.
+            same = to_key(middle, key)
+            below, up_to, turn = count(annulus, same, same, turn)
+            spread = real(np.inf) if up_to - below < n else real(0)
+        elif n > 0:
+            i = lane
+            while resident and i < pixel_count:
+                if keys[i] != ignored:
+                    keys[i] = to_key(abs(to_value(keys[i], real, key) - middle), key)
+                i = np.uint32(i + lanes)
+            cuda.syncthreads()
+            annulus = (place + (middle, True), read, scratch, pixel_count)
+            spread, turn = middle_value(annulus, n, real, turn)
+
+        divisor = real(np.float64(spread) + eps)
+        if lane == 0:
+            median[plane], mad[plane], scale[plane] = middle, spread, divisor
+        if stored:
+            limit = real(clip)
+            element = np.int32(dihedral[target]) if turned else np.int32(0)
+            origin = source_pixel(element, 0, 0, height, width)
+            down = np.int32(source_pixel(element, 1, 0, height, width) - origin)
+            right = np.int32(source_pixel(element, 0, 1, height, width) - origin)
+            first = start + origin
+            to = target * out_image + channel * out_channel
+            side, size = np.uint32(width), np.uint32(height * width)
+            row, column = np.int32(lane // side), np.int32(lane % side)
+            rows, columns = np.int32(lanes // side), np.int32(lanes % side)
+            i = lane
+            while i < size:
+                value = real(load(images, first + np.int32(row * down + column * right)))
+                value = value if value == value else for_nan
+                value = (value - middle) / divisor
+                value = value if value == value else for_nan
+                value = limit if value > limit else value
+                store(out, to + i * step, -limit if value < -limit else value)
+                i = np.uint32(i + lanes)
+                row, column = np.int32(row + rows), np.int32(column + columns)
+                if column >= width:
+                    row, column = np.int32(row + 1), np.int32(column - width)
+
+    return kernel(normalize_planes)
+
+
+def kernel_for(image_dtype: torch.dtype, out_dtype: torch.dtype, resident: bool) -> Any:
+    double = image_dtype is torch.float64
+    stores = {torch.bfloat16: store_bfloat16, torch.float16: store_float16}
+    return build_kernel(
+        np.float64 if double else np.float32,
+        np.int64 if double else np.int32,
+        load_bfloat16 if image_dtype is torch.bfloat16 else load_plain,
+        stores.get(out_dtype, store_plain),
+        resident,
+    )
+
+
+def compile_ptx(
+    capability: tuple[int, int],
+    image_dtype: torch.dtype,
+    out_dtype: torch.dtype,
+    *,
+    resident: bool = True,
+) -> str:
+    """PTX of the kernel for a compute capability, from a machine that needs no device."""
+    from numba.cuda import dispatcher
+
+    floats = {
+        torch.float16: types.float16,
+        torch.bfloat16: types.int16,
+        torch.float32: types.float32,
+        torch.float64: types.float64,
+    }
+    image, out = floats[image_dtype], floats[out_dtype]
+    statistic = types.float64 if image_dtype is torch.float64 else types.float32
+    dtypes = (image, types.boolean, types.int32, types.int64, types.int64, out, *(statistic,) * 3)
+    signature = (
+        types.Tuple([types.Array(dtype, 1, "C") for dtype in dtypes]),
+        types.UniTuple(types.int64, 8),
+        types.UniTuple(types.boolean, 5),
+        types.float64,
+        types.float64,
+    )
+    # Numba asks the current device what to compile the device functions for.
+    current_device = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    try:
+        function = kernel_for(image_dtype, out_dtype, resident).py_func
+        return str(cuda.compile_ptx(function, signature, cc=capability)[0])
+    finally:
+        dispatcher.get_current_device = current_device
+
+
+def flat(tensor: torch.Tensor) -> Any:
+    """Memory of a tensor from its first to its last element, as Numba takes it; no copy."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    extent = 1 + sum((size - 1) * stride for size, stride in steps)
+    memory = tensor.detach().as_strided((extent,), (1,))
+    if memory.dtype is torch.bfloat16:
+        memory = memory.view(torch.int16)
+    return memory.numpy() if SIMULATED else cuda.as_cuda_array(memory, sync=False)
+
+
+@contextmanager
+def torch_stream(tensor: torch.Tensor) -> Iterator[Any]:
+    """PyTorch's current stream on the device of a tensor, while that is Numba's device too."""
+    if SIMULATED:
+        yield 0
+        return
+    with cuda.gpus[tensor.get_device()]:
+        yield cuda.external_stream(torch.cuda.current_stream(tensor.device).cuda_stream)
+
+
+def launch(
+    images: torch.Tensor,
+    mask: torch.Tensor | None,
+    pixels: torch.Tensor,
+    index: torch.Tensor | None,
+    dihedral: torch.Tensor | None,
+    out: torch.Tensor | None,
+    median: torch.Tensor,
+    mad: torch.Tensor,
+    scale: torch.Tensor,
+    eps: float,
+    clip: float | None,
+    nan_to_zero: bool,
+) -> None:
+    """Normalise M images on PyTorch's current stream; the host does not wait.
+
+    Nothing is validated here, and no device memory allocated. Annuli of more
+    than 12,215 pixels (6,071 of float64) do not fit into shared memory: then
+    every pass reads them from the plane again, which is slower.
+
+    Parameters
+    ----------
+    images : (N, C, H, W) float16, bfloat16, float32 or float64, contiguous
+    mask : (N, C, H, W) bool, the last two dimensions contiguous, or None
+        True is bad: left out of the statistics only.
+    pixels : (n,) int32
+        Flat indices of the annulus pixels, ascending, at most ``MOST_PIXELS``.
+    index : (M,) int64, or None for all images
+        The images to take.
+    dihedral : (M,) integer, or None
+        Element ``k + 4 f`` of the dihedral group: as they are stored, the columns
+        are reversed if ``f``, then turned by `numpy.rot90` with ``k``.
+    out : (M, C, H, W) of any of the four dtypes, contiguous or channels-last, or None
+        None for the statistics only.
+    median, mad, scale : (M, C) float32 (float64 for float64 images), contiguous
+    eps : float
+        Added to the MAD in float64.
+    clip : float or None
+    nan_to_zero : bool
+        NaN becomes 0 before the statistics and after the division.
+    """
+    planes = median.numel()
+    if planes == 0:
+        return
+    channels, height, width = images.shape[1:]
+    itemsize = 8 if images.dtype is torch.float64 else 4
+    resident = (SCRATCH + pixels.numel()) * itemsize <= SHARED_BYTES
+    shared_bytes = (SCRATCH + pixels.numel() * resident) * itemsize
+    given = (mask is not None, index is not None, dihedral is not None, out is not None)
+    # Any tensor of the device stands for what is not given.
+    mask = pixels.view(1, 1, 1, -1) if mask is None else mask
+    index = pixels if index is None else index
+    dihedral = pixels if dihedral is None else dihedral
+    out = images if out is None else out
+    tensors = (images, mask, pixels, index, dihedral, out, median, mad, scale)
+    # A dimension of size 1 may have any stride.
+    step = out.stride(3 if width > 1 else 2)
+    sizes = (channels, height, width, *mask.stride()[:2], *out.stride()[:2], step)
+    function = kernel_for(images.dtype, out.dtype, resident)
+    with torch_stream(images) as stream:
+        with warnings.catch_warnings():
+            # Numba advises against fewer than 128 blocks; a small batch is no mistake.
+            warnings.simplefilter("ignore", cuda.core.errors.NumbaPerformanceWarning)
+            launcher = function[planes, THREADS, stream, shared_bytes]
+        arrays = tuple(flat(tensor) for tensor in tensors)
+        limit = math.inf if clip is None else float(clip)
+        launcher(arrays, sizes, (*given, nan_to_zero), float(eps), limit)

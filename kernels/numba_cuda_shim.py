@@ -1,0 +1,52 @@
+"""The one place that imports numba-cuda, and says so where it is missing."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+try:
+    importlib.import_module("numba_cuda")  # without it Numba has another module named cuda
+    from numba import cuda as numba_cuda
+    from numba.cuda import types
+except ImportError as error:
+    raise ImportError(
+        "the Numba-CUDA backend needs numba-cuda: pip install 'dhs-fastnorm[cuda]'"
+    ) from error
+
+__all__ = ["SIMULATED", "cuda", "device", "kernel", "reason_unavailable", "types"]
+
+SIMULATED = bool(numba_cuda.config.ENABLE_CUDASIM)
+
+
+class _Simulated:
+    """The module as the simulator replaces it here, and only here, while a kernel runs."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(numba_cuda, name)
+
+
+cuda: Any = _Simulated() if SIMULATED else numba_cuda
+
+
+def device(function: Callable[..., Any]) -> Any:
+    # The simulator takes plain functions, and calls them faster than any other kind.
+    return function if SIMULATED else cuda.jit(device=True, fastmath=False)(function)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    def without_warnings(*arguments: Any) -> None:
+        with np.errstate(all="ignore"):
+            function(*arguments)
+
+    return numba_cuda.jit(without_warnings) if SIMULATED else cuda.jit(fastmath=False)(function)
+
+
+def reason_unavailable() -> str:
+    """Say in one sentence why the kernel cannot run here; nothing where it can."""
+    if SIMULATED or cuda.is_available():
+        return ""
+    return "numba-cuda sees no CUDA device: there is none, or its driver is missing."
