@@ -1,4 +1,4 @@
-"""The command ``fastnorm``: normalise cutouts, draw them, list the backends.
+"""The command ``fastnorm``: normalise cutouts, draw them, list and check the backends.
 
 Whatever is slow to import is imported by the command that needs it.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -201,6 +201,23 @@ def backends(as_json: AsJson = False) -> None:
             backend.name, backend.device, "yes" if backend.available else "no", backend.reason
         )
     console(sys.stdout).print(table, markup=False)
+
+
+@app.command()
+def check(
+    device: Annotated[
+        Literal["cpu", "cuda", "all"], typer.Option(help="Whose backends to check.")
+    ] = "all",
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases, fewer rounds.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check every backend on this machine against the reference, value for value, and time it.
+
+    Exit status: 0 all equal; 1 some value differs, or --device cuda without one.
+    """
+    with messages(ImportError):
+        from fastnorm import selfcheck
+    selfcheck.run(device, is_quick=quick, as_json=as_json)
 
 
 class _Job(NamedTuple):

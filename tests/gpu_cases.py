@@ -317,7 +317,7 @@ def doubling_gaps(dtype: Any) -> Tensor:
     """Bit patterns twice as far apart each, and others so low that there is no finite mean."""
     bits = 30 if dtype == "float32" else 61
     pixels = SMALL_ANNULUS.pixels(*SMALL)
-    key = np.int32 if dtype == "float32" else np.int64
+    key: Any = np.int32 if dtype == "float32" else np.int64
     values = (key(1) << (np.arange(pixels.size, dtype=key) % bits)).view(dtype)
     # Neighbours in the kernel's tensors of 128: their medians of three are low, and overflow.
     values[:59] = values[128:187] = np.finfo(dtype).min
