@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CUTOUTS ?=
-, := ,
 # Numba compiles for CUDA on Linux alone.
-EXTRAS := $(if $(filter Linux,$(shell uname)),cuda$(,))dhs,test,lint
+EXTRAS := dhs,test,lint
+ifeq ($(shell uname),Linux)
+EXTRAS := cuda,$(EXTRAS)
+endif
 
 # Numba cannot see that a kernel changed in a file that another one imports, so
 # the cache of compiled kernels is named by all of their sources.

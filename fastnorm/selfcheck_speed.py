@@ -29,7 +29,7 @@ SHAPE = (3, 101, 101)
 PIXELS = 3 * 101 * 101
 BUFFERS = 4  # pairs of a stack and its result, used in turn
 LAUNCHES = 8  # between two events on a GPU
-LEAST_BYTES = {"cpu": 2**28, "cuda": 2**33}
+LEAST_BYTES = {"cpu": 2**30, "cuda": 2**33}
 """All buffers together; on a GPU so much that a launch outlasts what the host does for it."""
 CACHES = 4  # times the last cache that the buffers fill at least
 

@@ -332,7 +332,7 @@ def passes_are_bounded(backend: str, device: torch.device) -> int:
     if backend != "triton":
         return 0
     launch = dispatch.choose("triton", "cuda")
-    count, most = 0, torch.zeros(2, 2, dtype=torch.int32)
+    count = 0
     for dtype, every in (("float32", 1), ("float64", 4)):
         images = torch.cat([nasty(dtype, every, seed=3), doubling_gaps(dtype)])
         planes = images.reshape(-1, 1, *SMALL).to(device)
@@ -342,11 +342,11 @@ def passes_are_bounded(backend: str, device: torch.device) -> int:
         with np.errstate(all="ignore"):
             launch(planes, None, pixels, None, None, None, *statistics, 1e-8, None, False, passes)
         bound = torch.tensor([10, 32 if images.dtype == torch.float32 else 64])
-        assert (passes.cpu() <= bound).all()
-        most = torch.maximum(most, passes.cpu().amax((0, 1)))
+        most = passes.cpu().amax((0, 1, 2))
+        assert (most <= bound).all(), most
+        assert (most >= bound - 2).all(), f"nothing came near the bound: {most}"
         same(statistics[0][:, 0], definition(images, SMALL_ANNULUS)[1])
         count += len(planes)
-    assert (most.amax(0) >= torch.tensor([8, 50])).all(), f"nothing came near the bound: {most}"
     return count
 
 
