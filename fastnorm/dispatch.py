@@ -12,7 +12,7 @@ import numbers
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -105,16 +105,16 @@ def _load_numba() -> Run:
 
 def _load_triton() -> Launch:
     module = importlib.import_module("fastnorm.kernels.triton_normalize")
-    if not _is_interpreted("triton"):
-        _require_cuda()
+    if not is_interpreted("triton"):
+        require_cuda()
     launch: Launch = module.launch
     return launch
 
 
 def _load_numba_cuda() -> Launch:
     module = importlib.import_module("fastnorm.kernels.numba_cuda_normalize")
-    if not _is_interpreted("numba-cuda"):
-        _require_cuda()
+    if not is_interpreted("numba-cuda"):
+        require_cuda()
     reason = module.reason_unavailable()
     if reason:
         raise BackendUnavailableError(reason)
@@ -122,19 +122,24 @@ def _load_numba_cuda() -> Launch:
     return launch
 
 
-def _require_cuda() -> None:
+def require_cuda() -> None:
+    """Raise `BackendUnavailableError` where torch sees no CUDA device."""
     torch = importlib.import_module("torch")
     if not torch.cuda.is_available():
         raise BackendUnavailableError("torch sees no CUDA device")
 
 
-def _is_interpreted(name: str) -> bool:
+def is_interpreted(name: str) -> bool:
     """Whether device code runs in Python: Triton's interpreter, Numba's simulator."""
     variable = {"triton": "TRITON_INTERPRET", "numba-cuda": "NUMBA_ENABLE_CUDASIM"}[name]
     return os.environ.get(variable) == "1"
 
 
-_LOADERS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
+Loader = Callable[[], Callable[..., None]]
+Loaders = Mapping[str, tuple[str, Loader]]
+"""What a backend runs on, and what imports it, by its name, in order of preference."""
+
+_LOADERS: dict[str, tuple[str, Loader]] = {
     "numba": ("cpu", _load_numba),
     "reference": ("cpu", _load_reference),
     "triton": ("cuda", _load_triton),
@@ -143,10 +148,10 @@ _LOADERS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
 
 
 @cache
-def _load(name: str) -> Callable[..., None] | str:
+def _load(loader: Loader) -> Callable[..., None] | str:
     """The backend's function, or the reason why there is none."""
     try:
-        return _LOADERS[name][1]()
+        return loader()
     except ImportError as error:
         return f"{type(error).__name__}: {error}"
     except BackendUnavailableError as error:
@@ -161,9 +166,14 @@ def backends() -> list[Backend]:
     >>> [backend.name for backend in backends()]
     ['numba', 'reference', 'triton', 'numba-cuda']
     """
+    return list_backends(_LOADERS)
+
+
+def list_backends(loaders: Loaders) -> list[Backend]:
+    """As `backends`, of any table of them."""
     found = []
-    for name, (device, _) in _LOADERS.items():
-        run = _load(name)
+    for name, (device, loader) in loaders.items():
+        run = _load(loader)
         reason = run if isinstance(run, str) else ""
         found.append(Backend(name, device, not reason, reason))
     return found
@@ -176,10 +186,15 @@ def device_of(name: Any) -> str | None:
 
 def takes_cpu_tensors(name: str | None) -> bool:
     """Whether a GPU backend runs in Python here, on tensors in the CPU's memory."""
-    return name is not None and device_of(name) == "cuda" and _is_interpreted(name)
+    return name is not None and device_of(name) == "cuda" and is_interpreted(name)
 
 
-def choose(name: str | None, device: str = "cpu") -> Callable[..., None]:
+def choose(
+    name: str | None,
+    device: str = "cpu",
+    loaders: Loaders = _LOADERS,
+    listed_by: str = "fastnorm.backends()",
+) -> Callable[..., None]:
     """The function of the backend of that name, or of the first that is available.
 
     Raises
@@ -189,25 +204,25 @@ def choose(name: str | None, device: str = "cpu") -> Callable[..., None]:
     BackendUnavailableError
         It was asked for by name and is not available, or there is none at all.
     """
-    if name is not None and device_of(name) is None:
+    if name is not None and not (isinstance(name, str) and name in loaders):
         raise ValueError(
             f"backend={name!r} is not known; allowed are None (the fastest available) and "
-            f"{', '.join(map(repr, _LOADERS))}."
+            f"{', '.join(map(repr, loaders))}."
         )
-    names = [known for known, (where, _) in _LOADERS.items() if where == device]
+    names = [known for known, (where, _) in loaders.items() if where == device]
     if name is not None and name not in names:
         raise ValueError(
-            f"backend={name!r} is for the {device_of(name)}, but images is on the {device}; "
+            f"backend={name!r} is for the {loaders[name][0]}, but images is on the {device}; "
             f"allowed are None and {', '.join(map(repr, names))}."
         )
     for candidate in names if name is None else [name]:
-        run = _load(candidate)
+        run = _load(loaders[candidate][1])
         if not isinstance(run, str):
             return run
         if name is not None:
             raise BackendUnavailableError(
                 f"backend={name!r} is not available here: {run}. Choose one that "
-                "fastnorm.backends() lists as available, or mend the installation."
+                f"{listed_by} lists as available, or mend the installation."
             )
         warnings.warn(
             f"the backend {candidate!r} is not available ({run}); a slower one is used.",
@@ -215,7 +230,7 @@ def choose(name: str | None, device: str = "cpu") -> Callable[..., None]:
             stacklevel=frames_to_caller(),
         )
     raise BackendUnavailableError(
-        f"images is on the {device}, and no backend for it is available; see fastnorm.backends()."
+        f"images is on the {device}, and no backend for it is available; see {listed_by}."
     )
 
 

@@ -1,0 +1,52 @@
+"""The CPU backend: hands a plan to the Numba kernel, image by image, in threads."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dhs.injection.quadrature import Plan
+from fastnorm.kernels import lens_columns as column
+from fastnorm.kernels import numba_lens
+from fastnorm.threads import notice_if_slow, read_only, share_out
+
+IMAGES_PER_TASK = 8
+
+_is_compiled = False
+
+
+def series_coefficients(plan: Plan) -> NDArray[np.float32]:
+    """``(-1)^k / (2k + 1)``, as many as any lens of the plan needs."""
+    k = np.arange(int(plan.table[:, column.TERMS].max(initial=4)))
+    return ((-1.0) ** k / (2 * k + 1)).astype(np.float32)
+
+
+def run(plan: Plan, out: NDArray[np.float32]) -> None:
+    """Fill ``out``, (B, bands, H, W), C-contiguous."""
+    global _is_compiled
+    count, bands, height, width = out.shape
+    nodes = np.stack([plan.nodes.x, plan.nodes.y, plan.nodes.weight])
+    arguments = (
+        *(
+            read_only(np.ascontiguousarray(part, np.float32))
+            for part in (plan.table, plan.clumps, plan.flux, nodes)
+        ),
+        read_only(plan.nodes.start),
+        read_only(series_coefficients(plan)),
+        np.float32(plan.pixel_scale),
+        width,
+        out.reshape(count, bands, height * width),
+    )
+    kernel = numba_lens.render_images
+    if not _is_compiled:
+        with notice_if_slow("the lens kernel, once per machine"):
+            kernel(*arguments, *numba_lens.workspace(height * width), 0, 0)
+        _is_compiled = True
+    share_out(
+        lambda: lambda start, stop, space=numba_lens.workspace(height * width): kernel(
+            *arguments, *space, start, stop
+        ),
+        count,
+        IMAGES_PER_TASK,
+        2,
+    )

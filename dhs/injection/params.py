@@ -1,0 +1,208 @@
+"""What is injected: parameters of lenses and of sources, as arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dhs.constants import BANDS
+from dhs.injection.checks import real_array
+
+MOST_ARCSEC = 1000.0
+SERSIC_INDEX_RANGE = (0.3, 8.0)
+MOST_CLUMPS = 64
+
+
+class Range(NamedTuple):
+    """What a field may hold."""
+
+    low: float
+    high: float
+    low_is_allowed: bool = True
+
+
+_POSITION = Range(-MOST_ARCSEC, MOST_ARCSEC)
+_LENGTH = Range(0.0, MOST_ARCSEC, low_is_allowed=False)
+_AXIS_RATIO = Range(0.0, 1.0, low_is_allowed=False)
+_ANGLE = Range(-1000.0, 1000.0)
+_SHEAR = Range(-0.9, 0.9)
+_FLUX = Range(0.0, 1e12)
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterArrays:
+    """Fields of one length, float64 each; scalars are broadcast.
+
+    `len` is the number of injections, and indexing with a slice or an array
+    selects among them.
+    """
+
+    def __post_init__(self) -> None:
+        fields = dataclasses.fields(self)
+        arrays: dict[str, NDArray[np.float64]] = {}
+        for field in fields:
+            allowed: Range = field.metadata["range"]
+            arrays[field.name] = real_array(field.name, getattr(self, field.name), *allowed[:2],
+                                            low_is_allowed=allowed.low_is_allowed)
+        shapes = {name: array.shape for name, array in arrays.items()}
+        many = {name: shape for name, shape in shapes.items() if len(shape) > 1}
+        if many:
+            name, shape = next(iter(many.items()))
+            raise ValueError(f"{name} has shape {shape}; allowed is a number or shape (B,).")
+        lengths = {shape[0] for shape in shapes.values() if shape}
+        sizes = lengths - {1}
+        if len(sizes) > 1:
+            listed = ", ".join(f"{name} {shape[0]}" for name, shape in shapes.items() if shape)
+            raise ValueError(
+                f"the lengths of the fields do not broadcast: {listed}. Give every field one "
+                "number, or one per injection."
+            )
+        count = sizes.pop() if sizes else 1
+        for name, array in arrays.items():
+            full = np.broadcast_to(array, (count,)).copy()
+            full.flags.writeable = False
+            object.__setattr__(self, name, full)
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Every field by its name, each (B,) float64."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def __len__(self) -> int:
+        return len(getattr(self, dataclasses.fields(self)[0].name))
+
+    def __getitem__(self, rows: slice | ArrayLike) -> Self:
+        """Select injections; an integer selects one and keeps the axis."""
+        if not isinstance(rows, slice):
+            rows = np.atleast_1d(np.asarray(rows))
+        return dataclasses.replace(self, **{k: v[rows] for k, v in self.arrays().items()})
+
+    def __iter__(self) -> Iterator[Self]:
+        return (self[i : i + 1] for i in range(len(self)))
+
+    def broadcast_to(self, count: int) -> Self:
+        """Repeat a single injection ``count`` times, or check that there are that many.
+
+        Raises
+        ------
+        ValueError
+            There is neither one nor ``count`` of them.
+        """
+        if len(self) == count:
+            return self
+        if len(self) != 1:
+            raise ValueError(
+                f"{type(self).__name__} holds {len(self)} injections where {count} are needed; "
+                f"give 1 or {count}."
+            )
+        return self[np.zeros(count, np.intp)]
+
+
+def _field(allowed: Range, default: float | None = None) -> Any:
+    metadata = {"range": allowed}
+    if default is None:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True, eq=False)
+class LensParams(ParameterArrays):
+    """Singular isothermal ellipsoids with external shear, one per injection.
+
+    Conventions as in `dhs.injection`: x = column, y = row, origin at the centre
+    of the stamp, angles in arcsec, position angles anticlockwise from +x.
+
+    Attributes
+    ----------
+    theta_e_arcsec : (B,) float64
+        Einstein radius in the product-average convention, above 0, arcsec.
+    shear_g1, shear_g2 : (B,) float64
+        External shear about the origin, in [-0.9, 0.9].
+    x0_arcsec, y0_arcsec : (B,) float64
+        Centre of the lens, arcsec.
+    q_lens : (B,) float64
+        Axis ratio of the mass, in (0, 1].
+    phi_lens_rad : (B,) float64
+        Position angle of its major axis, radians.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value is no number, NaN or out of its range (field, index, value and
+        range are named), or lengths do not broadcast.
+    """
+
+    theta_e_arcsec: NDArray[np.float64] = _field(_LENGTH)
+    shear_g1: NDArray[np.float64] = _field(_SHEAR, 0.0)
+    shear_g2: NDArray[np.float64] = _field(_SHEAR, 0.0)
+    x0_arcsec: NDArray[np.float64] = _field(_POSITION, 0.0)
+    y0_arcsec: NDArray[np.float64] = _field(_POSITION, 0.0)
+    q_lens: NDArray[np.float64] = _field(_AXIS_RATIO, 1.0)
+    phi_lens_rad: NDArray[np.float64] = _field(_ANGLE, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class SourceParams(ParameterArrays):
+    """Sersic sources, with or without Gaussian clumps, one per injection.
+
+    Conventions as in `dhs.injection`. Fluxes are those of the whole unlensed
+    source, clumps included.
+
+    Attributes
+    ----------
+    beta_x_arcsec, beta_y_arcsec : (B,) float64
+        Position in the source plane, from the centre of the stamp, arcsec.
+    re_arcsec : (B,) float64
+        Half-light radius along the major axis, above 0, arcsec.
+    n_sersic : (B,) float64
+        Sersic index, in [0.3, 8].
+    q : (B,) float64
+        Axis ratio, in (0, 1].
+    phi_rad : (B,) float64
+        Position angle of the major axis, radians.
+    flux_nmgy_g, flux_nmgy_r, flux_nmgy_z : (B,) float64
+        Total unlensed flux in each band, nanomaggies, at least 0.
+    n_clumps : (B,) float64
+        Number of clumps, an integer in [0, 64].
+    clump_frac : (B,) float64
+        Share of the flux that is in the clumps, in [0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `LensParams`; or a number of clumps that is no integer, or a share for
+        no clump.
+    """
+
+    beta_x_arcsec: NDArray[np.float64] = _field(_POSITION)
+    beta_y_arcsec: NDArray[np.float64] = _field(_POSITION)
+    re_arcsec: NDArray[np.float64] = _field(_LENGTH)
+    n_sersic: NDArray[np.float64] = _field(Range(*SERSIC_INDEX_RANGE))
+    q: NDArray[np.float64] = _field(_AXIS_RATIO, 1.0)
+    phi_rad: NDArray[np.float64] = _field(_ANGLE, 0.0)
+    flux_nmgy_g: NDArray[np.float64] = _field(_FLUX, 1.0)
+    flux_nmgy_r: NDArray[np.float64] = _field(_FLUX, 1.0)
+    flux_nmgy_z: NDArray[np.float64] = _field(_FLUX, 1.0)
+    n_clumps: NDArray[np.float64] = _field(Range(0, MOST_CLUMPS), 0.0)
+    clump_frac: NDArray[np.float64] = _field(Range(0.0, 1.0), 0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for is_bad, reason in (
+            (self.n_clumps % 1 != 0, "it has to be an integer"),
+            (
+                (self.n_clumps == 0) & (self.clump_frac > 0),
+                "clump_frac is above 0 there, so that it has to be at least 1",
+            ),
+        ):
+            if is_bad.any():
+                i = int(np.argmax(is_bad))
+                raise ValueError(f"n_clumps[{i}]={self.n_clumps[i]:g} is not allowed: {reason}.")
+
+    def fluxes(self) -> NDArray[np.float64]:
+        """Unlensed flux by injection and band, (B, 3), nanomaggies."""
+        return np.stack([getattr(self, f"flux_nmgy_{band}") for band in BANDS], axis=1)

@@ -1,0 +1,245 @@
+"""Where sub-pixels are spent: the plan that every rendering backend carries out.
+
+A pixel takes one sample at its centre, 2 x 2, or o x o (o is ``oversample``), or is
+split into o x o cells, each of which takes one, 3 x 3 or 4o x 4o: its level. Seen from the
+source plane a pixel of a lensed image is at most as large as one of an unlensed image
+(an isothermal lens does not stretch along a radius), so that its quadrature error
+follows from how near to the centre of the source it comes: levels are rings around
+the source. Pixels close to the lens, where light is stretched the other way, take
+more. docs/injection.md shows the rings.
+"""
+
+from __future__ import annotations
+
+from math import factorial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from dhs.injection.params import LensParams, SourceParams
+from dhs.injection.source import Clumps, sersic_b
+from fastnorm.kernels import lens_columns as column
+
+# Errors that are allowed, in units of the brightest pixel, at that oversample: smallest
+# where many of one sign add up.
+USUAL_OVERSAMPLE = 4
+PIXEL_TOLERANCES = (5e-5, 2e-3, 2e-3)
+CELL_TOLERANCES = (2e-5, 1e-3)
+# Light that is left out, in units of the brightest pixel.
+FAINTEST = 1e-8
+# The brightest pixel is about as bright as the profile at this distance from its centre, in pixels.
+PEAK_RADIUS = 0.4
+CELL_NODES_PER_SIDE = 3
+CLUMP_REACH_SIGMAS = 6.0
+SERIES_TOLERANCE = 2e-8
+MOST_TERMS = 1024
+
+# Along t = b (R / r_e)^(1/n) every profile is exp(-t).
+_T = np.geomspace(1e-3, 60.0, 96)
+_LOG_T = np.log(_T)
+
+
+class Nodes(NamedTuple):
+    """Where the samples of a pixel lie, level after level.
+
+    ``x, y`` in pixels from the centre of the pixel, ``weight`` sums to 1 in every
+    level, whose samples are ``start[level]`` to ``start[level + 1]``.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    start: NDArray[np.int32]
+
+
+class Plan(NamedTuple):
+    """Everything that a backend needs: `lens_columns` says what is where.
+
+    ``table`` (B, COLUMNS), ``clumps`` (B, M, CLUMP_COLUMNS), both float64;
+    ``flux`` (B, bands) float64 in nanomaggies; ``shape`` (H, W) of the stamps.
+    """
+
+    table: NDArray[np.float64]
+    clumps: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    nodes: Nodes
+    shape: tuple[int, int]
+    pixel_scale: float
+
+
+def sample_nodes(oversample: int) -> Nodes:
+    """Nodes of every set: Gauss-Legendre where light is smooth, else uniform."""
+    sets = (
+        _gauss_legendre(1),
+        _gauss_legendre(min(2, oversample)),
+        _gauss_legendre(oversample),
+        _uniform(oversample),
+        _gauss_legendre(CELL_NODES_PER_SIDE),
+        _uniform(4 * oversample),
+    )
+    x, y, weight = [], [], []
+    for place, share in sets:
+        x.append(np.tile(place, place.size))
+        y.append(np.repeat(place, place.size))
+        weight.append(np.outer(share, share).ravel())
+    start = np.cumsum([0] + [part.size for part in x]).astype(np.int32)
+    return Nodes(np.concatenate(x), np.concatenate(y), np.concatenate(weight), start)
+
+
+def _gauss_legendre(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    place, weight = np.polynomial.legendre.leggauss(side)
+    return place / 2, weight / 2
+
+
+def _uniform(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return (np.arange(side) + 0.5) / side - 0.5, np.full(side, 1 / side)
+
+
+def make_plan(
+    lens: LensParams | None,
+    source: SourceParams,
+    clumps: Clumps,
+    flux: NDArray[np.float64],
+    shape: tuple[int, int],
+    pixel_scale: float,
+    oversample: int,
+) -> Plan:
+    """Turn parameters, already checked, into the tables of a plan."""
+    count = len(source)
+    table = np.zeros((count, column.COLUMNS))
+    table[:, column.TERMS] = 4
+    if lens is not None:
+        _fill_lens(table, lens)
+    _fill_source(table, source, pixel_scale, oversample)
+    share = 1 - np.where(source.n_clumps > 0, source.clump_frac, 0)
+    table[:, column.AMPLITUDE] *= share
+    clump_table = _clump_table(clumps, pixel_scale)
+    table[:, column.CLUMPS] = np.where(source.clump_frac > 0, source.n_clumps, 0)
+    _fill_reach(table, lens, clump_table, pixel_scale)
+    return Plan(table, clump_table, flux, sample_nodes(oversample), shape, pixel_scale)
+
+
+def _fill_lens(table: NDArray[np.float64], lens: LensParams) -> None:
+    q = lens.q_lens
+    table[:, column.LENS_X], table[:, column.LENS_Y] = lens.x0_arcsec, lens.y0_arcsec
+    table[:, column.LENS_COS] = np.cos(lens.phi_lens_rad)
+    table[:, column.LENS_SIN] = np.sin(lens.phi_lens_rad)
+    table[:, column.LENS_Q] = q
+    table[:, column.LENS_SQUASH] = (1 - q) * (1 + q)
+    table[:, column.LENS_STRENGTH] = 2 * lens.theta_e_arcsec * np.sqrt(q)
+    table[:, column.SHEAR_1], table[:, column.SHEAR_2] = lens.shear_g1, lens.shear_g2
+    table[:, column.THETA_E] = lens.theta_e_arcsec
+    # arctan(z) / z by its series, whose ratio is at most f = (1 - q) / (1 + q).
+    ratio = np.maximum((1 - q) / (1 + q), 1e-12)
+    terms = np.log(SERIES_TOLERANCE) / np.log(np.minimum(ratio, 1 - 1e-12))
+    table[:, column.TERMS] = np.clip(4 * np.ceil(terms / 4), 4, MOST_TERMS)
+
+
+def _fill_source(
+    table: NDArray[np.float64], source: SourceParams, pixel_scale: float, oversample: int
+) -> None:
+    n, re, q = source.n_sersic, source.re_arcsec, source.q
+    b = sersic_b(n)
+    table[:, column.SOURCE_X], table[:, column.SOURCE_Y] = source.beta_x_arcsec, source.beta_y_arcsec
+    table[:, column.SOURCE_COS] = np.cos(source.phi_rad)
+    table[:, column.SOURCE_SIN] = np.sin(source.phi_rad)
+    table[:, column.SOURCE_INVERSE_Q] = 1 / q
+    table[:, column.HALF_POWER] = 0.5 / n
+    table[:, column.LOG2_SCALE] = np.log2(b * np.log2(np.e)) - np.log2(re) / n
+    log_total = np.log(2 * np.pi * n * re**2 * q) - 2 * n * np.log(b) + gammaln(2 * n)
+    table[:, column.AMPLITUDE] = pixel_scale**2 * np.exp(-log_total)
+
+    _fill_rings(table, source, b, pixel_scale, oversample)
+
+
+def _fill_rings(
+    table: NDArray[np.float64],
+    source: SourceParams,
+    b: NDArray[np.float64],
+    pixel_scale: float,
+    oversample: int,
+) -> None:
+    """Radii within which one more level is needed, all in logarithms."""
+    n, log_re, q = source.n_sersic[:, None], np.log(source.re_arcsec)[:, None], source.q[:, None]
+    log_radius = log_re + n * (_LOG_T - np.log(b)[:, None])
+    peak = np.exp(np.log(b)[:, None] + (np.log(PEAK_RADIUS * pixel_scale) - log_re) / n)
+    log_light = np.minimum(peak - _T, 50.0)
+    # The second derivative of the profile is at most the square of this rate, along the minor axis.
+    log_rate = (np.log(_T / n * (1 + _T / n)) / 2 - np.log(q)) - log_radius
+    allowed = (USUAL_OVERSAMPLE / oversample) ** 2
+
+    def rings(
+        size: float, sides: tuple[int, ...], tolerances: tuple[float, ...], share: float
+    ) -> NDArray[np.float64]:
+        found = []
+        for side, tolerance in zip(sides, tolerances, strict=True):
+            log_most = np.log(tolerance * allowed / (share * _gauss_legendre_error(side)))
+            log_step = log_rate + np.log(size)
+            found.append(_last(log_light + 2 * side * log_step > log_most, log_radius))
+        # What has a level is inside the rings of all lower ones.
+        return np.minimum.accumulate(found, axis=0).T ** 2
+
+    sides = (1, min(2, oversample), oversample)
+    first, last = column.PIXEL_RINGS, column.PIXEL_RINGS + 3
+    table[:, first:last] = rings(pixel_scale, sides, PIXEL_TOLERANCES, 1.0)
+    sides, share = (1, CELL_NODES_PER_SIDE), 1 / oversample**2
+    first, last = column.CELL_RINGS, column.CELL_RINGS + 2
+    table[:, first:last] = rings(pixel_scale / oversample, sides, CELL_TOLERANCES, share)
+    is_bright = log_light > np.log(PIXEL_TOLERANCES[-1] * allowed)
+    table[:, column.BRIGHT_RING] = _last(is_bright, log_radius) ** 2
+    table[:, column.REACH] = _last(log_light > np.log(FAINTEST), log_radius)
+
+
+def _gauss_legendre_error(side: int) -> float:
+    """Error of ``side`` nodes on a Gaussian of height 1, over (rate times interval)^(2 side).
+
+    Its second derivative is the square of the rate. Davis & Rabinowitz (1984), Methods
+    of Numerical Integration, eq. 2.7.12.
+    """
+    constant = factorial(side) ** 4 / ((2 * side + 1) * factorial(2 * side) ** 3)
+    return constant * factorial(2 * side) / (2**side * factorial(side))
+
+
+def _last(is_wanted: NDArray[np.bool_], log_radius: NDArray[np.float64]) -> NDArray[np.float64]:
+    """First tabulated radius beyond all that are wanted; 0 where none is."""
+    last = is_wanted.shape[1] - 1 - np.argmax(is_wanted[:, ::-1], axis=1)
+    beyond = np.minimum(last + 1, is_wanted.shape[1] - 1)
+    rows = np.arange(len(last))
+    return np.where(is_wanted[rows, last], np.exp(log_radius[rows, beyond]), 0)
+
+
+def _clump_table(clumps: Clumps, pixel_scale: float) -> NDArray[np.float64]:
+    table = np.zeros((*clumps.x.shape, column.CLUMP_COLUMNS))
+    table[..., column.CLUMP_X], table[..., column.CLUMP_Y] = clumps.x, clumps.y
+    table[..., column.CLUMP_RATE] = np.log2(np.e) / (2 * clumps.sigma**2)
+    density = clumps.weight / (2 * np.pi * clumps.sigma**2)
+    table[..., column.CLUMP_AMPLITUDE] = pixel_scale**2 * density
+    table[..., column.CLUMP_REACH] = CLUMP_REACH_SIGMAS * clumps.sigma
+    return table
+
+
+def _fill_reach(
+    table: NDArray[np.float64],
+    lens: LensParams | None,
+    clumps: NDArray[np.float64],
+    pixel_scale: float,
+) -> None:
+    """From a radius in the source plane to one in the image that holds all its light."""
+    if clumps.shape[1]:
+        x, y, reach = (
+            clumps[..., i] for i in (column.CLUMP_X, column.CLUMP_Y, column.CLUMP_REACH)
+        )
+        farthest = np.where(clumps[..., column.CLUMP_AMPLITUDE] > 0, np.hypot(x, y) + reach, 0)
+        table[:, column.REACH] = np.maximum(table[:, column.REACH], farthest.max(axis=1))
+    table[:, column.REACH] += np.hypot(table[:, column.SOURCE_X], table[:, column.SOURCE_Y])
+    if lens is not None:
+        squash = np.sqrt(np.maximum((1 - lens.q_lens) * (1 + lens.q_lens), 1e-12))
+        deflection = lens.theta_e_arcsec * np.sqrt(lens.q_lens) / squash
+        table[:, column.REACH] += deflection * np.arcsinh(squash / lens.q_lens)
+        room = 1 - np.hypot(lens.shear_g1, lens.shear_g2)
+        with np.errstate(divide="ignore"):
+            reach = np.where(room > 0, table[:, column.REACH] / np.maximum(room, 1e-300), np.inf)
+        table[:, column.REACH] = reach
+    table[:, column.REACH] += pixel_scale
