@@ -1,24 +1,18 @@
-"""Lensed surface brightness on the CPU, with Numba: what ``dhs/injection/reference.py`` defines.
+"""Ray shooting and light on the CPU, with Numba: loops over blocks of samples, which vectorise.
 
-One image at a time. Samples are collected into blocks that the L1 cache holds, so
-that ray shooting and light are loops over a block, which vectorise; which sample belongs
-to which pixel is kept beside it. An image depends on nothing but its own row.
+What they compute is defined in ``dhs/injection/reference.py``; `numba_render` says of which samples.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from fastnorm.kernels.lens_columns import (
     AMPLITUDE,
     BRIGHT_RING,
-    CELL_NODES,
-    CELL_RINGS,
-    CELLS,
     CLUMP_AMPLITUDE,
     CLUMP_RATE,
     CLUMP_REACH,
@@ -35,7 +29,6 @@ from fastnorm.kernels.lens_columns import (
     LENS_Y,
     LOG2_SCALE,
     PIXEL_RINGS,
-    REACH,
     SHEAR_1,
     SHEAR_2,
     SOURCE_COS,
@@ -49,22 +42,16 @@ from fastnorm.kernels.lens_columns import (
 )
 from fastnorm.kernels.numba_math import exp2, log2
 
-BLOCK = 256  # samples, a multiple of the vectors
-VECTOR = 8
-SEGMENTS = BLOCK  # at most one for every sample
+BLOCK = 256  # samples
 X, Y, U, V, LIGHT, SQUARE_U, SQUARE_V, SERIES_U, SERIES_V, HALF_U, HALF_V = range(11)
 LANES = 11
 _TINY = np.float32(1e-30)
 _HALF = np.float32(0.5)
 _FOUR = np.float32(4)
+# 2^-(2^6.5) is 0 for all that it is added to, and no product with it is subnormal, which is slow.
+_FAINTEST = np.float32(6.5)
 
 jit = njit(nogil=True, error_model="numpy")
-
-
-@jit
-def whole_vectors(n: Any) -> Any:
-    """The next multiple of a vector: what lies beyond ``n`` is computed and not used."""
-    return (n + VECTOR - 1) // VECTOR * VECTOR
 
 
 @jit
@@ -119,7 +106,7 @@ def shine(work: Any, n: Any, row: Any, clumps: Any) -> None:
     for i in range(n):
         across = v[i] * inverse_q
         square = u[i] * u[i] + across * across + _TINY
-        exponent = min(power * log2(square) + scale, np.float32(6.9))
+        exponent = min(power * log2(square) + scale, _FAINTEST)
         exponent = max(exponent, np.float32(-126))
         light[i] = amplitude * exp2(-exp2(exponent))
     for j in range(np.int64(row[CLUMPS])):
@@ -164,196 +151,3 @@ def pixel_level(x: Any, y: Any, near: Any, row: Any, scale: Any) -> Any:
             level += from_lens < half * half
             level += _FOUR * from_lens < half * half
     return min(level, SPLIT)
-
-
-@jit
-def add_samples(
-    x: Any, y: Any, size: Any, share: Any, which: Any, pixel: Any, state: Any, work: Any,
-    owners: Any, weights: Any, nodes: Any, start: Any, image: Any, row: Any, clumps: Any,
-    coefficients: Any,
-) -> None:  # fmt: skip
-    """Queue one set of nodes on a square; a full block is carried out."""
-    k, stop = start[which], start[which + 1]
-    while k < stop:
-        if state[0] == BLOCK:
-            carry_out(state, work, owners, weights, image, row, clumps, coefficients)
-        filled = state[0]
-        count = min(stop - k, BLOCK - filled)
-        at_x, at_y, weight = work[X], work[Y], weights
-        for i in range(count):
-            at_x[filled + i] = x + size * nodes[0, k + i]
-            at_y[filled + i] = y + size * nodes[1, k + i]
-            weight[filled + i] = share * nodes[2, k + i]
-        segment = state[1]
-        owners[0, segment], owners[1, segment] = pixel, filled + count
-        state[0], state[1] = filled + count, segment + 1
-        k += count
-
-
-@jit
-def carry_out(
-    state: Any, work: Any, owners: Any, weights: Any, image: Any, row: Any, clumps: Any,
-    coefficients: Any,
-) -> None:  # fmt: skip
-    """Evaluate the queued samples and add them to their pixels, in their order."""
-    n = state[0]
-    padded = whole_vectors(n)
-    shoot(work, padded, row, coefficients)
-    shine(work, padded, row, clumps)
-    light = work[LIGHT]
-    i = 0
-    for segment in range(state[1]):
-        total = np.float32(0)
-        while i < owners[1, segment]:
-            total += light[i] * weights[i]
-            i += 1
-        image[owners[0, segment]] += total
-    state[0] = state[1] = 0
-
-
-@jit
-def split_pixel(
-    x: Any, y: Any, scale: Any, pixel: Any, state: Any, work: Any, owners: Any, weights: Any,
-    cells: Any, nodes: Any, start: Any, image: Any, row: Any, clumps: Any, coefficients: Any,
-) -> None:  # fmt: skip
-    """One sample of every cell, or, where the source is close, the nodes of its level instead."""
-    first, count = start[CELLS], start[CELLS + 1] - start[CELLS]
-    share = nodes[2, first]
-    size = scale * np.sqrt(share)
-    for i in range(count):
-        cells[X, i] = x + scale * nodes[0, first + i]
-        cells[Y, i] = y + scale * nodes[1, first + i]
-    padded = whole_vectors(count)
-    shoot(cells, padded, row, coefficients)
-    shine(cells, padded, row, clumps)
-    total = np.float32(0)
-    for i in range(count):
-        near = distance(cells[U, i], cells[V, i], row[SOURCE_INVERSE_Q], size * _HALF)
-        level = 0
-        for ring in range(2):
-            level += near < row[CELL_RINGS + ring]
-        if level == 0 and is_near_a_clump(cells[U, i], cells[V, i], row, clumps):
-            level = 1
-        if level == 0:
-            total += cells[LIGHT, i] * share
-        else:
-            add_samples(
-                cells[X, i], cells[Y, i], size, share, CELL_NODES + level, pixel, state, work,
-                owners, weights, nodes, start, image, row, clumps, coefficients,
-            )  # fmt: skip
-    image[pixel] += total
-
-
-@jit
-def add_row(
-    begin: Any, n: Any, i: Any, y: Any, scale: Any, middle_x: Any, width: Any, state: Any,
-    line: Any, near: Any, work: Any, owners: Any, weights: Any, cells: Any, nodes: Any,
-    start: Any, image: Any, row: Any, clumps: Any, coefficients: Any,
-) -> None:  # fmt: skip
-    """Light at the centres of a run of pixels; those of a higher level are queued instead."""
-    at_x, at_y, u, v, light = line[X], line[Y], line[U], line[V], line[LIGHT]
-    padded = whole_vectors(n)
-    for j in range(padded):
-        at_x[j] = (np.float32(begin + j) - middle_x) * scale
-        at_y[j] = y
-    shoot(line, padded, row, coefficients)
-    shine(line, padded, row, clumps)
-    inverse_q, half = row[SOURCE_INVERSE_Q], scale * _HALF
-    for j in range(padded):
-        near[j] = distance(u[j], v[j], inverse_q, half)
-    widest = max(row[PIXEL_RINGS], row[BRIGHT_RING])
-    is_at_lens = row[LENS_STRENGTH] > 0 and abs(y - row[LENS_Y]) < scale
-    has_clumps = row[CLUMPS] > 0
-    for j in range(n):
-        pixel = i * width + begin + j
-        level = 0
-        if near[j] < widest or is_at_lens:
-            level = pixel_level(at_x[j], y, near[j], row, scale)
-        if has_clumps and is_near_a_clump(u[j], v[j], row, clumps):
-            level = SPLIT
-        if level == 0:
-            image[pixel] = light[j]
-        elif level < SPLIT:
-            add_samples(
-                at_x[j], y, scale, np.float32(1), level, pixel, state, work, owners, weights,
-                nodes, start, image, row, clumps, coefficients,
-            )  # fmt: skip
-        else:
-            split_pixel(
-                at_x[j], y, scale, pixel, state, work, owners, weights, cells, nodes, start,
-                image, row, clumps, coefficients,
-            )  # fmt: skip
-
-
-@njit(nogil=True, error_model="numpy", cache=True)
-def render_images(
-    table: Any, clump_table: Any, flux: Any, nodes: Any, start: Any, coefficients: Any, scale: Any,
-    width: Any, out: Any, line: Any, near: Any, work: Any, owners: Any, weights: Any, cells: Any,
-    image: Any, first: Any, stop: Any,
-) -> None:  # fmt: skip
-    """Images ``first`` to ``stop``.
-
-    Parameters
-    ----------
-    table : (B, COLUMNS) float32
-    clump_table : (B, M, CLUMP_COLUMNS) float32
-    flux : (B, bands) float32
-    nodes : (3, K) float32, positions in pixels and weights of the node sets
-    start : (NODE_SETS + 1,) int32
-    coefficients : (T,) float32, (-1)^k / (2k + 1)
-    scale : float32, arcsec per pixel
-    width : int, of an image
-    out : (B, bands, H * W) float32, written
-    line, near, work, owners, weights, cells, image : a ``Workspace``
-    """
-    height = image.size // width
-    state = np.zeros(2, np.int64)
-    middle_x, middle_y = np.float32(0.5) * (width - 1), np.float32(0.5) * (height - 1)
-    for b in range(first, stop):
-        row, clumps = table[b], clump_table[b]
-        image[:] = np.float32(0)
-        state[:] = 0
-        reach = row[REACH]
-        for i in range(height):
-            y = np.float32((i - middle_y) * scale)
-            room = reach * reach - y * y
-            if not room > 0:
-                continue
-            half = np.sqrt(room) / scale
-            left = max(np.int64(np.ceil(max(middle_x - half, np.float32(0)))), 0)
-            right = min(np.int64(np.floor(min(middle_x + half, np.float32(width)))) + 1, width)
-            for begin in range(left, right, BLOCK):
-                n = min(right - begin, BLOCK)
-                add_row(
-                    begin, n, i, y, scale, middle_x, width, state, line, near, work, owners,
-                    weights, cells, nodes, start, image, row, clumps, coefficients,
-                )  # fmt: skip
-        carry_out(state, work, owners, weights, image, row, clumps, coefficients)
-        b_out = out[b]
-        for band in range(flux.shape[1]):
-            for i in range(image.size):
-                b_out[band, i] = image[i] * flux[b, band]
-
-
-class Workspace(NamedTuple):
-    """What one thread writes to: lines of pixels, the queue and whose its samples are, an image."""
-
-    line: NDArray[np.float32]
-    near: NDArray[np.float32]
-    work: NDArray[np.float32]
-    owners: NDArray[np.int64]
-    weights: NDArray[np.float32]
-    cells: NDArray[np.float32]
-    image: NDArray[np.float32]
-
-
-def workspace(pixels: int) -> Workspace:
-    return Workspace(
-        np.zeros((LANES, BLOCK), np.float32),
-        np.zeros(BLOCK, np.float32),
-        np.zeros((LANES, BLOCK), np.float32),
-        np.zeros((2, SEGMENTS), np.int64),
-        np.zeros(BLOCK, np.float32),
-        np.zeros((LANES, BLOCK), np.float32),
-        np.zeros(pixels, np.float32),
-    )

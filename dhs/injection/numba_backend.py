@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dhs.injection.quadrature import Plan
 from fastnorm.kernels import lens_columns as column
-from fastnorm.kernels import numba_lens
+from fastnorm.kernels import numba_render
 from fastnorm.threads import notice_if_slow, read_only, share_out
 
 IMAGES_PER_TASK = 8
@@ -37,14 +37,14 @@ def run(plan: Plan, out: NDArray[np.float32]) -> None:
         width,
         out.reshape(count, bands, height * width),
     )
-    kernel = numba_lens.render_images
+    kernel = numba_render.render_images
     if not _is_compiled:
         with notice_if_slow("the lens kernel, once per machine"):
-            kernel(*arguments, *numba_lens.workspace(height * width), 0, 0)
+            kernel(*arguments, numba_render.workspace(height * width), 0, 0)
         _is_compiled = True
     share_out(
-        lambda: lambda start, stop, space=numba_lens.workspace(height * width): kernel(
-            *arguments, *space, start, stop
+        lambda: lambda start, stop, space=numba_render.workspace(height * width): kernel(
+            *arguments, space, start, stop
         ),
         count,
         IMAGES_PER_TASK,
