@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnorm import dispatch
 from fastnorm.annulus import Annulus
@@ -17,6 +16,7 @@ from fastnorm.threads import notice_if_slow, read_only, share_out
 PLANES_PER_TASK = 256
 FEWEST_PLANES_PER_THREAD = 8
 STREAMING_BYTES = 32 * 2**20  # a larger output does not stay in a usual last-level cache
+
 
 @lru_cache(maxsize=64)
 def _plan(annulus: Annulus, height: int, width: int, itemsize: int) -> numba_cpu.GatherPlan:

@@ -63,7 +63,7 @@ def notice_if_slow(what: str) -> Iterator[None]:
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """View that cannot be written: Numba compiles anew for such arrays, so that a kernel has one kind."""
+    """View that cannot be written: Numba compiles anew for such arrays, so it gets no others."""
     view = array.view()
     view.flags.writeable = False
     return view

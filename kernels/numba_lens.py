@@ -1,6 +1,6 @@
 """Ray shooting and light on the CPU, with Numba: loops over blocks of samples, which vectorise.
 
-What they compute is defined in ``dhs/injection/reference.py``; `numba_render` says of which samples.
+What they compute is defined in ``dhs/injection/reference.py``; `numba_render` says where.
 """
 
 from __future__ import annotations

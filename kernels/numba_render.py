@@ -58,7 +58,7 @@ class Queues(NamedTuple):
     x: NDArray[np.float32]
     y: NDArray[np.float32]
     pixel: NDArray[np.int64]
-    count: NDArray[np.int64]
+    waiting: NDArray[np.int64]
 
 
 class Stamp(NamedTuple):
@@ -84,8 +84,8 @@ def whole_vectors(n: Any) -> Any:
 @jit
 def push(which: Any, x: Any, y: Any, pixel: Any, queues: Any) -> None:
     """Let a square wait for a set of nodes."""
-    queues.count[which] += 1
-    i = queues.count[which] - 1
+    queues.waiting[which] += 1
+    i = queues.waiting[which] - 1
     queues.x[which, i], queues.y[which, i], queues.pixel[which, i] = x, y, pixel
 
 
@@ -97,11 +97,11 @@ def carry_out(which: Any, most_left: Any, queues: Any, stamp: Any, rule: Any, le
     work, image, mean = stamp.work, stamp.image, stamp.mean
     at_x, at_y, light = work[X], work[Y], work[LIGHT]
     size, share = sizes[which], shares[which]
-    while queues.count[which] > most_left:
-        count = min(queues.count[which], TOGETHER)
+    while queues.waiting[which] > most_left:
+        count = min(queues.waiting[which], TOGETHER)
         padded = whole_vectors(count)
-        begin = queues.count[which] - count
-        queues.count[which] = begin
+        begin = queues.waiting[which] - count
+        queues.waiting[which] = begin
         wait_x, wait_y = queues.x[which, begin:], queues.y[which, begin:]
         mean[:] = np.float32(0)
         for first in range(start[which], start[which + 1], NODES_AT_ONCE):
@@ -133,17 +133,21 @@ def split(most_left: Any, queues: Any, stamp: Any, rule: Any, lens: Any) -> None
     scale, half, share = sizes[CELLS], sizes[CELL_NODES + 1] * _HALF, shares[CELL_NODES + 1]
     inverse_q, has_clumps = row[SOURCE_INVERSE_Q], row[CLUMPS] > 0
     near, nearest = row[CELL_RINGS], row[CELL_RINGS + 1]
-    while queues.count[CELLS] > most_left:
-        count = min(queues.count[CELLS], TOGETHER)
+    while queues.waiting[CELLS] > most_left:
+        count = min(queues.waiting[CELLS], TOGETHER)
         padded = whole_vectors(count)
-        begin = queues.count[CELLS] - count
-        queues.count[CELLS] = begin
+        begin = queues.waiting[CELLS] - count
+        queues.waiting[CELLS] = begin
         wait_x, wait_y = queues.x[CELLS, begin:], queues.y[CELLS, begin:]
         for first in range(start[CELLS], start[CELLS + 1], NODES_AT_ONCE):
             many = min(start[CELLS + 1] - first, NODES_AT_ONCE)
             for k in range(many):
                 to_x, to_y = scale * nodes[0, first + k], scale * nodes[1, first + k]
-                row_x, row_y, row_pixel = at_x[k * padded :], at_y[k * padded :], pixel[k * padded :]
+                row_x, row_y, row_pixel = (
+                    at_x[k * padded :],
+                    at_y[k * padded :],
+                    pixel[k * padded :],
+                )
                 for i in range(padded):
                     row_x[i] = wait_x[i] + to_x
                     row_y[i] = wait_y[i] + to_y
@@ -254,7 +258,7 @@ def render_images(
     """
     o_queues, o_stamp = space
     queues = Queues(
-        borrow(o_queues.x), borrow(o_queues.y), borrow(o_queues.pixel), borrow(o_queues.count)
+        borrow(o_queues.x), borrow(o_queues.y), borrow(o_queues.pixel), borrow(o_queues.waiting)
     )
     stamp = Stamp(
         borrow(o_stamp.image), borrow(o_stamp.work), borrow(o_stamp.line),
@@ -268,7 +272,7 @@ def render_images(
     owned_shares[CELL_NODES + 1 :] = share
     rule = (borrow(nodes), borrow(start), borrow(owned_sizes), borrow(owned_shares))
     rows, all_clumps, images = borrow(table), borrow(clumps), borrow(out)
-    queues.count[:] = 0
+    queues.waiting[:] = 0
     for b in range(first, stop):
         lens = (rows[b], all_clumps[b], borrow(coefficients))
         render_image(width, queues, stamp, rule, lens)

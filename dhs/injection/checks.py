@@ -89,7 +89,7 @@ def integer(name: str, value: Any, low: int, high: int) -> int:
     """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r} is not an integer.")
-    if not low <= value <= high:
+    if not low <= int(value) <= high:
         raise ValueError(f"{name}={value!r} is not allowed: it has to be in [{low}, {high}].")
     return int(value)
 

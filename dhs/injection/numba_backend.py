@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ from fastnorm.kernels import numba_render
 from fastnorm.threads import notice_if_slow, read_only, share_out
 
 IMAGES_PER_TASK = 8
+FEWEST_IMAGES_PER_THREAD = 2
 
 _is_compiled = False
 
@@ -42,11 +45,9 @@ def run(plan: Plan, out: NDArray[np.float32]) -> None:
         with notice_if_slow("the lens kernel, once per machine"):
             kernel(*arguments, numba_render.workspace(height * width), 0, 0)
         _is_compiled = True
-    share_out(
-        lambda: lambda start, stop, space=numba_render.workspace(height * width): kernel(
-            *arguments, space, start, stop
-        ),
-        count,
-        IMAGES_PER_TASK,
-        2,
-    )
+
+    def work() -> Callable[[int, int], None]:
+        space = numba_render.workspace(height * width)
+        return lambda start, stop: kernel(*arguments, space, start, stop)
+
+    share_out(work, count, IMAGES_PER_TASK, FEWEST_IMAGES_PER_THREAD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,9 @@ from dhs.injection.checks import real_array
 MOST_ARCSEC = 1000.0
 SERSIC_INDEX_RANGE = (0.3, 8.0)
 MOST_CLUMPS = 64
+
+Values = Any
+"""A number or (B,) array_like where it is given, (B,) float64 where it is read."""
 
 
 class Range(NamedTuple):
@@ -42,13 +45,19 @@ class ParameterArrays:
     selects among them.
     """
 
+    ranges: ClassVar[dict[str, Range]] = {}
+
     def __post_init__(self) -> None:
-        fields = dataclasses.fields(self)
-        arrays: dict[str, NDArray[np.float64]] = {}
-        for field in fields:
-            allowed: Range = field.metadata["range"]
-            arrays[field.name] = real_array(field.name, getattr(self, field.name), *allowed[:2],
-                                            low_is_allowed=allowed.low_is_allowed)
+        arrays = {
+            name: real_array(
+                name,
+                getattr(self, name),
+                allowed.low,
+                allowed.high,
+                low_is_allowed=allowed.low_is_allowed,
+            )
+            for name, allowed in self.ranges.items()
+        }
         shapes = {name: array.shape for name, array in arrays.items()}
         many = {name: shape for name, shape in shapes.items() if len(shape) > 1}
         if many:
@@ -70,10 +79,10 @@ class ParameterArrays:
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """Every field by its name, each (B,) float64."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: getattr(self, name) for name in self.ranges}
 
     def __len__(self) -> int:
-        return len(getattr(self, dataclasses.fields(self)[0].name))
+        return len(next(iter(self.arrays().values())))
 
     def __getitem__(self, rows: slice | ArrayLike) -> Self:
         """Select injections; an integer selects one and keeps the axis."""
@@ -100,13 +109,6 @@ class ParameterArrays:
                 f"give 1 or {count}."
             )
         return self[np.zeros(count, np.intp)]
-
-
-def _field(allowed: Range, default: float | None = None) -> Any:
-    metadata = {"range": allowed}
-    if default is None:
-        return dataclasses.field(metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +138,23 @@ class LensParams(ParameterArrays):
         range are named), or lengths do not broadcast.
     """
 
-    theta_e_arcsec: NDArray[np.float64] = _field(_LENGTH)
-    shear_g1: NDArray[np.float64] = _field(_SHEAR, 0.0)
-    shear_g2: NDArray[np.float64] = _field(_SHEAR, 0.0)
-    x0_arcsec: NDArray[np.float64] = _field(_POSITION, 0.0)
-    y0_arcsec: NDArray[np.float64] = _field(_POSITION, 0.0)
-    q_lens: NDArray[np.float64] = _field(_AXIS_RATIO, 1.0)
-    phi_lens_rad: NDArray[np.float64] = _field(_ANGLE, 0.0)
+    ranges: ClassVar[dict[str, Range]] = {
+        "theta_e_arcsec": _LENGTH,
+        "shear_g1": _SHEAR,
+        "shear_g2": _SHEAR,
+        "x0_arcsec": _POSITION,
+        "y0_arcsec": _POSITION,
+        "q_lens": _AXIS_RATIO,
+        "phi_lens_rad": _ANGLE,
+    }
+
+    theta_e_arcsec: Values
+    shear_g1: Values = 0.0
+    shear_g2: Values = 0.0
+    x0_arcsec: Values = 0.0
+    y0_arcsec: Values = 0.0
+    q_lens: Values = 1.0
+    phi_lens_rad: Values = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,17 +190,31 @@ class SourceParams(ParameterArrays):
         no clump.
     """
 
-    beta_x_arcsec: NDArray[np.float64] = _field(_POSITION)
-    beta_y_arcsec: NDArray[np.float64] = _field(_POSITION)
-    re_arcsec: NDArray[np.float64] = _field(_LENGTH)
-    n_sersic: NDArray[np.float64] = _field(Range(*SERSIC_INDEX_RANGE))
-    q: NDArray[np.float64] = _field(_AXIS_RATIO, 1.0)
-    phi_rad: NDArray[np.float64] = _field(_ANGLE, 0.0)
-    flux_nmgy_g: NDArray[np.float64] = _field(_FLUX, 1.0)
-    flux_nmgy_r: NDArray[np.float64] = _field(_FLUX, 1.0)
-    flux_nmgy_z: NDArray[np.float64] = _field(_FLUX, 1.0)
-    n_clumps: NDArray[np.float64] = _field(Range(0, MOST_CLUMPS), 0.0)
-    clump_frac: NDArray[np.float64] = _field(Range(0.0, 1.0), 0.0)
+    ranges: ClassVar[dict[str, Range]] = {
+        "beta_x_arcsec": _POSITION,
+        "beta_y_arcsec": _POSITION,
+        "re_arcsec": _LENGTH,
+        "n_sersic": Range(*SERSIC_INDEX_RANGE),
+        "q": _AXIS_RATIO,
+        "phi_rad": _ANGLE,
+        "flux_nmgy_g": _FLUX,
+        "flux_nmgy_r": _FLUX,
+        "flux_nmgy_z": _FLUX,
+        "n_clumps": Range(0, MOST_CLUMPS),
+        "clump_frac": Range(0.0, 1.0),
+    }
+
+    beta_x_arcsec: Values
+    beta_y_arcsec: Values
+    re_arcsec: Values
+    n_sersic: Values
+    q: Values = 1.0
+    phi_rad: Values = 0.0
+    flux_nmgy_g: Values = 1.0
+    flux_nmgy_r: Values = 1.0
+    flux_nmgy_z: Values = 1.0
+    n_clumps: Values = 0.0
+    clump_frac: Values = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

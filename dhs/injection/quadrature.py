@@ -142,7 +142,10 @@ def _fill_source(
 ) -> None:
     n, re, q = source.n_sersic, source.re_arcsec, source.q
     b = sersic_b(n)
-    table[:, column.SOURCE_X], table[:, column.SOURCE_Y] = source.beta_x_arcsec, source.beta_y_arcsec
+    table[:, column.SOURCE_X], table[:, column.SOURCE_Y] = (
+        source.beta_x_arcsec,
+        source.beta_y_arcsec,
+    )
     table[:, column.SOURCE_COS] = np.cos(source.phi_rad)
     table[:, column.SOURCE_SIN] = np.sin(source.phi_rad)
     table[:, column.SOURCE_INVERSE_Q] = 1 / q
@@ -181,7 +184,7 @@ def _fill_rings(
         # What has a level is inside the rings of all lower ones.
         return np.minimum.accumulate(found, axis=0).T ** 2
 
-    sides = (1, min(2, oversample), oversample)
+    sides: tuple[int, ...] = (1, min(2, oversample), oversample)
     first, last = column.PIXEL_RINGS, column.PIXEL_RINGS + 3
     table[:, first:last] = rings(pixel_scale, sides, PIXEL_TOLERANCES, 1.0)
     sides, share = (1, CELL_NODES_PER_SIDE), 1 / oversample**2
@@ -199,7 +202,7 @@ def _gauss_legendre_error(side: int) -> float:
     of Numerical Integration, eq. 2.7.12.
     """
     constant = factorial(side) ** 4 / ((2 * side + 1) * factorial(2 * side) ** 3)
-    return constant * factorial(2 * side) / (2**side * factorial(side))
+    return float(constant * factorial(2 * side) / (2**side * factorial(side)))
 
 
 def _last(is_wanted: NDArray[np.bool_], log_radius: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -228,9 +231,7 @@ def _fill_reach(
 ) -> None:
     """From a radius in the source plane to one in the image that holds all its light."""
     if clumps.shape[1]:
-        x, y, reach = (
-            clumps[..., i] for i in (column.CLUMP_X, column.CLUMP_Y, column.CLUMP_REACH)
-        )
+        x, y, reach = (clumps[..., i] for i in (column.CLUMP_X, column.CLUMP_Y, column.CLUMP_REACH))
         farthest = np.where(clumps[..., column.CLUMP_AMPLITUDE] > 0, np.hypot(x, y) + reach, 0)
         table[:, column.REACH] = np.maximum(table[:, column.REACH], farthest.max(axis=1))
     table[:, column.REACH] += np.hypot(table[:, column.SOURCE_X], table[:, column.SOURCE_Y])

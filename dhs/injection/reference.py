@@ -49,7 +49,8 @@ def surface_brightness(row: Row, clumps: NDArray[np.float64], u: Row, v: Row) ->
 def _distance(row: Row, u: Row, v: Row, size: float) -> Row:
     """Square of the elliptical radius at which a square of a pixel or cell comes nearest."""
     near_u, near_v = np.maximum(np.abs(u) - size / 2, 0), np.maximum(np.abs(v) - size / 2, 0)
-    return near_u**2 + (near_v * row[column.SOURCE_INVERSE_Q]) ** 2
+    square: Row = near_u**2 + (near_v * row[column.SOURCE_INVERSE_Q]) ** 2
+    return square
 
 
 def _near_a_clump(clumps: NDArray[np.float64], u: Row, v: Row) -> NDArray[np.bool_]:
@@ -67,7 +68,7 @@ def pixel_levels(
     u, v = source_frame(row, x, y)
     near = _distance(row, u, v, pixel_scale)
     rings = row[column.PIXEL_RINGS : column.PIXEL_RINGS + 3]
-    level = (near[..., None] < rings).sum(axis=-1)
+    level: NDArray[np.intp] = (near[..., None] < rings).sum(axis=-1)
     if row[column.LENS_STRENGTH] > 0:
         from_lens = (x - row[column.LENS_X]) ** 2 + (y - row[column.LENS_Y]) ** 2
         is_bright = near < row[column.BRIGHT_RING]
@@ -84,7 +85,7 @@ def _cell_levels(
     """Level of every cell of split pixels."""
     u, v = source_frame(row, x, y)
     rings = row[column.CELL_RINGS : column.CELL_RINGS + 2]
-    level = (_distance(row, u, v, size)[..., None] < rings).sum(axis=-1)
+    level: NDArray[np.intp] = (_distance(row, u, v, size)[..., None] < rings).sum(axis=-1)
     near_clump = _near_a_clump(clumps, u, v)
     return np.where(near_clump, np.maximum(level, 1), level)
 

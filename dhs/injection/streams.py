@@ -49,7 +49,5 @@ def generator(seed: int, injection_id: int, purpose: Purpose) -> np.random.Gener
     key = [integer("seed", seed, 0, MOST_ID), integer("injection_id", injection_id, 0, MOST_ID)]
     counter = [0, 0, 0, int(purpose)]
     return np.random.Generator(
-        np.random.Philox(
-            key=np.array(key, np.uint64), counter=np.array(counter, np.uint64)
-        )
+        np.random.Philox(key=np.array(key, np.uint64), counter=np.array(counter, np.uint64))
     )

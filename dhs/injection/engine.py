@@ -1,0 +1,205 @@
+"""Injection: lensed arcs, seen through the PSF, into images of real hosts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dhs.constants import BANDS, PIXEL_SCALE
+from dhs.injection.checks import MOST_ID, id_array, integer
+from dhs.injection.noise import Noise
+from dhs.injection.params import LensParams, SourceParams
+from dhs.injection.psf import PSF
+from dhs.injection.render import render
+from dhs.injection.stamps import GalaxyStamps
+from fastnorm.annulus import Annulus, radius_map
+from fastnorm.normalize import annulus_median_mad
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Of the arc: inside lies the host's core, outside no arc that the priors make.
+SNR_RADII_PIXELS = (4.0, 16.0)
+SIGMA_PER_MAD = 1.482602218505602
+
+
+class Injected(NamedTuple):
+    """What `inject` gives.
+
+    ``stamps`` (B, 3, H, W) float32: hosts with their arcs, nanomaggies.
+    ``arc`` (B, 3, H, W) float32: the arcs alone, seen through the PSF, without noise.
+    ``table``: one row per injection; see `inject`.
+    """
+
+    stamps: NDArray[np.float32]
+    arc: NDArray[np.float32]
+    table: pd.DataFrame
+
+
+def inject(
+    hosts: NDArray[Any],
+    lens: LensParams,
+    source: SourceParams,
+    psf: PSF,
+    noise: Noise | None = None,
+    seed: int = 0,
+    ids: ArrayLike | None = None,
+    *,
+    pixel_scale: float = PIXEL_SCALE,
+    oversample: int = 4,
+    galaxy_stamps: GalaxyStamps | None = None,
+    backend: str | None = None,
+) -> Injected:
+    """Inject one arc into each host.
+
+    Conventions as in `dhs.injection`. Injection ``ids[i]`` of a ``seed`` is the same whatever
+    the batch, the order, the number of threads or of workers.
+
+    Parameters
+    ----------
+    hosts : (B, 3, H, W) array of float
+        Images in g, r, z, nanomaggies, finite; large enough for the outer annulus that their
+        noise is measured in (100 pixels).
+    lens : LensParams
+        B lenses, or one for all.
+    source : SourceParams
+        B sources, or one for all.
+    psf : PSF
+        One for all, or one per host.
+    noise : Noise, optional
+        Of the arc. None, the default, adds none.
+    seed : int
+        In [0, 2**63 - 1].
+    ids : (B,) array_like of int, optional
+        Identities of the injections; 0, 1, 2, ... by default.
+    pixel_scale : float
+        Arcsec per pixel.
+    oversample, backend
+        As of `render`.
+    galaxy_stamps : GalaxyStamps, optional
+        Pictures to be lensed in place of Sersic profiles: ``stamps`` of `render`.
+
+    Returns
+    -------
+    Injected
+        The table has ``injection_id``, ``seed``, all parameters by their names,
+        ``magnification`` (light of the lensed source in the stamp over that of the unlensed one,
+        before the PSF), ``flux_in_BAND`` and ``flux_out_BAND`` (unlensed; lensed, in the stamp,
+        through the PSF; nanomaggies), ``host_sigma_BAND`` (1.4826 MAD of the outer annulus of
+        the host, nanomaggies), ``arc_snr_BAND`` (arc light between 4 and 16 pixels from the centre
+        over the noise of that many host pixels) and ``poisson_noise``, ``texture_noise``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``hosts`` is not (B, 3, H, W) or not finite, lengths do not broadcast, or an argument is
+        out of its range; the message names field, index, value and range.
+    """
+    hosts = _open_hosts(hosts)
+    count, shape = len(hosts), hosts.shape[2:]
+    seed, numbers = integer("seed", seed, 0, MOST_ID), id_array(ids, count)
+    lens, source = lens.broadcast_to(count), source.broadcast_to(count)
+    options: dict[str, Any] = {"seed": seed, "ids": numbers}
+    if galaxy_stamps is None:
+        options["backend"] = backend
+        unit = _of_unit_flux(source)
+        # All bands share their shape: one band of flux 1 is rendered and transformed.
+        light = render(lens, unit, shape, pixel_scale, oversample, bands=("r",), **options)
+        light = light if isinstance(light, np.ndarray) else light.cpu().numpy()
+        flux = source.fluxes()
+        arc = psf.convolve(light) * flux[:, :, None, None].astype(np.float32)
+    else:
+        options["stamps"] = galaxy_stamps
+        unit = _of_unit_flux(source)
+        light = render(lens, unit, shape, pixel_scale, oversample, **options)
+        flux = source.fluxes()
+        arc = psf.convolve(light * flux[:, :, None, None].astype(np.float32))
+        light = light[:, 1:2]
+    sigma = _host_noise(hosts)
+    noise = Noise() if noise is None else noise
+    stamps = hosts + noise.apply(arc, sigma, seed, numbers)
+    magnification = light.sum(axis=(1, 2, 3), dtype=np.float64)
+    table = _table(lens, source, arc, sigma, magnification, seed, numbers, noise)
+    return Injected(stamps, arc, table)
+
+
+def arc_snr(arc: NDArray[np.float32], sigma: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Signal to noise of arcs between 4 and 16 pixels from the centre.
+
+    Parameters
+    ----------
+    arc : (B, 3, H, W) float32
+        Light of the arcs alone.
+    sigma : (B, 3) float64
+        Standard deviation of a pixel of the host, in the same unit.
+
+    Returns
+    -------
+    (B, 3) float64
+        Sum of the arc over ``sigma sqrt(pixels)``; infinite or NaN where ``sigma`` is 0.
+    """
+    r_in, r_out = SNR_RADII_PIXELS
+    radius = radius_map(*arc.shape[2:])
+    is_inside = (radius >= r_in) & (radius < r_out)
+    signal = arc[:, :, is_inside].sum(axis=2, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr: NDArray[np.float64] = signal / (sigma * np.sqrt(is_inside.sum()))
+    return snr
+
+
+def _open_hosts(hosts: Any) -> NDArray[np.float32]:
+    images = np.asarray(hosts)
+    if images.dtype.kind != "f":
+        raise TypeError(f"hosts has dtype {images.dtype}; give floats, in nanomaggies.")
+    if images.ndim != 4 or images.shape[1] != len(BANDS) or 0 in images.shape:
+        raise ValueError(
+            f"hosts has shape {images.shape}; allowed is (B, 3, H, W) with bands g, r, z."
+        )
+    if not np.isfinite(images).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(images))[0])
+        raise ValueError(
+            f"hosts[{', '.join(map(str, index))}]={images[index]} is not allowed: every pixel has "
+            "to be finite. Fill bad pixels, or leave the host out."
+        )
+    return images.astype(np.float32, copy=False)
+
+
+def _of_unit_flux(source: SourceParams) -> SourceParams:
+    one = {f"flux_nmgy_{band}": 1.0 for band in BANDS}
+    return dataclasses.replace(source, **one)
+
+
+def _host_noise(hosts: NDArray[np.float32]) -> NDArray[np.float64]:
+    annulus = Annulus.default(*hosts.shape[2:])
+    _, mad = annulus_median_mad(hosts, annulus.r_in, annulus.r_out)
+    return SIGMA_PER_MAD * np.asarray(mad, np.float64)
+
+
+def _table(
+    lens: LensParams,
+    source: SourceParams,
+    arc: NDArray[np.float32],
+    sigma: NDArray[np.float64],
+    magnification: NDArray[np.float64],
+    seed: int,
+    ids: NDArray[np.int64],
+    noise: Noise,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    columns: dict[str, Any] = {"injection_id": ids, "seed": np.full(len(ids), seed)}
+    columns |= lens.arrays() | source.arrays()
+    columns["magnification"] = magnification
+    flux_out = arc.sum(axis=(2, 3), dtype=np.float64)
+    snr = arc_snr(arc, sigma)
+    for k, band in enumerate(BANDS):
+        columns[f"flux_in_{band}"] = source.fluxes()[:, k]
+        columns[f"flux_out_{band}"] = flux_out[:, k]
+        columns[f"host_sigma_{band}"] = sigma[:, k]
+        columns[f"arc_snr_{band}"] = snr[:, k]
+    columns["poisson_noise"] = noise.gain is not None
+    columns["texture_noise"] = noise.texture is not None
+    return pd.DataFrame(columns)

@@ -1,0 +1,223 @@
+"""Point spread functions, and the convolution with them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Self
+
+import numpy as np
+import scipy.fft
+from numpy.typing import ArrayLike, NDArray
+
+from dhs.constants import BANDS, PIXEL_SCALE
+from dhs.injection.checks import integer, real_array
+from fastnorm import dispatch
+
+# Seeing falls with the fifth root of the wavelength (Kolmogorov): g and z against r.
+FWHM_OF_R = {"g": 1.07, "r": 1.0, "z": 0.94}
+MOFFAT_BETA = 3.5
+MOST_FWHM_ARCSEC = 20.0
+SIDE = 63
+NORMALISED = 1e-6
+
+
+class PSFNormalisationWarning(UserWarning):
+    """A pixelised PSF did not sum to 1 and was divided by its sum."""
+
+
+class PSF:
+    """A point spread function per band, for all injections or for each of them.
+
+    Images that were integrated over pixels are convolved with the PSF of the air and the
+    telescope at pixel centres. A PSF that has the pixel in it already (an effective PSF, as
+    the models of a survey's coadded images) broadens by another pixel: 1.3 arcsec by 1 %.
+
+    Parameters
+    ----------
+    images : array_like
+        (h, w), (3, h, w) in g, r, z, or (B, 3, h, w); odd sides, the centre in the middle pixel;
+        finite and not negative. What does not sum to 1 is normalised, with a
+        `PSFNormalisationWarning`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value is not finite or negative, a sum is 0, or a side is even.
+    """
+
+    def __init__(self, images: ArrayLike) -> None:
+        kernels = real_array("psf", images, low=0.0)
+        if kernels.ndim not in (2, 3, 4) or (kernels.ndim > 2 and kernels.shape[-3] != len(BANDS)):
+            raise ValueError(
+                f"psf has shape {kernels.shape}; allowed are (h, w), (3, h, w) and (B, 3, h, w)."
+            )
+        if kernels.shape[-1] % 2 == 0 or kernels.shape[-2] % 2 == 0:
+            raise ValueError(
+                f"psf has shape {kernels.shape}; its sides have to be odd, so that its centre is "
+                "a pixel."
+            )
+        if kernels.ndim == 2:
+            kernels = np.broadcast_to(kernels, (len(BANDS), *kernels.shape))
+        if kernels.ndim == 3:
+            kernels = kernels[None]
+        total = kernels.sum(axis=(2, 3), keepdims=True)
+        if not (total > 0).all():
+            stamp, band = (int(i) for i in np.argwhere(~(total[:, :, 0, 0] > 0))[0])
+            raise ValueError(f"psf[{stamp}, {band}] sums to 0; it has to have light in it.")
+        worst = float(np.abs(total - 1).max())
+        if worst > NORMALISED:
+            warnings.warn(
+                f"the PSF sums to 1 {'+' if total.max() > 1 else '-'} {worst:.3g}; it is "
+                "normalised.",
+                PSFNormalisationWarning,
+                stacklevel=2,
+            )
+        self.images: NDArray[np.float64] = kernels / total
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @classmethod
+    def gaussian(
+        cls,
+        fwhm_r_arcsec: ArrayLike,
+        *,
+        fwhm_g_arcsec: ArrayLike | None = None,
+        fwhm_z_arcsec: ArrayLike | None = None,
+        pixel_scale: float = PIXEL_SCALE,
+        side: int = SIDE,
+    ) -> Self:
+        """Gaussian PSF.
+
+        Parameters
+        ----------
+        fwhm_r_arcsec : float or (B,) array_like
+            Full width at half maximum in r, in (0, 20] arcsec.
+        fwhm_g_arcsec, fwhm_z_arcsec : float or (B,) array_like, optional
+            1.07 and 0.94 of that in r by default.
+        pixel_scale : float
+            Arcsec per pixel.
+        side : int
+            Pixels per side of the images, odd.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is out of its range.
+        """
+        fwhm, square = _grid(fwhm_r_arcsec, fwhm_g_arcsec, fwhm_z_arcsec, pixel_scale, side)
+        return cls._normalised(np.exp2(-4 * square / fwhm**2))
+
+    @classmethod
+    def moffat(
+        cls,
+        fwhm_r_arcsec: ArrayLike,
+        *,
+        beta: float = MOFFAT_BETA,
+        fwhm_g_arcsec: ArrayLike | None = None,
+        fwhm_z_arcsec: ArrayLike | None = None,
+        pixel_scale: float = PIXEL_SCALE,
+        side: int = SIDE,
+    ) -> Self:
+        """Moffat PSF, ``(1 + (r / alpha)^2)^-beta`` (Moffat 1969, A&A 3, 455).
+
+        Parameters
+        ----------
+        beta : float
+            Exponent, in (1, 100].
+        fwhm_r_arcsec, fwhm_g_arcsec, fwhm_z_arcsec, pixel_scale, side
+            As `gaussian`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is out of its range.
+        """
+        beta = float(real_array("beta", beta, 1.0, 100.0, low_is_allowed=False, ndim=0))
+        fwhm, square = _grid(fwhm_r_arcsec, fwhm_g_arcsec, fwhm_z_arcsec, pixel_scale, side)
+        return cls._normalised((1 + 4 * (2 ** (1 / beta) - 1) * square / fwhm**2) ** -beta)
+
+    @classmethod
+    def _normalised(cls, images: NDArray[np.float64]) -> Self:
+        return cls(images / images.sum(axis=(2, 3), keepdims=True))
+
+    def convolve(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Images as seen through the PSF; nothing wraps around, light leaves at the edges.
+
+        Parameters
+        ----------
+        images : (B, 3, H, W) or (B, 1, H, W) float32
+            One band is seen through the PSF of all three.
+
+        Returns
+        -------
+        (B, 3, H, W) float32
+
+        Raises
+        ------
+        ValueError
+            The PSF is larger than the padded stamp, 2 H - 1 by 2 W - 1, or there is neither
+            one for all nor one per image.
+        """
+        count, _, height, width = images.shape
+        rows, columns = self.images.shape[2:]
+        if rows > 2 * height - 1 or columns > 2 * width - 1:
+            raise ValueError(
+                f"the PSF is {rows} x {columns} pixels, larger than the padded stamp, "
+                f"{2 * height - 1} x {2 * width - 1}; cut it to that size."
+            )
+        if len(self) not in (1, count):
+            raise ValueError(f"psf holds {len(self)} PSFs for {count} images; give 1 or {count}.")
+        # What wraps around lands in the padding: half a PSF is enough.
+        size = (
+            scipy.fft.next_fast_len(height + rows // 2, real=True),
+            scipy.fft.next_fast_len(width + columns // 2, real=True),
+        )
+        workers = dispatch.num_threads()
+        transfer = self._transfer(size, workers)
+        seen = scipy.fft.rfft2(images, size, workers=workers) * transfer
+        convolved = scipy.fft.irfft2(seen, size, workers=workers, overwrite_x=True)
+        result: NDArray[np.float32] = np.ascontiguousarray(convolved[:, :, :height, :width])
+        return result
+
+    def _transfer(self, size: tuple[int, int], workers: int) -> NDArray[np.complex64]:
+        """Transform of the PSF with its centre at the origin, complex64."""
+        rows, columns = self.images.shape[2:]
+        padded = np.zeros((*self.images.shape[:2], *size), np.float32)
+        padded[:, :, :rows, :columns] = self.images
+        padded = np.roll(padded, (-(rows // 2), -(columns // 2)), axis=(2, 3))
+        transfer: NDArray[np.complex64] = scipy.fft.rfft2(padded, workers=workers)
+        return transfer
+
+
+def _grid(
+    fwhm_r: ArrayLike,
+    fwhm_g: ArrayLike | None,
+    fwhm_z: ArrayLike | None,
+    pixel_scale: float,
+    side: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """FWHM (B, 3, 1, 1) and squared distance from the centre (side, side), arcsec."""
+    scale = float(real_array("pixel_scale", pixel_scale, 0.0, 100.0, low_is_allowed=False, ndim=0))
+    side = integer("side", side, 1, 1023)
+    if side % 2 == 0:
+        raise ValueError(f"side={side} is not allowed: it has to be odd.")
+
+    def width(band: str, value: ArrayLike) -> NDArray[np.float64]:
+        name = f"fwhm_{band}_arcsec"
+        return real_array(name, value, 0.0, MOST_FWHM_ARCSEC, low_is_allowed=False)
+
+    in_r = width("r", fwhm_r)
+    widths = [
+        FWHM_OF_R[band] * in_r if value is None else width(band, value)
+        for band, value in zip(BANDS, (fwhm_g, fwhm_r, fwhm_z), strict=True)
+    ]
+    try:
+        fwhm = np.stack(np.broadcast_arrays(*(np.atleast_1d(value) for value in widths)), axis=1)
+    except ValueError as error:
+        listed = ", ".join(str(value.shape) for value in widths)
+        raise ValueError(
+            f"the FWHM in g, r, z have shapes {listed}; give numbers or (B,)."
+        ) from error
+    offset = (np.arange(side) - side // 2) * scale
+    return fwhm[:, :, None, None], offset[:, None] ** 2 + offset**2
