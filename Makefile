@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CUTOUTS ?=
 # Numba compiles for CUDA on Linux alone.
-EXTRAS := dhs,test,lint
+EXTRAS := dhs,test,bench,lint
 ifeq ($(shell uname),Linux)
 EXTRAS := cuda,$(EXTRAS)
 endif
@@ -14,7 +14,7 @@ endif
 # the cache of compiled kernels is named by all of their sources.
 export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell cat kernels/*.py | sha256sum | cut -c1-12)
 
-.PHONY: help demo test test-gpu report bench lint format clean
+.PHONY: help demo test test-gpu report bench bench-injection lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -39,6 +39,9 @@ report: $(STAMP)  ## compile the GPU kernels for every architecture, and model w
 
 bench: $(STAMP)  ## time every backend against its peers, in one run
 	$(BIN)/python -m benchmarks
+
+bench-injection: $(STAMP)  ## time the renderer of lensed sources against lenstronomy and caustics
+	$(BIN)/python -W ignore -m benchmarks.injection
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

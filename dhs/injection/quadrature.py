@@ -11,6 +11,7 @@ more. docs/injection.md shows the rings.
 
 from __future__ import annotations
 
+from functools import cache
 from math import factorial
 from typing import NamedTuple
 
@@ -69,6 +70,7 @@ class Plan(NamedTuple):
     pixel_scale: float
 
 
+@cache
 def sample_nodes(oversample: int) -> Nodes:
     """Nodes of every set: Gauss-Legendre where light is smooth, else uniform."""
     sets = (
