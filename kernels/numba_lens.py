@@ -127,10 +127,11 @@ def distance(u: Any, v: Any, inverse_q: Any, half: Any) -> Any:
 
 
 @jit
-def is_near_a_clump(u: Any, v: Any, row: Any, clumps: Any) -> Any:
+def is_near_a_clump(u: Any, v: Any, half: Any, row: Any, clumps: Any) -> Any:
+    """Whether a square of half-width ``half`` comes near to a clump."""
     for j in range(np.int64(row[CLUMPS])):
         to_u, to_v = u - clumps[j, CLUMP_X], v - clumps[j, CLUMP_Y]
-        if to_u * to_u + to_v * to_v < clumps[j, CLUMP_REACH] * clumps[j, CLUMP_REACH]:
+        if distance(to_u, to_v, np.float32(1), half) < clumps[j, CLUMP_REACH] ** 2:
             return True
     return False
 

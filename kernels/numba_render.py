@@ -161,7 +161,7 @@ def split(most_left: Any, queues: Any, stamp: Any, rule: Any, lens: Any) -> None
                 for i in range(k * padded, k * padded + count):
                     number = level[i]
                     if has_clumps and number == 0:
-                        number = is_near_a_clump(u[i], v[i], row, clumps)
+                        number = is_near_a_clump(u[i], v[i], half, row, clumps)
                     if number == 0:
                         image[pixel[i]] += light[i] * share
                     else:
@@ -193,7 +193,7 @@ def look_at_line(n: Any, queues: Any, stamp: Any, rule: Any, lens: Any) -> None:
             image[pixel] = light[j]
             continue
         level = pixel_level(at_x[j], at_y[j], near[j], row, scale)
-        if has_clumps and is_near_a_clump(u[j], v[j], row, clumps):
+        if has_clumps and is_near_a_clump(u[j], v[j], half, row, clumps):
             level = SPLIT
         if level == 0:
             image[pixel] = light[j]

@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands."""
+"""What the README and the pages in docs show runs as it stands."""
 
 from __future__ import annotations
 
@@ -7,21 +7,34 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def run_blocks(page: str, count: int) -> dict[str, object]:
+    """The names after the Python blocks of a page, run one after the other."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+    assert len(blocks) == count
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, page, "exec"), namespace)
+    return namespace
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_code_blocks_run_in_order() -> None:
-    namespace: dict[str, object] = {}
-    assert len(BLOCKS) == 3
-    for block in BLOCKS:
-        exec(compile(block, "README.md", "exec"), namespace)
-    assert namespace["legacy"].shape == (3, 64, 64)  # type: ignore[attr-defined]
-    assert namespace["loss"].item() < 1  # type: ignore[attr-defined]
+def test_blocks_of_the_readme_run_in_order() -> None:
+    names = run_blocks("README.md", 4)
+    assert names["legacy"].shape == (3, 64, 64)  # type: ignore[attr-defined]
+    assert names["loss"].item() < 1  # type: ignore[attr-defined]
+    assert names["injected"].stamps.shape == (8, 3, 101, 101)  # type: ignore[attr-defined]
+
+
+def test_block_of_the_injection_page_runs() -> None:
+    injected = run_blocks("docs/injection.md", 1)["injected"]
+    assert injected.table["poisson_noise"].all()  # type: ignore[attr-defined]
 
 
 def test_commands_exist() -> None:
-    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
-    for target in set(re.findall(r"make (\w+)", README)):
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"make ([\w-]+)", README)):
         assert f"\n{target}:" in makefile

@@ -33,9 +33,9 @@ FAINTEST = 1e-8
 # The brightest pixel is about as bright as the profile at this distance from its centre, in pixels.
 PEAK_RADIUS = 0.4
 CELL_NODES_PER_SIDE = 3
-CLUMP_REACH_SIGMAS = 6.0
+CLUMP_REACH_SIGMAS = 4.5
 SERIES_TOLERANCE = 2e-8
-MOST_TERMS = 1024
+MOST_TERMS = 16384
 
 # Along t = b (R / r_e)^(1/n) every profile is exp(-t).
 _T = np.geomspace(1e-3, 60.0, 96)

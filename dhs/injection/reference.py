@@ -53,10 +53,12 @@ def _distance(row: Row, u: Row, v: Row, size: float) -> Row:
     return square
 
 
-def _near_a_clump(clumps: NDArray[np.float64], u: Row, v: Row) -> NDArray[np.bool_]:
+def _near_a_clump(clumps: NDArray[np.float64], u: Row, v: Row, size: float) -> NDArray[np.bool_]:
     is_near = np.zeros(u.shape, bool)
     for clump in clumps:
-        square = (u - clump[column.CLUMP_X]) ** 2 + (v - clump[column.CLUMP_Y]) ** 2
+        near_u = np.maximum(np.abs(u - clump[column.CLUMP_X]) - size / 2, 0)
+        near_v = np.maximum(np.abs(v - clump[column.CLUMP_Y]) - size / 2, 0)
+        square = near_u**2 + near_v**2
         is_near |= square < clump[column.CLUMP_REACH] ** 2
     return is_near
 
@@ -75,7 +77,7 @@ def pixel_levels(
         for share in (2, 4):
             level += is_bright & (from_lens < (row[column.THETA_E] / share) ** 2)
         level[from_lens < pixel_scale**2] = column.SPLIT
-    level[_near_a_clump(clumps, u, v)] = column.SPLIT
+    level[_near_a_clump(clumps, u, v, pixel_scale)] = column.SPLIT
     return np.minimum(level, column.SPLIT)
 
 
@@ -86,7 +88,7 @@ def _cell_levels(
     u, v = source_frame(row, x, y)
     rings = row[column.CELL_RINGS : column.CELL_RINGS + 2]
     level: NDArray[np.intp] = (_distance(row, u, v, size)[..., None] < rings).sum(axis=-1)
-    near_clump = _near_a_clump(clumps, u, v)
+    near_clump = _near_a_clump(clumps, u, v, size)
     return np.where(near_clump, np.maximum(level, 1), level)
 
 

@@ -19,6 +19,8 @@ class Purpose(enum.IntEnum):
     HOST = 5
     SKY = 6
     OBSERVATION = 7
+    SURROUNDINGS = 8
+    LABEL = 9
 
 
 def generator(seed: int, injection_id: int, purpose: Purpose) -> np.random.Generator:
