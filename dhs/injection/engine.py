@@ -99,29 +99,37 @@ def inject(
         out of its range; the message names field, index, value and range.
     """
     hosts = _open_hosts(hosts)
+    noise = Noise() if noise is None else noise
+    for name, value, kind in (
+        ("lens", lens, LensParams),
+        ("source", source, SourceParams),
+        ("psf", psf, PSF),
+        ("noise", noise, Noise),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is of type {type(value).__name__}; give a {kind.__name__}.")
     count, shape = len(hosts), hosts.shape[2:]
     seed, numbers = integer("seed", seed, 0, MOST_ID), id_array(ids, count)
     lens, source = lens.broadcast_to(count), source.broadcast_to(count)
-    options: dict[str, Any] = {"seed": seed, "ids": numbers}
-    if galaxy_stamps is None:
-        options["backend"] = backend
-        unit = _of_unit_flux(source)
-        # All bands share their shape: one band of flux 1 is rendered and transformed.
-        light = render(lens, unit, shape, pixel_scale, oversample, bands=("r",), **options)
-        light = light if isinstance(light, np.ndarray) else light.cpu().numpy()
-        flux = source.fluxes()
-        arc = psf.convolve(light) * flux[:, :, None, None].astype(np.float32)
-    else:
-        options["stamps"] = galaxy_stamps
-        unit = _of_unit_flux(source)
-        light = render(lens, unit, shape, pixel_scale, oversample, **options)
-        flux = source.fluxes()
-        arc = psf.convolve(light * flux[:, :, None, None].astype(np.float32))
-        light = light[:, 1:2]
+    # Profiles have one shape in all bands: it is rendered, and transformed, once.
+    bands = ("r",) if galaxy_stamps is None else BANDS
+    light = render(
+        lens,
+        _of_unit_flux(source),
+        shape,
+        pixel_scale,
+        oversample,
+        bands=bands,
+        stamps=galaxy_stamps,
+        seed=seed,
+        ids=numbers,
+        backend=backend,
+    )
+    light = light if isinstance(light, np.ndarray) else light.cpu().numpy()
+    arc = psf.convolve(light) * source.fluxes()[:, :, None, None].astype(np.float32)
     sigma = _host_noise(hosts)
-    noise = Noise() if noise is None else noise
     stamps = hosts + noise.apply(arc, sigma, seed, numbers)
-    magnification = light.sum(axis=(1, 2, 3), dtype=np.float64)
+    magnification = light[:, bands.index("r")].sum(axis=(1, 2), dtype=np.float64)
     table = _table(lens, source, arc, sigma, magnification, seed, numbers, noise)
     return Injected(stamps, arc, table)
 
