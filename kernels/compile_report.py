@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import sys
-import tempfile
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
@@ -25,17 +21,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 import fastnorm.kernels.gpu_model as gpu_model
+import fastnorm.kernels.lens_report as lens_report
 import fastnorm.kernels.sass as sass
+from fastnorm.kernels.costs import analyse, analyse_compiled, modelled, work
 from fastnorm.kernels.report_tables import show
-from fastnorm.kernels.statements import Chain, function_of
 from fastnorm.kernels.triton_select import COUNTING_PASSES
 from fastnorm.kernels.variants import (
     HEADLINE,
-    KERNELS,
     REAL,
     SIMULATED,
     VARIANTS,
-    Variant,
     annulus_pixels,
     compile_variant,
     interpret_elsewhere,
@@ -47,88 +42,14 @@ HEADLINE_CAPABILITY = 90
 MOST_REGISTERS, MOST_SECONDS, MOST_RATIO = 128, 20.0, 0.9
 
 
-class Code(NamedTuple):
-    """A binary: what the report says of it, and its blocks."""
-
-    figures: dict[str, Any]
-    blocks: list[sass.Block]
-
-
-def analyse(cubin: bytes, ptx: str, shared_bytes: int, warps: int, capability: int) -> Code:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "kernel.cubin"
-        file.write_bytes(cubin)
-        registers, stack_bytes = sass.resources(file)
-        blocks = sass.disassemble(file, KERNELS)
-    kinds = Counter(x.kind for block in blocks for x in block.instructions)
-    figures = {
-        "registers": registers,
-        "stack_bytes": stack_bytes,
-        "local_instructions": kinds["LDL"] + kinds["STL"],
-        "shared_bytes": shared_bytes,
-        "code_bytes": len(sass.code(cubin)),
-        "cubin_bytes": len(cubin),
-        "instructions": kinds.total(),
-        "warps": warps,
-        "resident_warps": gpu_model.resident_warps(registers, shared_bytes, warps, capability),
-        "fma_in_ptx": len(re.findall(r"\bfma\.", ptx)),
-        "fma_in_sass": kinds["FFMA"] + kinds["FFMA2"] + kinds["DFMA"],
-        # Then a count of the source is shared by several copies.
-        "copied": kinds["LDG"] + kinds["STG"] > len(re.findall(r"\b(?:ld|st)\.global\b", ptx)),
-    }
-    return Code(figures, blocks)
-
-
-def modelled(
-    blocks: list[sass.Block], programs: list[dict[Chain, int]], warps: int,
-    variant: Variant, capability: int,
-) -> dict[str, Any]:  # fmt: skip
-    """Warp instructions per plane, and the times that they and the bytes take in the model."""
-    totals: list[int] = []
-    pipes: dict[str, float] = defaultdict(float)
-    functions: Counter[str] = Counter()
-    agreed = disputed = 0
-    # Many planes take the same path.
-    for path, times in Counter(frozenset(counts.items()) for counts in programs).items():
-        runs = sass.executions(blocks, dict(path))
-        both, either = sass.agreement(blocks, dict(path), runs)
-        agreed, disputed = agreed + times * both, disputed + times * (either - both)
-        total = 0
-        for n, block in zip(runs, blocks, strict=True):
-            total += warps * n * len(block.instructions)
-            for x in block.instructions if n else ():
-                functions[function_of(x.chain, KERNELS)] += times * warps * n
-                for pipe, cycles in gpu_model.pipe_cycles(x.opcode, capability).items():
-                    pipes[pipe] += times * warps * n * cycles
-        totals += times * [total]
-    issue = gpu_model.issue_seconds(statistics.median(totals), capability)
-    memory = gpu_model.memory_seconds(plane_bytes(variant), capability)
-    return {
-        "planes": len(programs),
-        "warp_instructions": statistics.median(totals),
-        "most_warp_instructions": max(totals),
-        "agreement": agreed / (agreed + disputed),
-        "issue_seconds": issue,
-        "memory_seconds": memory,
-        "issue_over_memory": issue / memory,
-        # A cycle of a pipe lasts as long as the issue of an instruction.
-        "pipes_over_memory": {
-            pipe: gpu_model.issue_seconds(cycles / len(programs), capability) / memory
-            for pipe, cycles in sorted(pipes.items(), key=lambda pipe: -pipe[1])
-        },
-        "functions": {name: n / len(programs) for name, n in functions.most_common()},
-    }
-
-
 def triton_row(name: str, capability: int) -> tuple[dict[str, Any], list[sass.Block]]:
     row: dict[str, Any] = {"kernel": "triton", "variant": name, "capability": capability}
     try:
         compiled = compile_variant(name, capability)
     except Exception as error:
         return {**row, "unavailable": f"{type(error).__name__}: {error}"}, []
-    code = analyse(compiled.cubin, compiled.ptx, compiled.shared_bytes, compiled.warps, capability)
-    option = f"enable_fp_fusion={compiled.fuses}"
-    return {**row, "seconds": compiled.seconds, "fusion": option, **code.figures}, code.blocks
+    code = analyse_compiled(compiled, capability)
+    return {**row, **code.figures}, code.blocks
 
 
 def numba_row(capability: int) -> dict[str, Any]:
@@ -196,10 +117,16 @@ def report(
     names: list[str], capabilities: list[int], advance: Callable[[str], None]
 ) -> dict[str, Any]:
     """Everything that is printed, as numbers and strings."""
+    lens_names = [name for name in names if name in lens_report.GROUPS]
+    names = [name for name in names if name in VARIANTS]
+    lenses: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     blocks: dict[int, list[sass.Block]] = {}
     with ThreadPoolExecutor(1) as executor:
         interpreting = executor.submit(interpret_elsewhere, names)
+        interpreting_lenses = [
+            executor.submit(lens_report.interpret_elsewhere, name) for name in lens_names
+        ]
         for name in names:
             for capability in capabilities:
                 advance(f"compiling {name} for sm_{capability}")
@@ -210,13 +137,21 @@ def report(
             rows.append(numba_row(capability))
         advance("running planes in Triton's interpreter")
         interpreted = interpreting.result()
+        for name, lens_counts in zip(lens_names, interpreting_lenses, strict=True):
+            for capability in capabilities:
+                advance(f"compiling and counting {name} for sm_{capability}")
+                lenses.append(lens_report.row(name, capability, lens_counts.result()))
     for i, row in enumerate(rows):
         if not blocks.get(i):
             continue
         advance(f"counting {row['variant']}")
         variant, groups = VARIANTS[row["variant"]], interpreted[row["variant"]]
         row["modelled"] = {
-            group: modelled(blocks[i], programs_of(found), row["warps"], variant, row["capability"])
+            group: modelled(
+                work(blocks[i], programs_of(found), row["warps"], row["capability"]),
+                plane_bytes(variant),
+                row["capability"],
+            )
             for group, found in groups.items()
         }
     # The others look for the same statistics of the same planes.
@@ -224,6 +159,7 @@ def report(
     passes = {name: interpreted[name] for name in names if name in searches.values()}
     return {
         "rows": rows,
+        "lenses": lenses,
         "passes": {
             name: {group: passes_of(found) for group, found in groups.items()}
             for name, groups in passes.items()
@@ -246,7 +182,8 @@ def main() -> int:
         "--architectures", nargs="+", type=int, choices=list(gpu_model.DEVICES),
         default=list(gpu_model.DEVICES), help="compute capabilities, times ten",
     )  # fmt: skip
-    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
+    names = [*VARIANTS, *lens_report.GROUPS]
+    parser.add_argument("--variants", nargs="+", choices=names, default=names)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args()
     if triton.knobs.runtime.interpret:

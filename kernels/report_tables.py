@@ -68,11 +68,34 @@ def modelled_table(rows: list[Row]) -> Table:
     return table
 
 
-def functions_table(rows: list[Row], capability: int) -> Table:
+def lens_table(rows: list[Row]) -> Table:
+    table = _table(
+        "Modelled time per lensed image", "kernel", "device", "images", "programs",
+        "warp\ninstructions", "at most", "issue\n(us)", "busiest\npipe", "pipe\n(us)",
+        "memory\n(us)", words=3,
+    )  # fmt: skip
+    for label, row in _available(rows, table):
+        for group, found in row["modelled"].items():
+            pipe, share = next(iter(found["pipes_over_memory"].items()))
+            table.add_row(
+                *label,
+                f"{found['planes']} {group}" + (", loops copied" if row["copied"] else ""),
+                f"{row['programs']:,}",
+                f"{found['warp_instructions']:,.0f}",
+                f"{found['most_warp_instructions']:,}",
+                f"{found['issue_seconds'] * 1e6:.3f}",
+                pipe,
+                f"{share * found['memory_seconds'] * 1e6:.3f}",
+                f"{found['memory_seconds'] * 1e6:.3f}",
+            )
+    return table
+
+
+def functions_table(rows: list[Row], capability: int, each: str) -> Table:
     """Where the warp instructions of the first variant go."""
     table = _table(
-        f"Modelled warp instructions per plane by function, sm_{capability}",
-        "kernel", "planes", "function", "warp\ninstructions", "share", words=3,
+        f"Modelled warp instructions per {each} by function, sm_{capability}",
+        "kernel", f"{each}s", "function", "warp\ninstructions", "share", words=3,
     )  # fmt: skip
     row = next((r for r in rows if r["capability"] == capability and "modelled" in r), None)
     variant, modelled = (row["variant"], row["modelled"]) if row else ("", {})
@@ -120,18 +143,20 @@ def show(found: Row) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    rows = found["rows"]
+    rows, lenses = found["rows"], found["lenses"]
     capabilities = [row["capability"] for row in rows]
     headline = 90 if 90 in capabilities else capabilities[0]
     for table in (
-        compiled_table(rows),
+        compiled_table(rows + lenses),
         modelled_table(rows),
-        functions_table(rows, headline),
+        functions_table(rows, headline, "plane"),
+        lens_table(lenses),
+        functions_table(lenses, headline, "image"),
         passes_table(found["passes"], found["bounds"]),
         fusion_table(rows),
     ):
         console.print(table)
-    for row in rows:
+    for row in rows + lenses:
         if "unavailable" in row:
             console.print(
                 f"{row['kernel']}, {row['variant']}, sm_{row['capability']} is unavailable: "

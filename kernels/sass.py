@@ -139,8 +139,8 @@ def reachable(blocks: list[Block]) -> set[int]:
     return seen
 
 
-def executions(blocks: list[Block], counts: Mapping[Chain, int]) -> list[int]:
-    """How often a warp runs each block.
+def executions(blocks: list[Block], counts: Mapping[Chain, int], programs: int = 1) -> list[int]:
+    """How often each block runs, by a warp of every program.
 
     Every instruction has the count of its chain. The compiler moves some of them
     out of a loop, or merges those of two statements, so that neighbours disagree.
@@ -153,13 +153,15 @@ def executions(blocks: list[Block], counts: Mapping[Chain, int]) -> list[int]:
     ----------
     blocks : list of Block
     counts : mapping
-        How often each chain ran. Any other chain did not.
+        How often each chain ran, in all programs. Any other chain did not.
+    programs : int
+        How many went from the entry to an exit.
     """
     onward = successors(blocks)
     alive = reachable(blocks)
     graph = nx.MultiDiGraph()
-    graph.add_node(("into", 0), demand=-1)
-    graph.add_node("exit", demand=1)
+    graph.add_node(("into", 0), demand=-programs)
+    graph.add_node("exit", demand=programs)
     for i in alive:
         into, out = ("into", i), ("out of", i)
         instructions = blocks[i].instructions

@@ -85,8 +85,11 @@ class StatementCounter:
         self._programs: list[Counter[tuple[tuple[str, int, int], ...]]] = []
 
         class CountingTransformer(interpreter.ASTTransformer):  # type: ignore[misc]
-            def visit(self, node: ast.AST) -> ast.AST:
+            def visit(self, node: ast.AST) -> ast.AST | list[ast.stmt]:
                 node = super().visit(node)
+                if isinstance(node, ast.For) and "static_range" in ast.unparse(node.iter):
+                    # The compiler copies the body, and each copy runs once.
+                    return [*map(note, node.body), node]
                 if isinstance(node, ast.FunctionDef | ast.For):
                     node.body = [note(node), *with_notes(node.body)]
                 elif isinstance(node, ast.While):

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs.injection.quadrature import Plan
-from fastnorm.kernels import lens_columns as column
+from dhs.injection.quadrature import Plan, series_coefficients
 from fastnorm.kernels import numba_render
 from fastnorm.threads import notice_if_slow, read_only, share_out
 
@@ -16,12 +15,6 @@ IMAGES_PER_TASK = 8
 FEWEST_IMAGES_PER_THREAD = 2
 
 _is_compiled = False
-
-
-def series_coefficients(plan: Plan) -> NDArray[np.float32]:
-    """``(-1)^k / (2k + 1)``, as many as any lens of the plan needs."""
-    k = np.arange(int(plan.table[:, column.TERMS].max(initial=4)))
-    return ((-1.0) ** k / (2 * k + 1)).astype(np.float32)
 
 
 def run(plan: Plan, out: NDArray[np.float32]) -> None:

@@ -123,6 +123,13 @@ def make_plan(
     return Plan(table, clump_table, flux, sample_nodes(oversample), shape, pixel_scale)
 
 
+def series_coefficients(plan: Plan, multiple: int = 4) -> NDArray[np.float32]:
+    """``(-1)^k / (2k + 1)``, as many as any lens of the plan needs, and a multiple of so many."""
+    most = int(plan.table[:, column.TERMS].max(initial=4))
+    k = np.arange(-(-most // multiple) * multiple)
+    return ((-1.0) ** k / (2 * k + 1)).astype(np.float32)
+
+
 def _fill_lens(table: NDArray[np.float64], lens: LensParams) -> None:
     q = lens.q_lens
     table[:, column.LENS_X], table[:, column.LENS_Y] = lens.x0_arcsec, lens.y0_arcsec

@@ -1,0 +1,36 @@
+"""What the tests of the injection share: draws from the priors, and lenstronomy's view of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from lenstronomy.LensModel.lens_model import LensModel
+from lenstronomy.Util.param_util import phi_q2_ellipticity
+
+from dhs.injection import LensParams, SourceParams, sample_lens_params, sample_source_params
+
+
+def draws(
+    count: int, seed: int, *, theta_e: tuple[float, float] = (0.5, 3.0), **source_options: Any
+) -> tuple[LensParams, SourceParams]:
+    """Lenses and sources as the priors have them, Einstein radii uniform."""
+    rng = np.random.default_rng(seed)
+    radii = rng.uniform(*theta_e, count)
+    return sample_lens_params(rng, radii), sample_source_params(rng, radii, **source_options)
+
+
+def lenstronomy_lens(lens: LensParams, profile: str, i: int) -> tuple[Any, list[dict[str, float]]]:
+    """Model and keywords of one lens: an ellipsoid of this profile and a shear."""
+    e1, e2 = phi_q2_ellipticity(lens.phi_lens_rad[i], lens.q_lens[i])
+    ellipsoid = {
+        "theta_E": lens.theta_e_arcsec[i],
+        "e1": e1,
+        "e2": e2,
+        "center_x": lens.x0_arcsec[i],
+        "center_y": lens.y0_arcsec[i],
+    }
+    if profile == "EPL":
+        ellipsoid["gamma"] = 2.0
+    shear = {"gamma1": lens.shear_g1[i], "gamma2": lens.shear_g2[i], "ra_0": 0.0, "dec_0": 0.0}
+    return LensModel([profile, "SHEAR"]), [ellipsoid, shear]
