@@ -10,6 +10,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -40,6 +41,7 @@ from dhs.injection import (
 DRAWS = 64
 THETA_E_RANGE = (0.5, 3.0)
 SUB_PIXELS = {"usual": 4, "equal accuracy": 16}
+PEERS = {"lenstronomy": lenstronomy_renderer, "caustics": caustics_renderer}
 FEW = 4  # draws that a slow contender renders in a round
 STREAM_BATCH = 256
 Images = NDArray[np.float32]
@@ -52,7 +54,7 @@ class Contender(NamedTuple):
     kind: str
     draws: int
     run: Callable[[], object]
-    render_all: Callable[[], Images] | None
+    render_all: Callable[[], Images]
 
 
 def draws(count: int, seed: int = 0) -> tuple[LensParams, SourceParams]:
@@ -66,33 +68,23 @@ def draws(count: int, seed: int = 0) -> tuple[LensParams, SourceParams]:
 
 def contenders(lens: LensParams, source: SourceParams) -> list[Contender]:
     """Our renderer in one and three bands, and both peers at two samplings."""
-    outs = {bands: np.zeros((DRAWS, bands, CUTOUT_SIZE, CUTOUT_SIZE), np.float32) for bands in (1, 3)}
+
+    def ours(bands: tuple[str, ...], out: Images) -> Images:
+        return render(lens, source, bands=bands, out=out)[:, 0]
+
     found = []
-    for count, out in outs.items():
-
-        def run(bands: tuple[str, ...] = BANDS[:count], out: Images = out) -> Images:
-            return render(lens, source, bands=bands, out=out)
-
-        name = f"dhs, {count} band{'s' if count > 1 else ''}"
-        found.append(
-            Contender(name, "ours", DRAWS, run, lambda run=run: run()[:, 0])  # type: ignore[misc]
-        )
+    for count in (1, 3):
+        out = np.zeros((DRAWS, count, CUTOUT_SIZE, CUTOUT_SIZE), np.float32)
+        run = partial(ours, BANDS[:count], out)
+        found.append(Contender(f"dhs, {count} band{'s' * (count > 1)}", "ours", DRAWS, run, run))
+    everything = np.arange(DRAWS)
     for label, side in SUB_PIXELS.items():
         few = DRAWS if side <= SUB_PIXELS["usual"] else FEW
-        caustics = caustics_renderer(lens, source, side)
-        lenstronomy = lenstronomy_renderer(lens, source, side)
-        name = f"{side} x {side} ({label})"
-        everything = np.arange(DRAWS)
-        found += [
-            Contender(
-                f"{peer}, {name}",
-                peer,
-                few,
-                lambda draw=draw, some=everything[:few]: draw(some),  # type: ignore[misc]
-                lambda draw=draw: draw(everything),  # type: ignore[misc]
-            )
-            for peer, draw in (("lenstronomy", lenstronomy), ("caustics", caustics))
-        ]
+        for peer, renderer in PEERS.items():
+            draw = renderer(lens, source, side)
+            name = f"{peer}, {side} x {side} ({label})"
+            run_few, run_all = partial(draw, everything[:few]), partial(draw, everything)
+            found.append(Contender(name, peer, few, run_few, run_all))
     return found
 
 
@@ -109,7 +101,9 @@ def report(
     each = {c.name: float(np.median(seconds[c.name])) / c.draws for c in found}
     ours = each[found[0].name]
     rounds = len(seconds[found[0].name])
-    table = Table(title=f"{DRAWS} draws, 101 x 101 pixels, before the PSF; median of {rounds} rounds")
+    table = Table(
+        title=f"{DRAWS} draws, 101 x 101 pixels, before the PSF; median of {rounds} rounds"
+    )
     for heading in ("", "us / image", "25-75 %", "x dhs, 1 band", "worst error, % of peak"):
         table.add_column(heading, justify="left" if not heading else "right")
     for c in found:
@@ -172,7 +166,6 @@ def main(
         errors = {
             c.name: worst_error(c.render_all(), expected)
             for c in track(found, "comparing", console=console, transient=True)
-            if c.render_all is not None
         }
         cases = [Case(c.name, c.kind, c.run) for c in found]
         seconds = time_interleaved(cases, rounds, console)

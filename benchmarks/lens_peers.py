@@ -98,17 +98,13 @@ def caustics_renderer(
     model.to(dtype=torch.float32)
     b = k_sersic(torch.from_numpy(source.n_sersic.copy())).numpy()
     radius, brightness = _matched(source, b)
-    columns = {
-        "sie": (lens.x0_arcsec, lens.y0_arcsec, lens.q_lens, lens.phi_lens_rad, lens.theta_e_arcsec),
-        "shear": (lens.shear_g1, lens.shear_g2),
-        "light": (
-            source.beta_x_arcsec, source.beta_y_arcsec, source.q, source.phi_rad,
-            source.n_sersic, radius, brightness,
-        ),
-    }  # fmt: skip
-    table = torch.from_numpy(
-        np.stack([column for part in columns.values() for column in part], axis=1)
-    ).to(torch.float32)
+    columns = [
+        *(lens.x0_arcsec, lens.y0_arcsec, lens.q_lens, lens.phi_lens_rad, lens.theta_e_arcsec),
+        *(lens.shear_g1, lens.shear_g2),
+        *(source.beta_x_arcsec, source.beta_y_arcsec, source.q, source.phi_rad),
+        *(source.n_sersic, radius, brightness),
+    ]
+    table = torch.from_numpy(np.stack(columns, axis=1)).to(torch.float32)
     batched = torch.vmap(model, chunk_size=together)
 
     def draw(some: NDArray[np.intp]) -> NDArray[np.float32]:

@@ -78,7 +78,7 @@ def simulate(
     started = time.perf_counter()
     with messages(TypeError, ValueError, OSError, ImportError, BrokenExecutor):
         from dhs.simulate import write_survey
-        from dhs.survey_config import read_survey_config
+        from dhs.survey.config import read_survey_config
 
         chosen = None if config is None else read_survey_config(config)
         count = dispatch.num_threads() if workers is None else workers

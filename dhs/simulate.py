@@ -19,8 +19,8 @@ from pyarrow import parquet
 
 import fastnorm
 from dhs.injection.checks import integer
-from dhs.survey_config import SurveyConfig, survey_config
-from dhs.survey_files import (
+from dhs.survey.config import SurveyConfig, survey_config
+from dhs.survey.files import (
     CUTOUTS_PER_SHARD,
     MANIFEST,
     SurveySettings,
@@ -31,8 +31,8 @@ from dhs.survey_files import (
     remove_leftovers,
     remove_parts,
 )
-from dhs.survey_images import LENS_FRACTION
-from dhs.survey_scene import BRIGHT
+from dhs.survey.images import LENS_FRACTION
+from dhs.survey.scene import BRIGHT
 
 SECONDS_BETWEEN_REPORTS = 0.2
 SECONDS_TO_WAIT_FOR_THE_FOLDER = 3.0
@@ -80,7 +80,7 @@ def write_survey(
     n : int
         Number of cutouts.
     seed, lens_fraction, config
-        As of `dhs.survey_images.simulate_cutouts`.
+        As of `dhs.survey.images.simulate_cutouts`.
     workers : int
         Processes; 1 stays in this one. Others are started afresh, so that a script needs
         ``if __name__ == "__main__":``.

@@ -21,7 +21,7 @@ import fastnorm
 from dhs import cli
 from dhs.injection.cutouts import CutoutInjector, summary
 from dhs.injection.figure import injection_figure
-from dhs.survey_images import simulate_cutouts
+from dhs.survey.images import simulate_cutouts
 from fastnorm.io import Cutout
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "dr10_cutouts"

@@ -62,6 +62,16 @@ def test_lensed_pictures_equal_lensed_profiles() -> None:
     np.testing.assert_allclose(flux, true_flux, rtol=0.01)
 
 
+def test_counter_images_close_to_the_lens() -> None:
+    """Of the middle pixel the centre sees nothing; what it sees of the source is beside it."""
+    lens = LensParams(1.5)
+    source = SourceParams([1.3, 1.4, 1.45], 0.0, 0.15, 1.0)
+    image = show(GalaxyStamps(picture(source[0]), 0.03), lens, source)
+    expected = render(lens, source, (61, 61))
+    assert (expected[:, :, 30, 30] > 0.01).all()
+    np.testing.assert_allclose(image[:, :, 30, 30], expected[:, :, 30, 30], rtol=0.1)
+
+
 def test_the_frame_of_a_picture() -> None:
     along_x = np.zeros((9, 21))
     along_x[4, 3:] = 1.0  # its light is off to the right
@@ -100,6 +110,10 @@ def test_pictures_per_band_and_per_injection() -> None:
     for i in range(5):
         alone = show(GalaxyStamps(images[i], 0.1), lens[i], source[i])
         np.testing.assert_array_equal(alone[0], whole[i])
+    for k in range(3):
+        of_a_band = show(GalaxyStamps(images[0, k], 0.1), lens[0], source[0])
+        np.testing.assert_array_equal(of_a_band[0, k], whole[0, k])
+        assert (of_a_band[0, k] != whole[0, k - 1]).any()
     assert len(GalaxyStamps(images, 0.1)) == 5
     assert len(GalaxyStamps(images[0, 0], 0.1)) == 1
     np.testing.assert_array_equal(

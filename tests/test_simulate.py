@@ -17,10 +17,11 @@ import pytest
 from pyarrow import parquet
 
 import fastnorm
-from dhs import simulate, survey_files
+from dhs import simulate
 from dhs.simulate import Survey, write_survey
-from dhs.survey_config import SurveyConfig, survey_config
-from dhs.survey_images import simulate_cutouts
+from dhs.survey import files
+from dhs.survey.config import SurveyConfig, survey_config
+from dhs.survey.images import simulate_cutouts
 from tests.test_simulated_sky import config_with
 
 N, SEED, SHARE, PER_SHARD = 20, 3, 0.5, 8
@@ -50,7 +51,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A survey of which one shard of three was made before the work ended."""
     out = tmp_path / "half"
-    make_shard = survey_files.make_shard
+    make_shard = files.make_shard
 
     def fail_at_the_second(out: Path, settings: Any, shard: int, advance: Any) -> None:
         if shard == 1:

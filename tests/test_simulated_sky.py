@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.stats import ks_2samp
 
-from dhs.survey_config import SurveyConfig, read_survey_config, survey_config
-from dhs.survey_figure import survey_figure
-from dhs.survey_images import simulate_cutouts
-from dhs.survey_scene import draw_scene
+from dhs.survey.config import SurveyConfig, read_survey_config, survey_config
+from dhs.survey.figure import survey_figure
+from dhs.survey.images import simulate_cutouts
+from dhs.survey.scene import draw_scene
 from fastnorm.annulus import radius_map
 
 SHAPE = (3, 101, 101)

@@ -19,7 +19,7 @@ from dhs.constants import BANDS, CUTOUT_SIZE, PIXEL_SCALE
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.priors import flux_of_magnitude, sample_lens_params, sample_source_params
 from dhs.injection.streams import Purpose, generator
-from dhs.survey_config import Bell, Limit, SurveyConfig, Trend
+from dhs.survey.config import Bell, Limit, SurveyConfig, Trend
 
 MARGIN = 16
 """Pixels beyond each edge of a cutout whose light is drawn too, as the PSF spreads it inwards."""

@@ -21,8 +21,8 @@ from dhs.injection.priors import flux_of_magnitude
 from dhs.injection.psf import PSF, SIDE
 from dhs.injection.render import render
 from dhs.injection.streams import Purpose, generator
-from dhs.survey_config import SurveyConfig, survey_config
-from dhs.survey_scene import MARGIN, NO_TIER, PADDED_SIZE, Galaxy, Scene, Star, draw_scene
+from dhs.survey.config import SurveyConfig, survey_config
+from dhs.survey.scene import MARGIN, NO_TIER, PADDED_SIZE, Galaxy, Scene, Star, draw_scene
 
 DATA_ORIGIN = "simulated"
 LENS_FRACTION = 0.2
@@ -45,7 +45,7 @@ class Simulated(NamedTuple):
     """What `simulate_cutouts` gives.
 
     ``images`` (N, 3, 101, 101) float32, nanomaggies. ``rows``: one dictionary per cutout, with
-    the columns of the manifest that do not name a file; see `dhs.survey_files`.
+    the columns of the manifest that do not name a file; see `dhs.survey.files`.
     """
 
     images: NDArray[np.float32]

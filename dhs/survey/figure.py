@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs.constants import PIXEL_SCALE
-from dhs.survey_scene import BRIGHT, LIMIT
+from dhs.survey.scene import BRIGHT, LIMIT
 from fastnorm.figure import colour_picture
 from fastnorm.io import INSTALL_EXTRA
 from fastnorm.output import atomic_path

@@ -23,8 +23,8 @@ from pyarrow import parquet
 import fastnorm
 from dhs.constants import BANDS, CUTOUT_SIZE, PIXEL_SCALE
 from dhs.injection.checks import integer
-from dhs.survey_config import SurveyConfig
-from dhs.survey_images import (
+from dhs.survey.config import SurveyConfig
+from dhs.survey.images import (
     DATA_ORIGIN,
     LENS_COLUMNS,
     SOURCE_COLUMNS,
@@ -244,7 +244,7 @@ def missing_shards(out: Path, settings: SurveySettings) -> list[int]:
 
 def finish(out: Path, settings: SurveySettings) -> None:
     """Draw the picture, then put the rows together: a folder with a manifest is complete."""
-    from dhs.survey_figure import MOST_DRAWN, draw_survey
+    from dhs.survey.figure import MOST_DRAWN, draw_survey
 
     names = settings.shards()
     table = pyarrow.concat_tables(
