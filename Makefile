@@ -25,8 +25,10 @@ $(STAMP): pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-demo: $(STAMP)  ## normalise simulated cutouts with every backend, check, time, draw (CUTOUTS=DIR for real ones)
+demo: $(STAMP)  ## normalise cutouts, simulate a survey, inject arcs, draw it all (CUTOUTS=DIR for real ones)
 	$(BIN)/python -m dhs.demo --out demo $(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
+	$(BIN)/dhs simulate --out demo/survey --n 64
+	$(BIN)/dhs inject --hosts '$(or $(CUTOUTS),demo/survey)' --theta-e 1.5 --r-mag 22 --limit 4 --out demo/arcs.png
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

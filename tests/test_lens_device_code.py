@@ -1,4 +1,4 @@
-"""The lens kernel in Triton's interpreter, which has to be chosen before an import; and on a GPU."""
+"""The lens kernel in Triton's interpreter, which is chosen before an import, and on a GPU."""
 
 from __future__ import annotations
 
