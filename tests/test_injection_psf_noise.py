@@ -13,6 +13,7 @@ from scipy.signal import fftconvolve
 
 import fastnorm
 from dhs.injection import PSF, LensParams, Noise, PSFNormalisationWarning, SourceParams, inject
+from dhs.injection.streams import Purpose, generator
 from tests.injection_draws import draws
 from tests.nasty import as_array
 
@@ -304,6 +305,8 @@ def test_noise_of_an_injection_is_its_own() -> None:
     photons = Noise(gain).apply(ARC, SIGMA, 1, IDS).astype(np.float64) - ARC
     texture = Noise(texture=0.5).apply(ARC, SIGMA, 1, IDS).astype(np.float64) - ARC
     np.testing.assert_allclose(both, photons + texture, atol=1e-5)
+    numbers = generator(1, int(IDS[3]), Purpose.TEXTURE).standard_normal(ARC.shape[1:])
+    np.testing.assert_allclose(texture[3], 0.5 * SIGMA[3, :, None, None] * numbers, atol=1e-5)
 
 
 @pytest.mark.parametrize(

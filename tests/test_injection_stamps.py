@@ -66,7 +66,7 @@ def test_counter_images_close_to_the_lens() -> None:
     """Of the middle pixel the centre sees nothing; what it sees of the source is beside it."""
     lens = LensParams(1.5)
     source = SourceParams([1.3, 1.4, 1.45], 0.0, 0.15, 1.0)
-    image = show(GalaxyStamps(picture(source[0]), 0.03), lens, source)
+    image = show(GalaxyStamps(picture(source[0], 41), 0.03), lens, source)
     expected = render(lens, source, (61, 61))
     assert (expected[:, :, 30, 30] > 0.01).all()
     np.testing.assert_allclose(image[:, :, 30, 30], expected[:, :, 30, 30], rtol=0.1)

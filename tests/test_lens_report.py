@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 pytest.importorskip("triton")
-from fastnorm.kernels import costs, lens_report, report_tables, variants
+from fastnorm.kernels import costs, lens_report, report_tables, sass, variants
 from tests import lens_draws
 
 SHAPE = (13, 16)
@@ -119,3 +119,17 @@ def test_what_does_not_compile_says_why(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(lens_report, "compile_kernel", broken)
     assert lens_report.row("lens", 90, {})["unavailable"] == "RuntimeError: no"
+
+
+def test_programs_that_go_different_ways_together() -> None:
+    def block(label: str, count: int, *last: sass.Instruction) -> sass.Block:
+        chain = (("kernel.py", count),)
+        return sass.Block((label,), [sass.Instruction("FADD", "", False, chain)] * 4 + list(last))
+
+    blocks = [
+        block("kernel", 5, sass.Instruction("BRA", "`(.L_2)", True, ())),
+        block(".L_1", 14, sass.Instruction("BRA", "`(.L_1)", True, ())),
+        block(".L_2", 5, sass.Instruction("EXIT", "", False, ())),
+    ]
+    counts: dict[Any, int] = {(("kernel.py", count),): count for count in (5, 14)}
+    assert sass.executions(blocks, counts, programs=5) == [5, 14, 5]
