@@ -71,7 +71,7 @@ ASSUMPTIONS = (
     "nothing.",
     f"Issue: 4 warp instructions per cycle and multiprocessor. {_RATES}.",
     "Bytes: the plane read once and written once, the statistics, the row, the turn, and the mask "
-    "in sectors of 32 bytes.",
+    "in sectors of 32 bytes; the image of a lens written once.",
     "Pipes, lanes per cycle and scheduler: integer (add, compare, minimum, select, logic, shift) "
     "16; integer multiply 16; float 32 (A100 16, shared with multiply); special functions, "
     "population counts and conversions, float64 among them, 4; float64 16 (A100 8); memory and "

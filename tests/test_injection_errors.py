@@ -8,8 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from dhs.injection import PSF, GalaxyStamps, LensParams, Noise, SourceParams, inject
+from dhs.injection import (
+    PSF,
+    GalaxyStamps,
+    LensParams,
+    Noise,
+    SourceParams,
+    inject,
+    sample_lens_params,
+    sample_source_params,
+)
 from tests.injection_draws import draws
 
 # Of every field: a good value, the ends of its range, and whether the lower one belongs to it.
@@ -20,15 +30,15 @@ LENS_FIELDS: dict[str, Field] = {
     "shear_g2": (0.1, -0.9, 0.9, True),
     "x0_arcsec": (0.1, -1000, 1000, True),
     "y0_arcsec": (0.1, -1000, 1000, True),
-    "q_lens": (0.7, 0, 1, False),
+    "q_lens": (0.7, 0.01, 1, True),
     "phi_lens_rad": (0.3, -1000, 1000, True),
 }
 SOURCE_FIELDS: dict[str, Field] = {
     "beta_x_arcsec": (0.2, -1000, 1000, True),
     "beta_y_arcsec": (0.1, -1000, 1000, True),
-    "re_arcsec": (0.3, 0, 1000, False),
+    "re_arcsec": (0.3, 0.02, 1000, True),
     "n_sersic": (1.0, 0.3, 8, True),
-    "q": (0.7, 0, 1, False),
+    "q": (0.7, 0.01, 1, True),
     "phi_rad": (0.3, -1000, 1000, True),
     "flux_nmgy_g": (1.0, 0, 1e12, True),
     "flux_nmgy_r": (1.0, 0, 1e12, True),
@@ -249,3 +259,54 @@ def test_bad_calls_of_inject(name: str) -> None:
     with pytest.raises(error, match=words):
         inject(**(arguments | changed))
     np.testing.assert_array_equal(before, HOSTS)
+
+
+class _Quantity:
+    """As astropy's: an array with a unit that `numpy.asarray` drops."""
+
+    unit = "arcmin"
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[np.float64]:
+        return np.array([1.2])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_units_and_masks_are_not_dropped(name: str) -> None:
+    kind, (fine, *_) = ALL[name]
+    with pytest.raises(TypeError, match=rf"{name} has a unit \(arcmin\)"):
+        kind(**(good(kind) | {name: _Quantity()}))
+    with pytest.raises(TypeError, match=f"{name} is a masked array"):
+        kind(**(good(kind) | {name: np.ma.masked_array([fine], [True])}))
+    with pytest.raises(TypeError, match=f"{name} is no array"):
+        kind(**(good(kind) | {name: [fine, [fine, fine]]}))
+
+
+def test_hosts_that_float32_cannot_hold() -> None:
+    hosts = np.zeros((2, 3, 31, 31))
+    hosts[1, 2, 3, 4] = 1e39
+    with pytest.raises(ValueError, match=r"hosts\[1, 2, 3, 4\]=1e\+39 is not allowed"):
+        inject(hosts, LensParams(1.2), SourceParams(0.1, 0.1, 0.3, 1.0), PSF.gaussian(1.3))
+    with pytest.raises(TypeError, match="hosts is a masked array"):
+        inject(
+            np.ma.masked_array(np.zeros((2, 3, 31, 31))),
+            LensParams(1.2),
+            SourceParams(0.1, 0.1, 0.3, 1.0),
+            PSF.gaussian(1.3),
+        )
+
+
+def test_priors_name_what_is_wrong() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(
+        ValueError, match=r"q_host has shape \(2,\); give a number, or shape \(3,\)"
+    ):
+        sample_lens_params(rng, [1.0, 1.0, 1.0], q_host=[0.5, 0.6])
+    with pytest.raises(ValueError, match="g_minus_r_mu_sigma.0.=nan"):
+        sample_source_params(rng, 1.0, g_minus_r_mu_sigma=(np.nan, 0.1))
+    with pytest.raises(ValueError, match="give .mean, standard deviation."):
+        sample_source_params(rng, 1.0, g_minus_r_mu_sigma=(1.0,))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"clumps_n_range\[0\]=1.5 is not an integer"):
+        sample_source_params(rng, 1.0, clumps_n_range=(1.5, 3.2))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="rng is of type int"):
+        sample_source_params(5, 1.0)  # type: ignore[arg-type]
+    assert len(LensParams([1.0, 2.0])[[]]) == 0

@@ -46,7 +46,11 @@ def real_array(
     ValueError
         One is out of range, NaN or infinite; the message names the first.
     """
-    given = np.asarray(values)
+    refuse_more_than_numbers(name, values)
+    try:
+        given = np.asarray(values)
+    except ValueError as error:
+        raise TypeError(f"{name} is no array: its rows are of different lengths.") from error
     if given.dtype.kind not in "iuf":
         raise TypeError(
             f"{name} has dtype {given.dtype}; give real numbers (a float, or an array of them)."
@@ -63,6 +67,36 @@ def real_array(
             f"{range_text(low, high, low_is_allowed)}."
         )
     return array
+
+
+def refuse_more_than_numbers(name: str, values: object) -> None:
+    """Refuse arrays that carry a mask or a unit, which `numpy.asarray` drops.
+
+    Raises
+    ------
+    TypeError
+        They do.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; fill what is masked, or leave it out.")
+    if hasattr(values, "unit"):
+        raise TypeError(
+            f"{name} has a unit ({values.unit}); convert it to the documented one, and give its "
+            "value alone."
+        )
+
+
+def broadcast(name: str, values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """One value per injection.
+
+    Raises
+    ------
+    ValueError
+        There is neither one nor ``count`` of them.
+    """
+    if values.shape not in ((), (1,), (count,)):
+        raise ValueError(f"{name} has shape {values.shape}; give a number, or shape ({count},).")
+    return np.broadcast_to(values, (count,))
 
 
 def element(index: tuple[int, ...]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dhs.constants import BANDS, PIXEL_SCALE
-from dhs.injection.checks import MOST_ID, id_array, integer
+from dhs.injection.checks import MOST_ID, id_array, integer, refuse_more_than_numbers
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.psf import PSF
@@ -90,7 +90,8 @@ def inject(
         before the PSF), ``flux_in_BAND`` and ``flux_out_BAND`` (unlensed; lensed, in the stamp,
         through the PSF; nanomaggies), ``host_sigma_BAND`` (1.4826 MAD of the outer annulus of
         the host, nanomaggies), ``arc_snr_BAND`` (arc light between 4 and 16 pixels from the centre
-        over the noise of that many host pixels) and ``poisson_noise``, ``texture_noise``.
+        over the noise of that many host pixels), ``poisson_noise`` and ``texture_noise`` (whether
+        they were on), ``gain_BAND`` and ``texture_BAND`` (NaN where off).
 
     Raises
     ------
@@ -105,8 +106,10 @@ def inject(
         ("source", source, SourceParams),
         ("psf", psf, PSF),
         ("noise", noise, Noise),
+        ("galaxy_stamps", galaxy_stamps, GalaxyStamps),
     ):
-        if not isinstance(value, kind):
+        is_optional = name == "galaxy_stamps" and value is None
+        if not (is_optional or isinstance(value, kind)):
             raise TypeError(f"{name} is of type {type(value).__name__}; give a {kind.__name__}.")
     count, shape = len(hosts), hosts.shape[2:]
     seed, numbers = integer("seed", seed, 0, MOST_ID), id_array(ids, count)
@@ -159,6 +162,7 @@ def arc_snr(arc: NDArray[np.float32], sigma: NDArray[np.float64]) -> NDArray[np.
 
 
 def _open_hosts(hosts: Any) -> NDArray[np.float32]:
+    refuse_more_than_numbers("hosts", hosts)
     images = np.asarray(hosts)
     if images.dtype.kind != "f":
         raise TypeError(f"hosts has dtype {images.dtype}; give floats, in nanomaggies.")
@@ -166,13 +170,15 @@ def _open_hosts(hosts: Any) -> NDArray[np.float32]:
         raise ValueError(
             f"hosts has shape {images.shape}; allowed is (B, 3, H, W) with bands g, r, z."
         )
-    if not np.isfinite(images).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(images))[0])
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+        narrow = images.astype(np.float32, copy=False)
+    if not np.isfinite(narrow).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(narrow))[0])
         raise ValueError(
             f"hosts[{', '.join(map(str, index))}]={images[index]} is not allowed: every pixel has "
-            "to be finite. Fill bad pixels, or leave the host out."
+            "to be finite in float32. Fill bad pixels, or leave the host out."
         )
-    return images.astype(np.float32, copy=False)
+    return narrow
 
 
 def _of_unit_flux(source: SourceParams) -> SourceParams:
@@ -210,4 +216,7 @@ def _table(
         columns[f"arc_snr_{band}"] = snr[:, k]
     columns["poisson_noise"] = noise.gain is not None
     columns["texture_noise"] = noise.texture is not None
+    for name, values in (("gain", noise.gain), ("texture", noise.texture)):
+        wide = np.broadcast_to(np.nan if values is None else values, (len(ids), len(BANDS)))
+        columns |= {f"{name}_{band}": wide[:, k] for k, band in enumerate(BANDS)}
     return pd.DataFrame(columns)

@@ -95,7 +95,8 @@ class Noise:
         Raises
         ------
         ValueError
-            There is neither one gain for all nor one per injection.
+            There is neither one gain for all nor one per injection, or a pixel has more than
+            1e15 electrons.
         """
         if self.gain is None and self.texture is None:
             return arc
@@ -108,7 +109,12 @@ class Noise:
                 for image, electrons_per_nmgy in zip(noisy[i], gain[i], strict=True):
                     # A transform leaves some -1e-9 where there is no light.
                     mean = np.clip(image.astype(np.float64), 0, None) * electrons_per_nmgy
-                    image[:] = rng.poisson(np.minimum(mean, MOST_ELECTRONS)) / electrons_per_nmgy
+                    if mean.max(initial=0) > MOST_ELECTRONS:
+                        raise ValueError(
+                            f"gain={electrons_per_nmgy:g} gives injection {number} a pixel of "
+                            f"{mean.max():.3g} electrons; allowed are {MOST_ELECTRONS:g}."
+                        )
+                    image[:] = rng.poisson(mean) / electrons_per_nmgy
             if texture is not None:
                 rng = generator(seed, int(number), Purpose.TEXTURE)
                 sigma = (texture[i] * host_noise[i])[:, None, None]

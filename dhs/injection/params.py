@@ -31,7 +31,8 @@ class Range(NamedTuple):
 
 _POSITION = Range(-MOST_ARCSEC, MOST_ARCSEC)
 _LENGTH = Range(0.0, MOST_ARCSEC, low_is_allowed=False)
-_AXIS_RATIO = Range(0.0, 1.0, low_is_allowed=False)
+_AXIS_RATIO = Range(0.01, 1.0)  # flatter ones cannot be sampled
+_HALF_LIGHT = Range(0.02, MOST_ARCSEC)  # smaller ones fall between the finest samples
 _ANGLE = Range(-1000.0, 1000.0)
 _SHEAR = Range(-0.9, 0.9)
 _FLUX = Range(0.0, 1e12)
@@ -88,6 +89,7 @@ class ParameterArrays:
         """Select injections; an integer selects one and keeps the axis."""
         if not isinstance(rows, slice):
             rows = np.atleast_1d(np.asarray(rows))
+            rows = rows if rows.size else rows.astype(np.intp)
         return dataclasses.replace(self, **{k: v[rows] for k, v in self.arrays().items()})
 
     def __iter__(self) -> Iterator[Self]:
@@ -127,7 +129,7 @@ class LensParams(ParameterArrays):
     x0_arcsec, y0_arcsec : (B,) float64
         Centre of the lens, arcsec.
     q_lens : (B,) float64
-        Axis ratio of the mass, in (0, 1].
+        Axis ratio of the mass, in [0.01, 1].
     phi_lens_rad : (B,) float64
         Position angle of its major axis, radians.
 
@@ -169,11 +171,11 @@ class SourceParams(ParameterArrays):
     beta_x_arcsec, beta_y_arcsec : (B,) float64
         Position in the source plane, from the centre of the stamp, arcsec.
     re_arcsec : (B,) float64
-        Half-light radius along the major axis, above 0, arcsec.
+        Half-light radius along the major axis, at least 0.02 arcsec.
     n_sersic : (B,) float64
         Sersic index, in [0.3, 8].
     q : (B,) float64
-        Axis ratio, in (0, 1].
+        Axis ratio, in [0.01, 1].
     phi_rad : (B,) float64
         Position angle of the major axis, radians.
     flux_nmgy_g, flux_nmgy_r, flux_nmgy_z : (B,) float64
@@ -193,7 +195,7 @@ class SourceParams(ParameterArrays):
     ranges: ClassVar[dict[str, Range]] = {
         "beta_x_arcsec": _POSITION,
         "beta_y_arcsec": _POSITION,
-        "re_arcsec": _LENGTH,
+        "re_arcsec": _HALF_LIGHT,
         "n_sersic": Range(*SERSIC_INDEX_RANGE),
         "q": _AXIS_RATIO,
         "phi_rad": _ANGLE,

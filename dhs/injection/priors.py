@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dhs.constants import AB_ZEROPOINT_MAG
-from dhs.injection.checks import real_array
+from dhs.injection.checks import broadcast, integer, real_array
 from dhs.injection.params import MOST_ARCSEC, MOST_CLUMPS, LensParams, SourceParams
 
 
@@ -153,6 +153,7 @@ def sample_source_params(
         An Einstein radius is not above 0, or a range is none or leads to values that
         `SourceParams` refuses.
     """
+    _check_generator(rng)
     theta_e = _radii(theta_e_arcsec)
     count = theta_e.size
     ranges = {
@@ -170,10 +171,13 @@ def sample_source_params(
         ("g_minus_r_mu_sigma", g_minus_r_mu_sigma),
         ("r_minus_z_mu_sigma", r_minus_z_mu_sigma),
     ):
+        if real_array(name, pair).shape != (2,):
+            raise ValueError(f"{name}={pair!r} is not allowed: give (mean, standard deviation).")
         real_array(f"{name}[1]", pair[1], low=0.0)
     real_array("clumps_prob", clumps_prob, 0.0, 1.0)
     real_array("beta_frac_range", beta_frac_range, low=0.0)
-    real_array("clumps_n_range", clumps_n_range, 1, MOST_CLUMPS)
+    for i, end in enumerate(clumps_n_range):
+        integer(f"clumps_n_range[{i}]", end, 1, MOST_CLUMPS)
 
     r_mag = rng.uniform(*r_mag_range, count)
     low, high = beta_frac_range
@@ -248,6 +252,7 @@ def sample_lens_params(
     TypeError, ValueError
         A value is out of its range, or lengths do not broadcast.
     """
+    _check_generator(rng)
     theta_e = _radii(theta_e_arcsec)
     count = theta_e.size
     for name, value in (
@@ -265,8 +270,11 @@ def sample_lens_params(
         q_lens: NDArray[np.float64] = rng.uniform(*q_lens_range, count)
     else:
         light = real_array("q_host", q_host, 0.0, 1.0, low_is_allowed=False)
+        light = broadcast("q_host", light, count)
         q_lens = np.clip(light + rng.normal(0, q_scatter, count), q_floor, 1.0)
     phi = rng.uniform(0, np.pi, count)
+    if phi_host_rad is not None:
+        phi = broadcast("phi_host_rad", real_array("phi_host_rad", phi_host_rad), count)
     return LensParams(
         theta_e_arcsec=theta_e,
         shear_g1=g1,
@@ -274,7 +282,7 @@ def sample_lens_params(
         x0_arcsec=x0,
         y0_arcsec=y0,
         q_lens=q_lens,
-        phi_lens_rad=phi if phi_host_rad is None else real_array("phi_host_rad", phi_host_rad),
+        phi_lens_rad=phi,
     )
 
 
@@ -291,6 +299,14 @@ def _radii(theta_e_arcsec: ArrayLike) -> NDArray[np.float64]:
     if radii.ndim > 1:
         raise ValueError(f"{name} has shape {radii.shape}; allowed is a number or shape (B,).")
     return np.atleast_1d(radii)
+
+
+def _check_generator(rng: object) -> None:
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(
+            f"rng is of type {type(rng).__name__}; give a numpy.random.Generator, as "
+            "numpy.random.default_rng(seed)."
+        )
 
 
 def _check_range(name: str, ends: tuple[float, float]) -> None:

@@ -16,7 +16,7 @@ from fastnorm import dispatch
 # Seeing falls with the fifth root of the wavelength (Kolmogorov): g and z against r.
 FWHM_OF_R = {"g": 1.07, "r": 1.0, "z": 0.94}
 MOFFAT_BETA = 3.5
-MOST_FWHM_ARCSEC = 20.0
+LEAST_FWHM_ARCSEC, MOST_FWHM_ARCSEC = 0.01, 20.0
 SIDE = 63
 NORMALISED = 1e-6
 
@@ -51,6 +51,8 @@ class PSF:
             raise ValueError(
                 f"psf has shape {kernels.shape}; allowed are (h, w), (3, h, w) and (B, 3, h, w)."
             )
+        if 0 in kernels.shape:
+            raise ValueError(f"psf has shape {kernels.shape}: there is none in it.")
         if kernels.shape[-1] % 2 == 0 or kernels.shape[-2] % 2 == 0:
             raise ValueError(
                 f"psf has shape {kernels.shape}; its sides have to be odd, so that its centre is "
@@ -64,11 +66,10 @@ class PSF:
         if not (total > 0).all():
             stamp, band = (int(i) for i in np.argwhere(~(total[:, :, 0, 0] > 0))[0])
             raise ValueError(f"psf[{stamp}, {band}] sums to 0; it has to have light in it.")
-        worst = float(np.abs(total - 1).max())
-        if worst > NORMALISED:
+        worst = float(total.ravel()[np.abs(total - 1).argmax()])
+        if abs(worst - 1) > NORMALISED:
             warnings.warn(
-                f"the PSF sums to 1 {'+' if total.max() > 1 else '-'} {worst:.3g}; it is "
-                "normalised.",
+                f"the PSF sums to {worst:.9g}, and not to 1; it is normalised.",
                 PSFNormalisationWarning,
                 stacklevel=2,
             )
@@ -92,7 +93,7 @@ class PSF:
         Parameters
         ----------
         fwhm_r_arcsec : float or (B,) array_like
-            Full width at half maximum in r, in (0, 20] arcsec.
+            Full width at half maximum in r, in [0.01, 20] arcsec.
         fwhm_g_arcsec, fwhm_z_arcsec : float or (B,) array_like, optional
             1.07 and 0.94 of that in r by default.
         pixel_scale : float
@@ -205,7 +206,7 @@ def _grid(
 
     def width(band: str, value: ArrayLike) -> NDArray[np.float64]:
         name = f"fwhm_{band}_arcsec"
-        return real_array(name, value, 0.0, MOST_FWHM_ARCSEC, low_is_allowed=False)
+        return real_array(name, value, LEAST_FWHM_ARCSEC, MOST_FWHM_ARCSEC)
 
     in_r = width("r", fwhm_r)
     widths = [
