@@ -132,7 +132,7 @@ def report(
                 advance(f"compiling {name} for sm_{capability}")
                 row, blocks[len(rows)] = triton_row(name, capability)
                 rows.append(row)
-        for capability in capabilities:
+        for capability in capabilities if names else ():
             advance(f"compiling with Numba for sm_{capability}")
             rows.append(numba_row(capability))
         advance("running planes in Triton's interpreter")

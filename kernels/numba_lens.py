@@ -137,18 +137,26 @@ def is_near_a_clump(u: Any, v: Any, half: Any, row: Any, clumps: Any) -> Any:
 
 
 @jit
+def lens_distance(x: Any, y: Any, row: Any, half: Any) -> Any:
+    """As ``distance``, from the lens, in the radius that its convergence goes with."""
+    cos, sin, q = row[LENS_COS], row[LENS_SIN], row[LENS_Q]
+    to_x, to_y = x - row[LENS_X], y - row[LENS_Y]
+    near_u = max(abs(cos * to_x + sin * to_y) - half, np.float32(0))
+    near_v = max(abs(cos * to_y - sin * to_x) - half, np.float32(0))
+    return q * near_u * near_u + near_v * near_v / q
+
+
+@jit
 def pixel_level(x: Any, y: Any, near: Any, row: Any, scale: Any) -> Any:
     """Level of a pixel, clumps left out; 0 is one sample."""
     level = 0
     for i in range(SPLIT):
         level += near < row[PIXEL_RINGS + i]
     if row[LENS_STRENGTH] > 0:
-        from_x, from_y = x - row[LENS_X], y - row[LENS_Y]
-        from_lens = from_x * from_x + from_y * from_y
-        if from_lens < scale * scale:
+        from_lens = lens_distance(x, y, row, scale * _HALF)
+        if _FOUR * from_lens < scale * scale:
             return SPLIT
-        half = row[THETA_E] * _HALF
         if near < row[BRIGHT_RING]:
-            level += from_lens < half * half
-            level += _FOUR * from_lens < half * half
+            level += from_lens < (row[THETA_E] * _HALF) ** 2
+            level += _FOUR * from_lens < (row[THETA_E] * _HALF) ** 2
     return min(level, SPLIT)

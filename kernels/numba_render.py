@@ -21,6 +21,7 @@ from fastnorm.kernels.lens_columns import (
     CELL_RINGS,
     CELLS,
     CLUMPS,
+    LENS_Q,
     LENS_STRENGTH,
     LENS_Y,
     NODE_SETS,
@@ -186,8 +187,10 @@ def look_at_line(n: Any, queues: Any, stamp: Any, rule: Any, lens: Any) -> None:
         near[j] = distance(u[j], v[j], inverse_q, half)
     widest = max(row[PIXEL_RINGS], row[BRIGHT_RING])
     has_lens, has_clumps, lens_y = row[LENS_STRENGTH] > 0, row[CLUMPS] > 0, row[LENS_Y]
+    # A pixel that is split for touching the lens is in one of these rows.
+    room = scale + half / np.sqrt(row[LENS_Q]) if has_lens else np.float32(0)
     for j in range(n):
-        is_plain = near[j] >= widest and not (has_lens and abs(at_y[j] - lens_y) < scale)
+        is_plain = near[j] >= widest and not (has_lens and abs(at_y[j] - lens_y) < room)
         pixel = stamp.line_pixel[j]
         if is_plain and not has_clumps:
             image[pixel] = light[j]

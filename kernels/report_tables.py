@@ -144,7 +144,7 @@ def show(found: Row) -> None:
     if not console.is_terminal:
         console = Console(width=140)
     rows, lenses = found["rows"], found["lenses"]
-    capabilities = [row["capability"] for row in rows]
+    capabilities = [row["capability"] for row in rows + lenses]
     headline = 90 if 90 in capabilities else capabilities[0]
     for table in (
         compiled_table(rows + lenses),
@@ -155,7 +155,8 @@ def show(found: Row) -> None:
         passes_table(found["passes"], found["bounds"]),
         fusion_table(rows),
     ):
-        console.print(table)
+        if table.row_count:
+            console.print(table)
     for row in rows + lenses:
         if "unavailable" in row:
             console.print(

@@ -146,13 +146,16 @@ def _pixel_level(x, y, u, v, scale, s):
     level += (near < tl.load(s.p_row + column.PIXEL_RINGS + 1)).to(tl.int32)
     level += (near < tl.load(s.p_row + column.PIXEL_RINGS + 2)).to(tl.int32)
     if s.strength > 0:
-        from_x, from_y = x - s.lens_x, y - s.lens_y
-        from_lens = from_x * from_x + from_y * from_y
+        # As `_distance`, from the lens, in the radius that its convergence goes with.
+        to_x, to_y = x - s.lens_x, y - s.lens_y
+        near_u = tl.maximum(tl.abs(s.cos * to_x + s.sin * to_y) - scale * 0.5, 0.0)
+        near_v = tl.maximum(tl.abs(s.cos * to_y - s.sin * to_x) - scale * 0.5, 0.0)
+        from_lens = s.q * near_u * near_u + near_v * near_v / s.q
         half = tl.load(s.p_row + column.THETA_E) * 0.5
         is_bright = near < tl.load(s.p_row + column.BRIGHT_RING)
         level += (is_bright & (from_lens < half * half)).to(tl.int32)
         level += (is_bright & (4 * from_lens < half * half)).to(tl.int32)
-        level = tl.where(from_lens < scale * scale, column.SPLIT, level)
+        level = tl.where(4 * from_lens < scale * scale, column.SPLIT, level)
     level += column.SPLIT * _is_near_a_clump(u, v, scale, s)
     return tl.minimum(level, column.SPLIT)
 

@@ -338,6 +338,9 @@ def test_noise_is_recorded() -> None:
         found = inject(hosts, *arguments, noise, seed=3)
         for name, flag in zip(("poisson_noise", "texture_noise"), flags, strict=True):
             assert (found.table[name] == flag).all()
+        for name, value in (("gain_z", noise.gain), ("texture_g", noise.texture)):
+            expected = np.nan if value is None else np.ravel(value)[0]
+            np.testing.assert_array_equal(found.table[name], [expected] * 2)
         sigma = found.table[[f"host_sigma_{band}" for band in BANDS]].to_numpy()
         noisy = noise.apply(found.arc, sigma, 3, np.arange(2))
         np.testing.assert_array_equal(found.stamps, hosts + noisy)

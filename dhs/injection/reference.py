@@ -53,6 +53,16 @@ def _distance(row: Row, u: Row, v: Row, size: float) -> Row:
     return square
 
 
+def _lens_distance(row: Row, x: Row, y: Row, size: float) -> Row:
+    """As `_distance`, from the lens, in the radius that its convergence goes with."""
+    cos, sin, q = row[column.LENS_COS], row[column.LENS_SIN], row[column.LENS_Q]
+    to_x, to_y = x - row[column.LENS_X], y - row[column.LENS_Y]
+    near_u = np.maximum(np.abs(cos * to_x + sin * to_y) - size / 2, 0)
+    near_v = np.maximum(np.abs(cos * to_y - sin * to_x) - size / 2, 0)
+    square: Row = q * near_u**2 + near_v**2 / q
+    return square
+
+
 def _near_a_clump(clumps: NDArray[np.float64], u: Row, v: Row, size: float) -> NDArray[np.bool_]:
     is_near = np.zeros(u.shape, bool)
     for clump in clumps:
@@ -72,11 +82,11 @@ def pixel_levels(
     rings = row[column.PIXEL_RINGS : column.PIXEL_RINGS + 3]
     level: NDArray[np.intp] = (near[..., None] < rings).sum(axis=-1)
     if row[column.LENS_STRENGTH] > 0:
-        from_lens = (x - row[column.LENS_X]) ** 2 + (y - row[column.LENS_Y]) ** 2
+        from_lens = _lens_distance(row, x, y, pixel_scale)
         is_bright = near < row[column.BRIGHT_RING]
         for share in (2, 4):
             level += is_bright & (from_lens < (row[column.THETA_E] / share) ** 2)
-        level[from_lens < pixel_scale**2] = column.SPLIT
+        level[from_lens < (pixel_scale / 2) ** 2] = column.SPLIT
     level[_near_a_clump(clumps, u, v, pixel_scale)] = column.SPLIT
     return np.minimum(level, column.SPLIT)
 
