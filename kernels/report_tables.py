@@ -164,12 +164,13 @@ def show(found: Row) -> None:
                 f"{row['unavailable']}",
                 markup=False,
             )
-    console.print(
-        "FFMA and DFMA in SASS are in the divisions, roots and reciprocals that the assembler "
-        "itself expands: no fma comes to it, and it contracts none.",
-        *found["assumptions"],
-        sep="\n",
-    )
+    if rows:
+        console.print(
+            "FFMA and DFMA in the SASS of the normalisation are in the divisions, roots and "
+            "reciprocals that the assembler itself expands: no fma comes to it, and it contracts "
+            "none. The lens kernel asks for them."
+        )
+    console.print(*found["assumptions"], sep="\n")
     if not found["figures"]:
         console.print("No figure was checked: the headline was not asked for.")
     for figure in found["figures"]:
