@@ -14,6 +14,7 @@ from dhs.constants import BANDS
 from dhs.injection.checks import real_array
 
 MOST_ARCSEC = 1000.0
+LEAST_HALF_LIGHT_ARCSEC = 0.02  # light of smaller sources falls between the finest samples
 SERSIC_INDEX_RANGE = (0.3, 8.0)
 MOST_CLUMPS = 64
 
@@ -32,7 +33,7 @@ class Range(NamedTuple):
 _POSITION = Range(-MOST_ARCSEC, MOST_ARCSEC)
 _LENGTH = Range(0.0, MOST_ARCSEC, low_is_allowed=False)
 _AXIS_RATIO = Range(0.01, 1.0)  # flatter ones cannot be sampled
-_HALF_LIGHT = Range(0.02, MOST_ARCSEC)  # smaller ones fall between the finest samples
+_HALF_LIGHT = Range(LEAST_HALF_LIGHT_ARCSEC, MOST_ARCSEC)
 _ANGLE = Range(-1000.0, 1000.0)
 _SHEAR = Range(-0.9, 0.9)
 _FLUX = Range(0.0, 1e12)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from dhs.constants import BANDS, CUTOUT_SIZE, PIXEL_SCALE
-from dhs.injection.params import LensParams, SourceParams
+from dhs.injection.params import LEAST_HALF_LIGHT_ARCSEC, LensParams, SourceParams
 from dhs.injection.priors import flux_of_magnitude, sample_lens_params, sample_source_params
 from dhs.injection.streams import Purpose, generator
 from dhs.survey.config import Bell, Limit, SurveyConfig, Trend
@@ -147,7 +147,7 @@ def _draw_host(
     phi = float(rng.uniform(0, math.pi))
     g_minus_r = _on_trend(rng, kind.g_minus_r, r_mag)
     r_minus_z = _on_trend(rng, kind.r_minus_z, r_mag)
-    re = 10 ** _on_trend(rng, kind.log10_re_arcsec, r_mag)
+    re = _half_light_radius(rng, kind.log10_re_arcsec, r_mag)
     if is_late:
         profiles = _draw_spiral(config, rng, r_mag, g_minus_r, r_minus_z, (x, y, re, phi))
     else:
@@ -188,7 +188,7 @@ def _draw_spiral(
     cosine, thin = rng.random(), late.thickness**2
     q = math.sqrt(cosine**2 * (1 - thin) + thin)
     share = rng.uniform(*late.bulge_fraction_range)
-    bulge_re = re * rng.uniform(*late.bulge_re_of_disc_range)
+    bulge_re = max(re * rng.uniform(*late.bulge_re_of_disc_range), LEAST_HALF_LIGHT_ARCSEC)
     bulge_n = rng.uniform(*late.bulge_n_range)
     contrast = rng.uniform(*late.arm_contrast_range)
     pitch = math.radians(rng.uniform(*late.arm_pitch_deg_range)) * rng.choice((-1, 1))
@@ -217,7 +217,7 @@ def _draw_surroundings(
     for r_mag, (x, y) in zip(mags, places, strict=True):
         g_minus_r = _cut(rng, field.g_minus_r)
         r_minus_z = rng.normal(field.r_minus_z_of_g_minus_r * g_minus_r, field.r_minus_z_sigma)
-        re = 10 ** _on_trend(rng, field.log10_re_arcsec, r_mag)
+        re = _half_light_radius(rng, field.log10_re_arcsec, r_mag)
         n, q = rng.uniform(*field.n_range), rng.uniform(*field.q_range)
         flux = _fluxes(r_mag, g_minus_r, r_minus_z)
         galaxies.append(Galaxy(x, y, re, n, q, rng.uniform(0, math.pi), flux))
@@ -232,7 +232,7 @@ def _draw_surroundings(
         early = config.early
         g_minus_r = _on_trend(rng, early.g_minus_r, host["host_r_mag"]) + reddening[0]
         r_minus_z = _on_trend(rng, early.r_minus_z, host["host_r_mag"]) + reddening[1]
-        re = 10 ** _on_trend(rng, early.log10_re_arcsec, r_mag)
+        re = _half_light_radius(rng, early.log10_re_arcsec, r_mag)
         n, q = _cut(rng, early.n_sersic), _cut(rng, early.q)
         flux = _fluxes(r_mag, g_minus_r, r_minus_z)
         galaxies.append(Galaxy(x, y, re, n, q, rng.uniform(0, math.pi), flux))
@@ -300,6 +300,11 @@ def _cut(rng: np.random.Generator, bell: Bell) -> float:
 def _on_trend(rng: np.random.Generator, trend: Trend, r_mag: float) -> float:
     middle = trend.value + trend.per_mag * (r_mag - trend.at_r_mag)
     return float(rng.normal(middle, trend.sigma))
+
+
+def _half_light_radius(rng: np.random.Generator, trend: Trend, r_mag: float) -> float:
+    # What is smaller is a point to any seeing.
+    return max(10 ** _on_trend(rng, trend, r_mag), LEAST_HALF_LIGHT_ARCSEC)
 
 
 def _magnitudes(
