@@ -1,39 +1,19 @@
-"""The command ``dhs``: simulate a survey, inject arcs into galaxies.
-
-Whatever is slow to import is imported by the command that needs it.
-"""
+"""The command ``dhs``; every command is defined in `dhs.commands`."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
-from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import fastnorm
-from fastnorm import dispatch
-from fastnorm.terminal import check_out, console, fail, finish, messages, printable
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
-    from fastnorm.io import Rejected
+from dhs.commands import survey
 
 app = typer.Typer(
     help="Find strong lenses in cutouts of the DESI Legacy Surveys.",
     no_args_is_help=True,
     add_completion=False,
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Seed = Annotated[int, typer.Option(help="Of all random numbers.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,149 +34,8 @@ def main(
     """Hold what comes before the command's name."""
 
 
-@app.command()
-def simulate(
-    out: Annotated[Path, typer.Option(help="Folder for the survey; new, empty, or interrupted.")],
-    n: Annotated[int, typer.Option("--n", help="Number of cutouts.")] = 20_000,
-    seed: Seed = 1,
-    lens_fraction: Annotated[float, typer.Option(help="Probability of an arc, 0 to 1.")] = 0.2,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes.", show_default="every core allowed")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML.", show_default="configs/simulated_survey.yaml")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Simulate a survey: shards of cutouts, a manifest, and a picture of the first 64.
-
-    The same seed gives the same bytes, with any number of workers. An interrupted run is
-    continued by the same command.
-
-    Exit status: 0 complete; 2 wrong arguments, or not complete.
-    """
-    started = time.perf_counter()
-    with messages(TypeError, ValueError, OSError, ImportError, BrokenExecutor):
-        from dhs.simulate import write_survey
-        from dhs.survey.config import read_survey_config
-
-        chosen = None if config is None else read_survey_config(config)
-        count = dispatch.num_threads() if workers is None else workers
-        try:
-            with _progress("simulating", "cutouts") as show:
-                made = write_survey(
-                    out, n, seed, lens_fraction, workers=count, config=chosen, progress=show
-                )
-        except KeyboardInterrupt:
-            fail(f"interrupted; the same command continues {out}.")
-    if as_json:
-        report = made._asdict() | {"out": str(out), "seconds": _seconds_since(started)}
-        typer.echo(json.dumps(report))
-        return
-    what = f"{made.cutouts} cutouts, {made.bright} with a bright arc, {made.limit} near the limit"
-    if made.was_complete:
-        typer.echo(printable(f"{out} is complete already, with these settings: {what}"))
-        return
-    files = f"{len(made.shards)} shards, manifest.parquet, picture.png"
-    typer.echo(printable(f"{what}, in {out}: {files}"))
-
-
-@app.command()
-def inject(
-    out: Annotated[Path, typer.Option(help="The picture to write, .png.")],
-    theta_e: Annotated[float, typer.Option(help="Einstein radius, arcsec.")],
-    r_mag: Annotated[float, typer.Option(help="AB magnitude of the unlensed source in r.")],
-    hosts: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH...", help="Files (.npz, .npy, FITS), folders, or patterns."),
-    ] = None,
-    more: Annotated[list[str] | None, typer.Argument(metavar="[PATH]...", hidden=True)] = None,
-    psf_fwhm: Annotated[float, typer.Option(help="FWHM of the PSF in r, arcsec.")] = 1.3,
-    seed: Seed = 1,
-    limit: Annotated[int, typer.Option(help="Draw at most so many hosts.", min=1)] = 12,
-    backend: Annotated[
-        str | None, typer.Option(help="Of dhs.injection.backends().", show_default="the fastest")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Inject an arc into each host, and draw hosts, arcs, and both together.
-
-    All that is not given is drawn from the priors, by the seed and the name of the host.
-
-    Exit status: 0 all drawn; 1 some hosts rejected, the others drawn; 2 nothing done.
-    """
-    started = time.perf_counter()
-    check_out(out, ".png")
-    paths = [*(hosts or []), *(more or [])]
-    if not paths:
-        fail("no hosts: give --hosts with files, folders, or patterns.")
-    with messages(TypeError, ValueError, OSError, ImportError, fastnorm.BackendUnavailableError):
-        from dhs.injection.cutouts import CutoutInjector, InjectedCutout, summary
-        from dhs.injection.figure import draw_injections
-        from fastnorm.io import Rejected, find_cutouts, read_cutouts
-
-        injector = CutoutInjector(theta_e, r_mag, psf_fwhm, seed, backend)
-        rejected: list[Rejected] = []
-        drawn: list[InjectedCutout] = []
-        files = find_cutouts(paths, rejected)
-        if out.resolve() in {path.resolve() for path in files}:
-            fail(f"--out {out} is among the hosts and would replace one; name another.")
-        for cutout in chain.from_iterable(read_cutouts(path, rejected) for path in files):
-            try:
-                drawn.append(injector.inject(cutout))
-            except ValueError as error:
-                rejected.append(Rejected(cutout.path, f"{cutout.id}: {error}"))
-            if len(drawn) == limit:
-                break
-        if drawn:
-            title = f'Injected arcs: unlensed r = {r_mag:g}, seeing {psf_fwhm:g}" in r, seed {seed}'
-            draw_injections(drawn, title, out)
-    report = {
-        "out": str(out) if drawn else None,
-        "written": len(drawn),
-        "r_mag": r_mag,
-        "psf_fwhm_arcsec": psf_fwhm,
-        "seed": seed,
-        "drawn": [
-            {"id": printable(item.cutout.id), "path": printable(item.cutout.path)} | summary(item)
-            for item in drawn
-        ],
-    }
-    finish(report, rejected, started, f"{len(drawn)} injections drawn in {out}", as_json)
-
-
-def _seconds_since(started: float) -> float:
-    return round(time.perf_counter() - started, 3)
-
-
-@contextmanager
-def _progress(doing: str, things: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr, and yield the function that is told how many of how many are done."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn(doing),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f}"),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=console(sys.stderr),
-    )
-    task: TaskID | None = None
-    before, started = 0, 0.0
-
-    def show(done: int, total: int) -> None:
-        nonlocal task, before, started
-        if task is None:
-            # What an earlier run did is not of this one's rate.
-            before, started = done, time.perf_counter()
-            task = bar.add_task("", total=total, completed=done, rate="")
-        seconds = max(time.perf_counter() - started, 1e-9)
-        bar.update(task, completed=done, rate=f"{(done - before) / seconds:.0f} {things}/s")
-
-    with bar:
-        yield show
-
+app.command()(survey.simulate)
+app.command()(survey.inject)
 
 if __name__ == "__main__":
     app(prog_name="dhs")

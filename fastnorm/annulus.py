@@ -124,11 +124,16 @@ class Annulus:
         """
         return _pixels(self, height, width)
 
+    def is_inside_galaxy(self, height: int, width: int) -> bool:
+        """Whether it ends below 70 % of the half-width of an image of more than 64 rows."""
+        half_width = min(height, width) // 2
+        return height > 64 and half_width > 0 and self.r_out / half_width < 0.70
+
     def warn_if_inside_galaxy(self, height: int, width: int) -> None:
         """Issue `AnnulusWarning` where the annulus was meant for a smaller image."""
-        half_width = min(height, width) // 2
-        if height <= 64 or half_width == 0 or self.r_out / half_width >= 0.70:
+        if not self.is_inside_galaxy(height, width):
             return
+        half_width = min(height, width) // 2
         corrected = Annulus.default(height, width)
         warnings.warn(
             f"the annulus (r_in, r_out) = ({self.r_in}, {self.r_out}) ends at "

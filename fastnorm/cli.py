@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 import fastnorm
+from fastnorm.lock import DEFINITION_VERSION
 from fastnorm.terminal import check_out, console, fail, finish, messages, printable, progress, say
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ BATCH = 256
 BATCH_BYTES = 64 * 2**20
 EPS = 1e-8
 PUBLISHED_CLIP = 10.0
-DEFINITION_VERSION = 1
 
 app = typer.Typer(
     help="Normalise image cutouts by their outer annulus, exactly and fast.",

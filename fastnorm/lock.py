@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+DEFINITION_VERSION = 1
+"""Of the normalisation: it grows when the same radii give other numbers."""
+
 LOCKED = {
     (20.0, 32.0): "7e25b9e366471bda",
     (32.5, 45.0): "1b21317c14b7e67c",

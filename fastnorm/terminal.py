@@ -17,6 +17,7 @@ import fastnorm
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
 
     from fastnorm.io import Rejected
 
@@ -72,28 +73,47 @@ def _print_rejected(rejected: list[Rejected]) -> None:
 @contextmanager
 def progress(files: list[Path]) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr, and yield the function that moves it."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     from fastnorm.io import count_cutouts
 
+    total, done = sum(map(count_cutouts, files)), 0
+    with counting("normalising", "cutouts") as show:
+        show(0, total)
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            show(done, total)
+
+        yield advance
+
+
+@contextmanager
+def counting(doing: str, things: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr, and yield the function that is told how many of how many are done."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     bar = Progress(
-        TextColumn("normalising"),
+        TextColumn(doing),
         BarColumn(),
         TextColumn("{task.completed:.0f} of {task.total:.0f}"),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=console(sys.stderr),
     )
-    started = time.perf_counter()
+    task: TaskID | None = None
+    before, started = 0, 0.0
+
+    def show(done: int, total: int) -> None:
+        nonlocal task, before, started
+        if task is None:
+            # What an earlier run did is not of this one's rate.
+            before, started = done, time.perf_counter()
+            task = bar.add_task("", total=total, completed=done, rate="")
+        seconds = max(time.perf_counter() - started, 1e-9)
+        bar.update(task, completed=done, rate=f"{(done - before) / seconds:.0f} {things}/s")
+
     with bar:
-        task = bar.add_task("", total=sum(map(count_cutouts, files)), rate="")
-
-        def advance(count: int) -> None:
-            done = bar.tasks[0].completed + count
-            seconds = max(time.perf_counter() - started, 1e-9)
-            bar.update(task, advance=count, rate=f"{done / seconds:.0f} cutouts/s")
-
-        yield advance
+        yield show
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""What stands behind every command: whatever is slow to import, the command itself imports."""
