@@ -1,0 +1,155 @@
+"""How good scores are: area under the ROC curve, and recall at a fixed false-positive rate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+FEWEST_FALSE_POSITIVES = 10
+INTERVALS = ("wilson", "clopper-pearson", "jeffreys")
+
+
+class Recall(NamedTuple):
+    """Recall at a fixed false-positive rate.
+
+    ``fpr``: asked for. ``threshold``: a score above it is a detection. ``found`` of ``lenses``:
+    how many are. ``recall``: their share. ``low``, ``high``: its interval. ``false_positives`` of
+    ``negatives``: how many non-lenses are detected.
+    """
+
+    fpr: float
+    threshold: float
+    found: int
+    lenses: int
+    recall: float
+    low: float
+    high: float
+    false_positives: int
+    negatives: int
+
+
+def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
+    """Area under the ROC curve, by scikit-learn; None where there is one class only.
+
+    Raises
+    ------
+    ValueError
+        A score is NaN.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    truth, values = np.asarray(labels), _finite("scores", scores)
+    if len(np.unique(truth)) < 2:
+        return None
+    return float(roc_auc_score(truth, values))
+
+
+def recall_at_fpr(
+    lens_scores: ArrayLike,
+    negative_scores: ArrayLike,
+    fpr: float,
+    *,
+    interval: str = "wilson",
+    confidence: float = 0.95,
+) -> Recall:
+    """Share of the lenses that score above all but a share ``fpr`` of the non-lenses.
+
+    Parameters
+    ----------
+    lens_scores, negative_scores : 1-d arrays
+        Larger means more likely a lens.
+    fpr : float
+        In (0, 1).
+    interval, confidence
+        As of `binomial_interval`; of the lenses alone, the threshold taken as given.
+
+    Returns
+    -------
+    Recall
+
+    Raises
+    ------
+    ValueError
+        There are too few negatives to expect 10 false positives; the message says how many are
+        needed. Or a score is NaN, or there is no lens.
+    """
+    lenses = _finite("lens_scores", lens_scores)
+    negatives = _finite("negative_scores", negative_scores)
+    if not 0 < fpr < 1:
+        raise ValueError(f"fpr={fpr!r} is not between 0 and 1.")
+    if not lenses.size:
+        raise ValueError("lens_scores is empty; a recall needs lenses.")
+    # Rounded first: 0.001 * 20,000 must be 20.
+    allowed = math.floor(round(fpr * negatives.size, 6))
+    if allowed < FEWEST_FALSE_POSITIVES:
+        needed = math.ceil(round(FEWEST_FALSE_POSITIVES / fpr, 6))
+        raise ValueError(
+            f"fpr={fpr:g} leaves {allowed} of {negatives.size} negatives as false positives; at "
+            f"least {FEWEST_FALSE_POSITIVES} are needed to set a threshold, hence {needed} "
+            "negatives. Give more, or a larger rate."
+        )
+    threshold = np.partition(negatives, negatives.size - 1 - allowed)[negatives.size - 1 - allowed]
+    found = int((lenses > threshold).sum())
+    low, high = binomial_interval(found, lenses.size, interval, confidence)
+    return Recall(
+        fpr,
+        float(threshold),
+        found,
+        lenses.size,
+        found / lenses.size,
+        low,
+        high,
+        int((negatives > threshold).sum()),
+        negatives.size,
+    )
+
+
+def binomial_interval(
+    successes: int, trials: int, method: str = "wilson", confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a share.
+
+    Parameters
+    ----------
+    successes, trials : int
+    method : {"wilson", "clopper-pearson", "jeffreys"}
+        Wilson (1927); Clopper & Pearson (1934); equal tails of the posterior under Jeffreys'
+        prior, with an end at 0 or 1 where no or all trials succeeded (Brown, Cai & DasGupta 2001).
+    confidence : float
+
+    Returns
+    -------
+    low, high : float
+
+    Raises
+    ------
+    ValueError
+        A number is out of range, or the method is not known.
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"successes={successes!r} of trials={trials!r} is no share.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence!r} is not between 0 and 1.")
+    if method == "jeffreys":
+        tail = (1 - confidence) / 2
+        posterior = stats.beta(successes + 0.5, trials - successes + 0.5)
+        low = 0.0 if successes == 0 else float(posterior.ppf(tail))
+        return low, 1.0 if successes == trials else float(posterior.ppf(1 - tail))
+    if method not in INTERVALS:
+        allowed = ", ".join(map(repr, INTERVALS))
+        raise ValueError(f"method={method!r} is not known; allowed are {allowed}.")
+    name = "exact" if method == "clopper-pearson" else method
+    found = stats.binomtest(successes, trials).proportion_ci(confidence, name)
+    return float(found.low), float(found.high)
+
+
+def _finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    array: NDArray[Any] = np.asarray(values, np.float64).reshape(-1)
+    count = int(np.isnan(array).sum())
+    if count:
+        raise ValueError(f"{name} holds {count} NaN of {array.size}; a score is a number.")
+    return array

@@ -1,0 +1,1 @@
+"""The parts of `dhs.train`: configuration, schedule, state, processes, validation, records."""
