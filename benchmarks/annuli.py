@@ -1,6 +1,6 @@
 """Compare lens finders on the same lenses and the same non-lenses.
 
-python -m benchmarks.annuli CHECKPOINT... --lenses survey --negatives negatives --out docs/annuli.png
+python -m benchmarks.annuli CHECKPOINT... --lenses survey --negatives negatives --out picture.png
 
 Lenses are those of the validation split of ``--lenses``; thresholds are set on ``--negatives``, a
 survey without lenses that no model was trained with. Every checkpoint normalises with its own
@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from dhs.data import DatasetConfig, LensDataset
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
@@ -23,7 +24,6 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from dhs import checkpoint
-from dhs.data import DatasetConfig, LensDataset
 from dhs.inference import logits_of
 from dhs.metrics import Recall, recall_at_fpr
 from fastnorm.output import atomic_path

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fastnorm
-from dhs.commands import survey
+from dhs.commands import survey, train
 
 app = typer.Typer(
     help="Find strong lenses in cutouts of the DESI Legacy Surveys.",
@@ -36,6 +36,7 @@ def main(
 
 app.command()(survey.simulate)
 app.command()(survey.inject)
+app.command()(train.train)
 
 if __name__ == "__main__":
     app(prog_name="dhs")

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import multiprocessing
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager, suppress
-from multiprocessing import connection
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pyarrow import parquet
 
-import fastnorm
+from dhs.folder_lock import SECONDS_TO_WAIT_FOR_THE_FOLDER, only_writer
 from dhs.injection.checks import integer
 from dhs.survey.config import SurveyConfig, survey_config
 from dhs.survey.files import (
@@ -33,12 +26,7 @@ from dhs.survey.files import (
 )
 from dhs.survey.images import LENS_FRACTION
 from dhs.survey.scene import BRIGHT
-
-SECONDS_BETWEEN_REPORTS = 0.2
-SECONDS_TO_WAIT_FOR_THE_FOLDER = 3.0
-
-# In a worker: how many cutouts of every shard are done; the last entry is 1 when all are to stop.
-_board: Any = None
+from dhs.worker_pool import run_jobs
 
 
 class Survey(NamedTuple):
@@ -113,11 +101,16 @@ def write_survey(
         left = sum(len(settings.numbers(shard)) for shard in missing)
         if missing:
             report = progress or (lambda done, total: None)
-            _make_shards(out, settings, missing, workers, lambda done: report(n - left + done, n))
+            make = partial(make_shard, out, settings)
+            run_jobs(make, missing, workers, out, lambda done: report(n - left + done, n))
         if not is_complete:
             finish(out, settings)
         remove_parts(out)
     return _summary(out, settings, left, is_complete)
+
+
+def _only_writer(folder: Path) -> AbstractContextManager[None]:
+    return only_writer(folder, "a survey", SECONDS_TO_WAIT_FOR_THE_FOLDER)
 
 
 def _summary(out: Path, settings: SurveySettings, simulated: int, was_complete: bool) -> Survey:
@@ -126,131 +119,3 @@ def _summary(out: Path, settings: SurveySettings, simulated: int, was_complete: 
     return Survey(
         out, settings.shards(), len(tiers), bright, arcs - bright, simulated, was_complete
     )
-
-
-class _StoppedError(Exception):
-    pass
-
-
-def _make_shards(
-    out: Path,
-    settings: SurveySettings,
-    missing: list[int],
-    workers: int,
-    report: Callable[[int], None],
-) -> None:
-    """Make shards here, or in new processes of one thread each.
-
-    Parameters
-    ----------
-    out : Path
-    settings : SurveySettings
-    missing : list of int
-        Which shards.
-    workers : int
-        Number of processes; 1 makes them in this one.
-    report : function
-        Called now and then with the number of cutouts done.
-    """
-    report(0)
-    workers = min(workers, len(missing))
-    if workers == 1:
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            report(done)
-
-        for shard in missing:
-            make_shard(out, settings, shard, advance)
-        return
-
-    # Not forked: threads of this process may hold locks.
-    context = multiprocessing.get_context("spawn")
-    board = context.RawArray("q", len(missing) + 1)
-    with ProcessPoolExecutor(workers, context, _start_worker, (board, out)) as pool:
-        pending: set[Future[None]] = set()
-        try:
-            for place, shard in enumerate(missing):
-                pending.add(pool.submit(_make_in_worker, out, settings, shard, place))
-            while pending:
-                finished, pending = wait(pending, SECONDS_BETWEEN_REPORTS, FIRST_EXCEPTION)
-                report(sum(board[:-1]))
-                for future in finished:
-                    future.result()
-        finally:
-            board[-1] = 1
-            for future in pending:
-                future.cancel()
-
-
-@contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes that write a survey.
-
-    An exclusive lock is had only where nobody holds a shared one; then it is turned into a
-    shared one, which every worker takes as well. So no worker of a run that was killed, which
-    ends a moment later than its parent, can write beside the run that continues it.
-
-    Raises
-    ------
-    BlockingIOError
-        Another run is at it.
-    """
-    deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_THE_FOLDER
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        while not _lock(descriptor, fcntl.LOCK_EX):
-            if time.monotonic() > deadline:
-                raise BlockingIOError(
-                    f"another process is writing a survey into {folder}; wait for it, or end it."
-                )
-            time.sleep(0.05)
-        _lock(descriptor, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, kind: int) -> bool:
-    """Lock a folder, unless others hold it."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # Some network file systems lock no folders; files are still whole or absent.
-        pass
-    return True
-
-
-def _start_worker(board: Any, folder: Path) -> None:
-    global _board
-    _board = board
-    fastnorm.set_num_threads(1)
-    # An interrupt of the terminal reaches all processes; the first one tells the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Open, and so locked, until the process ends.
-    _lock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
-    parent = multiprocessing.parent_process()
-    # Locked before this look: whoever continues the work of a dead parent finds the lock.
-    if parent is None or connection.wait([parent.sentinel], timeout=0):
-        os._exit(1)
-    threading.Thread(target=_end_with_parent, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with_parent(sentinel: int) -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    connection.wait([sentinel])
-    os._exit(1)
-
-
-def _make_in_worker(out: Path, settings: SurveySettings, shard: int, place: int) -> None:
-    def advance(count: int) -> None:
-        _board[place] += count
-        if _board[-1]:
-            raise _StoppedError
-
-    with suppress(_StoppedError):
-        make_shard(out, settings, shard, advance)

@@ -83,14 +83,13 @@ class PreprocessSpec:
         self._resolve_crop()
         annulus = resolve_annulus(self.annulus_r_in, self.annulus_r_out)
         self._set(annulus_r_in=annulus.r_in, annulus_r_out=annulus.r_out, bands=tuple(self.bands))
-        clip_range, pixel_scale = _number("clip_range", self.clip_range), self.pixel_scale
-        if not 0 < clip_range < math.inf:
-            raise ValueError(
-                f"clip_range={self.clip_range!r} is not above 0 and finite; 10 is what models "
-                "expect."
-            )
-        self._set(clip_range=clip_range, pixel_scale=_number("pixel_scale", pixel_scale))
-        self._set(eps=_number("eps", self.eps))
+        for name, usual in (("clip_range", 10), ("pixel_scale", PIXEL_SCALE), ("eps", EPS)):
+            value = _number(name, getattr(self, name))
+            if not 0 < value < math.inf:
+                raise ValueError(
+                    f"{name}={value!r} is not above 0 and finite; {usual} is what models expect."
+                )
+            self._set(**{name: value})
         for name, only in _ONLY.items():
             if getattr(self, name) != only:
                 raise ValueError(

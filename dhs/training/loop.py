@@ -16,7 +16,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.parallel import DistributedDataParallel
 
 from dhs import checkpoint
-from dhs.batches import Batch, Batches, augment_batch
+from dhs.augmentation import augment_batch
+from dhs.batches import Batch, Batches
 from dhs.data import LensDataset
 from dhs.inference import logits_of
 from dhs.sampler import BatchSampler
@@ -83,6 +84,7 @@ class Loop:
         self.scaler = torch.amp.GradScaler(
             group.device.type, enabled=self.precision == torch.float16
         )
+        self._resident = self.data.resident(group.device) if dataset.resident else None
         self._moments: dict[str, Any] | None = None
         self.progress = Progress()
         self.optimizer: torch.optim.Optimizer
@@ -202,6 +204,7 @@ class Loop:
             device=self.group.device,
             augment=self.augment,
             seed=self.seed,
+            resident=self._resident,
         )
         with closing(iter(batches)) as stream:
             while place.step < self.steps:

@@ -1,0 +1,257 @@
+"""``dhs checkpoint``: show, list, deprecate, import."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from dhs.commands.options import AsJson
+from fastnorm.terminal import SOME_REJECTED, check_out, console, fail, messages, printable, say
+
+if TYPE_CHECKING:
+    from dhs.checkpoint import Checkpoint
+    from fastnorm.io import Rejected
+
+app = typer.Typer(
+    help="Show, mark and import checkpoints.", no_args_is_help=True, add_completion=False
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Searched to any depth.")]
+WIDE = 240
+"""Columns where nobody looks at a terminal: tables are not folded then."""
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="A .safetensors file.")], as_json: AsJson = False
+) -> None:
+    """Print all that a checkpoint says of itself.
+
+    Exit status: 0 shown; 2 it cannot be read.
+    """
+    with messages(ValueError, OSError):
+        from dhs import checkpoint
+
+        found = checkpoint.read(file)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict()))
+        return
+    values: dict[str, Any] = {
+        "file": found.path,
+        "status": found.status,
+        "deprecated": found.deprecated and f"{found.deprecated} ({found.deprecated_at})",
+        "architecture": found.architecture,
+        "preprocessing": found.spec,
+        "data origin": found.data_origin,
+        "created": found.created,
+        "fingerprint": found.fingerprint,
+        "of the preprocessing": found.spec.fingerprint,
+        "of the weights": found.weights_sha256,
+        "tensors": len(found.tensors),
+        "metrics": found.metrics,
+        "data": found.data,
+        "config": found.config,
+        "versions": found.versions,
+        "extra": found.extra,
+        "imported from": found.imported_from,
+    }
+    for name, value in values.items():
+        if value:
+            shown = json.dumps(value, indent=2) if isinstance(value, dict) else str(value)
+            typer.echo(printable(f"{name + ':':22}{shown}"))
+
+
+@app.command("list")
+def list_(folder: Folder, as_json: AsJson = False) -> None:
+    """Print a table of the checkpoints in a folder, with the annulus of each and its status.
+
+    Exit status: 0 all read; 1 some files cannot be read; 2 no such folder.
+    """
+    with messages(OSError):
+        from dhs.checkpoint_folder import find
+
+        found = find(folder)
+    if as_json:
+        report = {"checkpoints": [_summary(item) for item in found.checkpoints]}
+        _print_json(report, found.old, found.others, found.rejected)
+    else:
+        rows = [_summary(item) for item in found.checkpoints]
+        for row in rows:
+            row["fingerprint"] = row["fingerprint"][:12]
+        title = f"{len(rows)} checkpoints in {folder}"
+        _print_table(title, list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+        notes = ["not imported: dhs checkpoint import"] * len(found.old)
+        notes += ["no checkpoint of dhs"] * len(found.others)
+        if notes:
+            _print_table("others", ["file", ""], zip(found.old + found.others, notes, strict=True))
+    _end(found.rejected, as_json)
+
+
+@app.command()
+def deprecate(
+    folder: Folder,
+    reason: Annotated[str, typer.Option(help="Why they must no longer be used.")],
+    as_json: AsJson = False,
+) -> None:
+    """Mark the checkpoints of a folder whose annulus is the legacy one, inside the galaxy.
+
+    Every later use of them warns, and scoring refuses them. Where the legacy annulus is right,
+    as on 64 x 64 crops, and where it is another, checkpoints are left as they are. A folder with
+    marked ones gets a DEPRECATED.md; .pt files carry no mark, and are named there.
+
+    Exit status: 0 done; 1 some files cannot be read or written; 2 nothing done.
+    """
+    with messages(ValueError, OSError):
+        from dhs.checkpoint_folder import deprecate_folder
+
+        done = deprecate_folder(folder, reason)
+    if as_json:
+        report: dict[str, Any] = {
+            "marked": [_summary(item) for item in done.now],
+            "marked_before": [_summary(item) for item in done.before],
+            "left": [_summary(item) for item in done.left],
+            "notices": [printable(path) for path in done.notices],
+        }
+        _print_json(report, list(done.old), done.others, done.rejected)
+    else:
+        rows = [
+            (item.path, _radii(item), item.status, what)
+            for items, what in (
+                (done.now, "marked"),
+                (done.before, "marked before"),
+                (done.left, "left as it is"),
+            )
+            for item in items
+        ]
+        title = f"{len(done.now)} checkpoints marked in {folder}"
+        _print_table(title, ["file", "annulus", "status", ""], rows)
+        if done.old:
+            title = "cannot be marked: dhs checkpoint import comes first"
+            _print_table(title, ["file", "annulus"], done.old.items())
+        for path in done.others:
+            typer.echo(printable(f"{path} is no checkpoint of dhs"))
+        for path in done.notices:
+            typer.echo(printable(f"written: {path}"))
+    _end(done.rejected, as_json)
+
+
+@app.command("import")
+def import_(
+    old: Annotated[Path, typer.Argument(metavar="OLD.pt", help="The file to read.")],
+    out: Annotated[Path, typer.Option(help="The checkpoint to write, .safetensors.")],
+    annulus: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="R_IN R_OUT", help="Radii in pixels, if the file has none."),
+    ] = None,
+    crop: Annotated[
+        bool | None,
+        typer.Option("--crop/--no-crop", help="If the file does not say.", show_default=False),
+    ] = None,
+    data_origin: Annotated[
+        str | None,
+        typer.Option(help="'simulated', or survey and release, if the file does not say."),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side of the cutouts before any crop, pixels.", show_default="101"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write an old .pt file as a checkpoint that carries its annulus.
+
+    Nothing in the file is executed.
+
+    Exit status: 0 written; 2 refused.
+    """
+    check_out(out, ".safetensors")
+    if out.exists():
+        fail(f"--out {out} exists already; name another file.")
+    with messages(TypeError, ValueError, OSError):
+        from dhs.constants import CUTOUT_SIZE
+        from dhs.legacy import import_old
+
+        made = import_old(
+            old,
+            out,
+            annulus=annulus,
+            crop=crop,
+            data_origin=data_origin,
+            size=CUTOUT_SIZE if size is None else size,
+        )
+    assert made.imported_from is not None
+    if as_json:
+        typer.echo(json.dumps(_summary(made) | {"imported_from": made.imported_from}))
+        return
+    typer.echo(printable(f"{out}: {made.arch}, {made.spec}; {made.status}"))
+    for name, value in made.imported_from["defaults"].items():
+        say("assumed", "yellow", f"{name} = {value}, since {old} does not say it.")
+    if made.imported_from["left_out"]:
+        say("left out", "yellow", ", ".join(made.imported_from["left_out"]))
+    if "inside" in made.status:
+        say("warning", "yellow", f"mark it: dhs checkpoint deprecate {out.parent} --reason ...")
+
+
+def _summary(item: Checkpoint) -> dict[str, Any]:
+    auc = item.metrics.get("val_auc", item.metrics.get("best_auc"))
+    return {
+        "file": printable(item.path),
+        "arch": item.arch,
+        "annulus": _radii(item),
+        "status": item.status,
+        "val AUC": auc,
+        "data origin": item.data_origin,
+        "created": item.created,
+        "fingerprint": item.fingerprint,
+    }
+
+
+def _radii(item: Checkpoint) -> str:
+    return f"({item.spec.annulus_r_in:g}, {item.spec.annulus_r_out:g})"
+
+
+def _print_json(
+    report: dict[str, Any], old: list[Path], others: list[Path], rejected: list[Rejected]
+) -> None:
+    report["not_imported"] = [printable(path) for path in old]
+    report["others"] = [printable(path) for path in others]
+    report["rejected"] = [
+        {"path": printable(item.path), "reason": printable(item.reason)} for item in rejected
+    ]
+    typer.echo(json.dumps(report))
+
+
+def _print_table(
+    title: str,
+    columns: list[str],
+    rows: Iterable[Sequence[object]],
+    stream: TextIO | None = None,
+) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console(stream or sys.stdout)
+    if not out.is_terminal:
+        out.width = WIDE
+    out.print(Text(printable(title)))
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        # Text, not markup: names of files may hold brackets.
+        table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
+    if table.row_count:
+        out.print(table)
+
+
+def _end(rejected: list[Rejected], as_json: bool) -> None:
+    if not rejected:
+        return
+    if not as_json:
+        rows = [(item.path, item.reason) for item in rejected]
+        _print_table(f"{len(rejected)} cannot be used", ["file", "reason"], rows, sys.stderr)
+    raise typer.Exit(SOME_REJECTED)

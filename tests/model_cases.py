@@ -1,0 +1,30 @@
+"""Small lens finders for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from dhs.model import LensFinder
+from dhs.spec import PreprocessSpec
+
+CORRECTED = PreprocessSpec(annulus_r_in=32.5, annulus_r_out=45.0)
+LEGACY = PreprocessSpec()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other take longer than networks as small as these."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def small(spec: PreprocessSpec = CORRECTED, **options: Any) -> LensFinder:
+    """A bottlenecked ResNet of few channels, in evaluation mode, the same at every call."""
+    torch.manual_seed(3)
+    return LensFinder(spec, "bottlenecked_resnet", **{"base_ch": 4} | options).eval()
