@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Generator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,13 +20,23 @@ from dhs.transforms import AugmentConfig
 _END = object()
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """What a step of a training takes.
 
-    ``images``: (B, C, H, W) float32, raw; or all of them, if ``index`` says which. ``labels``: (B,)
-    float32. ``weights``: (B,) float32 or None. ``dihedral``: (B,) int64, how to flip and turn, or
-    None where that is not all of the augmentation. ``mask``: bool, like ``images``, or None.
-    ``index``: (B,) int64 or None. ``positions``: (B,) int64 in the dataset, on the CPU.
+    Attributes
+    ----------
+    images : (B, C, H, W) float32 tensor
+        Raw; or all that there are, if ``index`` says which.
+    labels : (B,) float32 tensor
+    weights : (B,) float32 tensor, or None
+    dihedral : (B,) int64 tensor, or None
+        How to flip and turn; None where that is not all of the augmentation.
+    mask : bool tensor like ``images``, or None
+        True means bad.
+    index : (B,) int64 tensor, or None
+    positions : (B,) int64 array
+        In the dataset.
     """
 
     images: Tensor
@@ -36,6 +46,17 @@ class Batch(NamedTuple):
     mask: Tensor | None
     index: Tensor | None
     positions: NDArray[np.int64]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        if device.type == "cpu":
+            return self
+        tensors = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return Batch(**(vars(self) | tensors))
 
 
 class Batches:
@@ -70,7 +91,7 @@ class Batches:
         self.dataset, self.sampler, self.device = dataset, sampler, device
         self.augment, self.seed, self.resident, self.prefetch = augment, seed, resident, prefetch
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch]:
         """Give out batches; an error of the reading thread is raised here."""
         ready: queue.Queue[object] = queue.Queue(self.prefetch)
         is_closed = threading.Event()
@@ -106,7 +127,7 @@ class Batches:
                     raise item
                 assert isinstance(item, Batch)
                 self.sampler.given_out += 1
-                yield self._on_device(item)
+                yield item.to(self.device)
         finally:
             is_closed.set()
             thread.join()
@@ -127,13 +148,3 @@ class Batches:
         if self.device.type == "cuda":
             images = images.pin_memory()
         return Batch(images, labels, weights, dihedral, mask, None, positions)
-
-    def _on_device(self, batch: Batch) -> Batch:
-        if self.device.type == "cpu":
-            return batch
-        moved = {
-            name: value.to(self.device, non_blocking=True)
-            for name, value in batch._asdict().items()
-            if isinstance(value, Tensor)
-        }
-        return batch._replace(**moved)

@@ -228,14 +228,14 @@ class LensDataset:
                 f"{self.name}: {wrong.size} labels in {self.config.label_col!r} are neither 0 nor "
                 f"1, the first {column.iloc[wrong[0]]!r} in row {wrong[0]}."
             )
-        return labels.astype(np.float32)
+        return np.asarray(labels, np.float32)
 
     def _weights(self) -> NDArray[np.float32] | None:
         name = self.config.sample_weight_col
         if not name:
             return None
         column = self._column(self.table, name, "sample_weight_col")
-        weights = pd.to_numeric(column, errors="coerce").to_numpy(np.float32)
+        weights: NDArray[np.float32] = pd.to_numeric(column, errors="coerce").to_numpy(np.float32)
         wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
         if wrong.size:
             raise ValueError(

@@ -123,8 +123,8 @@ def _ends(config: TrainConfig) -> bool:
 
 def test_a_killed_run_goes_on_to_the_same_bytes(pack: Path, whole: Path, tmp_path: Path) -> None:
     out, changes = tmp_path / "run", {"save_every_minutes": 1e-9}
-    command = [sys.executable, "-m", "tests.training_runs", pack, out, json.dumps(changes)]
-    process = subprocess.Popen(command, cwd=ROOT)
+    command = [sys.executable, "-m", "tests.training_runs", str(pack), str(out)]
+    process = subprocess.Popen([*command, json.dumps(changes)], cwd=ROOT)
     try:
         deadline = time.monotonic() + 60
         while not (out / "state.safetensors").exists():
@@ -145,7 +145,7 @@ def test_two_processes_train_as_one_that_adds_up(pack: Path, tmp_path: Path) -> 
     one, two, changes = tmp_path / "one", tmp_path / "two", {"effective_batch": 16}
     run(pack, one, **changes)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    arguments = ["-m", "tests.training_runs", pack, two, json.dumps(changes)]
+    arguments = ["-m", "tests.training_runs", str(pack), str(two), json.dumps(changes)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([*command, *arguments], cwd=ROOT, check=True, env=environment, timeout=120)
     assert losses(two) == pytest.approx(losses(one), rel=1e-5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -164,7 +164,7 @@ class Loop:
         backbone = self.model.backbone
         self.is_frozen = self.progress.epoch < self.options.freeze_backbone_epochs
         backbone.requires_grad_(not self.is_frozen)
-        head = cast(nn.Module, cast(Any, backbone).get_classifier())
+        head = cast(Any, backbone).get_classifier()
         head.requires_grad_(True)
         learning = [value for value in backbone.parameters() if value.requires_grad]
         self.optimizer = torch.optim.AdamW(
@@ -228,10 +228,9 @@ class Loop:
                 micro_batch_seed(self.seed, self.progress.epoch, number + self.group.rank)
             )
             is_last = k == self.accumulated - 1
-            has_sync = isinstance(self.network, DistributedDataParallel) and not is_last
-            with self.network.no_sync() if has_sync else nullcontext():
+            with nullcontext() if is_last else self._apart():
                 loss = self._loss(batch) / self.accumulated
-                self.scaler.scale(loss).backward()
+                torch.autograd.backward(self.scaler.scale(loss))
             losses.append(loss.detach())
             seen.append(batch.positions)
         values = torch.stack(losses).tolist()
@@ -239,6 +238,12 @@ class Loop:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return float(sum(values))
+
+    def _apart(self) -> AbstractContextManager[None]:
+        """No gradients are exchanged between processes."""
+        if isinstance(self.network, DistributedDataParallel):
+            return self.network.no_sync()
+        return nullcontext()
 
     def _loss(self, batch: Batch) -> Tensor:
         images = self.model.preprocess(

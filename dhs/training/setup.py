@@ -68,5 +68,5 @@ def initial_model(config: TrainConfig, size: int) -> LensFinder:
         )
         model.backbone.load_state_dict(start.backbone.state_dict())
     if options.channels_last:
-        model.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.backbone.to(memory_format=torch.channels_last)
     return model
