@@ -25,10 +25,13 @@ $(STAMP): pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-demo: $(STAMP)  ## normalise cutouts, simulate a survey, inject arcs, draw it all (CUTOUTS=DIR for real ones)
+demo: $(STAMP)  ## normalise, simulate, inject, train, score, and draw it all (CUTOUTS=DIR for real cutouts)
 	$(BIN)/python -m dhs.demo --out demo $(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
-	$(BIN)/dhs simulate --out demo/survey --n 64
+	$(BIN)/dhs simulate --out demo/survey --n 1200
 	$(BIN)/dhs inject --hosts '$(or $(CUTOUTS),demo/survey)' --theta-e 1.5 --r-mag 22 --limit 4 --out demo/arcs.png
+	$(BIN)/dhs train configs/demo_bottlenecked_resnet.yaml --set dataset.parquet_path=demo/survey \
+	  --set train.out_dir=demo/training --set train.epochs=5 --set train.batch_size=32
+	$(BIN)/dhs score demo/training/best.safetensors '$(or $(CUTOUTS),demo/survey)' --out demo/scores.parquet
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

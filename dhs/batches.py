@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+import weakref
+from collections import deque
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -16,8 +19,6 @@ from dhs.augmentation import dihedral_elements, is_dihedral
 from dhs.data import LensDataset
 from dhs.sampler import BatchSampler
 from dhs.transforms import AugmentConfig
-
-_END = object()
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Batch:
     labels : (B,) float32 tensor
     weights : (B,) float32 tensor, or None
     dihedral : (B,) int64 tensor, or None
-        How to flip and turn; None where that is not all of the augmentation.
+        How to flip and turn; None without augmentation, or where that is not all of it.
     mask : bool tensor like ``images``, or None
         True means bad.
     index : (B,) int64 tensor, or None
@@ -69,12 +70,13 @@ class Batches:
         Moved on when a batch is given out, not when it is read.
     device : torch.device
     augment : AugmentConfig, optional
+        What `Batch.dihedral` follows from; without it there is none.
     seed : int
         Of the augmentation.
     resident : (Tensor, Tensor or None), optional
         The cutouts and masks on the device, as of `LensDataset.resident`.
     prefetch : int
-        Batches to read ahead.
+        Batches to read ahead, at least 1.
     """
 
     def __init__(
@@ -90,53 +92,39 @@ class Batches:
     ) -> None:
         self.dataset, self.sampler, self.device = dataset, sampler, device
         self.augment, self.seed, self.resident, self.prefetch = augment, seed, resident, prefetch
+        if prefetch < 1:
+            raise ValueError(f"prefetch={prefetch} is not at least 1.")
+        self._memory = _Memory(is_pinned=device.type == "cuda")
 
     def __iter__(self) -> Generator[Batch]:
         """Give out batches; an error of the reading thread is raised here."""
-        ready: queue.Queue[object] = queue.Queue(self.prefetch)
-        is_closed = threading.Event()
-        # Looked at here: what the sampler gives out moves on while the thread reads ahead.
-        ahead, epoch = list(self.sampler.batches()), self.sampler.epoch
+        ahead, epoch = self.sampler.batches(), self.sampler.epoch
+        pending: deque[Future[Batch]] = deque()
 
-        def put(item: object) -> bool:
-            while not is_closed.is_set():
-                try:
-                    ready.put(item, timeout=0.1)
-                except queue.Full:
-                    continue
-                return True
-            return False
+        def read_ahead(count: int) -> None:
+            for positions in islice(ahead, count):
+                pending.append(reader.submit(self._read, positions, epoch))
 
-        def read() -> None:
-            try:
-                for positions in ahead:
-                    if not put(self._read(positions, epoch)):
-                        return
-                put(_END)
-            except BaseException as error:
-                put(error)
-
-        thread = threading.Thread(target=read, name="dhs-batches", daemon=True)
-        thread.start()
-        try:
-            while True:
-                item = ready.get()
-                if item is _END:
-                    return
-                if isinstance(item, BaseException):
-                    raise item
-                assert isinstance(item, Batch)
+        with ExitStack() as exits:
+            reader = ThreadPoolExecutor(1, "dhs-batches", self._start_reader)
+            exits.callback(reader.shutdown, cancel_futures=True)
+            read_ahead(self.prefetch)
+            while pending:
+                batch = pending.popleft().result()
+                read_ahead(1)
                 self.sampler.given_out += 1
-                yield item.to(self.device)
-        finally:
-            is_closed.set()
-            thread.join()
+                yield batch.to(self.device)
+                del batch
+
+    def _start_reader(self) -> None:
+        # Or else the thread would pin memory, and hold some, on the first GPU.
+        if self.device.type == "cuda" and self.device.index is not None:
+            torch.cuda.set_device(self.device)
 
     def _read(self, positions: NDArray[np.int64], epoch: int) -> Batch:
         data, dihedral = self.dataset, None
-        if self.augment is None or is_dihedral(self.augment):
-            config = self.augment or AugmentConfig(hflip=False, vflip=False, rot90=False)
-            elements = dihedral_elements(self.seed, positions, epoch, len(data), config)
+        if self.augment is not None and is_dihedral(self.augment):
+            elements = dihedral_elements(self.seed, positions, epoch, len(data), self.augment)
             dihedral = torch.from_numpy(elements)
         labels = torch.from_numpy(data.labels[positions])
         weights = None if data.weights is None else torch.from_numpy(data.weights[positions])
@@ -144,7 +132,26 @@ class Batches:
             images, mask = self.resident
             index = torch.from_numpy(positions)
             return Batch(images, labels, weights, dihedral, mask, index, positions)
-        images, mask = data.read(positions)
-        if self.device.type == "cuda":
-            images = images.pin_memory()
+        images, mask = data.read(positions, out=self._memory.take(len(positions), data.shape))
         return Batch(images, labels, weights, dihedral, mask, None, positions)
+
+
+class _Memory:
+    """Memory for images, given again when no tensor refers to it any more.
+
+    Fresh memory costs as much as what is copied into it. PyTorch's own pinned memory is kept for
+    reuse as well, and knows of copies to a GPU that are not done yet.
+    """
+
+    def __init__(self, is_pinned: bool) -> None:
+        self._is_pinned = is_pinned
+        self._free: deque[NDArray[np.float32]] = deque()
+
+    def take(self, count: int, shape: tuple[int, ...]) -> Tensor:
+        if self._is_pinned:
+            return torch.empty((count, *shape), pin_memory=True)
+        images = self._free.popleft() if self._free else np.empty((count, *shape), np.float32)
+        # A view, which lives as long as the last tensor on it.
+        lent = images.view()
+        weakref.finalize(lent, self._free.append, images).atexit = False
+        return torch.from_numpy(lent)

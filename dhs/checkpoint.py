@@ -33,7 +33,7 @@ class CheckpointError(ValueError):
 
 
 class NoCheckpointError(CheckpointError):
-    """A sound .safetensors file, but not one that dhs wrote."""
+    """A sound .safetensors file that holds something else."""
 
 
 class DeprecatedCheckpointError(ValueError):
@@ -116,13 +116,13 @@ def read(path: str | Path) -> Checkpoint:
     FileNotFoundError
         There is no such file.
     NoCheckpointError
-        The file is sound, and not one that dhs wrote.
+        The file is sound, and holds something else.
     CheckpointError
         The file is damaged, contradicts itself, or is of a newer version.
     """
     path = Path(path)
     header, found = _open(path)
-    version = header.get("format_version")
+    version = header["format_version"]
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{path} is a checkpoint of format {version!r}; this version of dhs reads format "
@@ -287,17 +287,17 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
             f"{path} is truncated, damaged, or no {SUFFIX} file ({error}). Take another copy of "
             "it; an old .pt file is read by `dhs checkpoint import`."
         ) from error
-    if KEY not in metadata:
-        raise NoCheckpointError(
-            f"{path} has no {KEY!r} in its metadata: dhs did not write it, and its preprocessing "
-            "is not known. Weights alone start a training (weights=...), and no more."
-        )
     try:
-        header = json.loads(metadata[KEY])
+        header = json.loads(metadata.get(KEY, "{}"))
     except ValueError as error:
         raise CheckpointError(f"{path}: its header is no JSON ({error}). {_COPY}") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: its header is no JSON object. {_COPY}")
+    if "format_version" not in header:
+        raise NoCheckpointError(
+            f"{path} is no checkpoint but other tensors, and does not say with which preprocessing "
+            "a network of them was trained; name a checkpoint that dhs wrote."
+        )
     return header, found
 
 

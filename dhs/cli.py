@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fastnorm
-from dhs.commands import survey, train
+from dhs.commands import checkpoint, score, survey, train
 
 app = typer.Typer(
     help="Find strong lenses in cutouts of the DESI Legacy Surveys.",
@@ -37,6 +37,8 @@ def main(
 app.command()(survey.simulate)
 app.command()(survey.inject)
 app.command()(train.train)
+app.command()(score.score)
+app.add_typer(checkpoint.app, name="checkpoint")
 
 if __name__ == "__main__":
     app(prog_name="dhs")

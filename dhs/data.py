@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from dhs.constants import BANDS
 from dhs.pack import MANIFEST, Pack, open_pack, read_manifest
+from dhs.rows import FileRows, PackRows, Source
 from dhs.spec import PreprocessSpec
 from dhs.splits import SPLITS, assign_splits, find_leaks
-from fastnorm.io import CutoutError, read_cutouts
+
+STAGED = 1024
+"""Cutouts on their way to a device at a time: 125 MB of 101 x 101 pixels."""
 
 
 class _Section(BaseModel):
@@ -100,12 +103,6 @@ class SplitConfig(_Section):
     split_col: str = "split"
 
 
-class _Source(Protocol):
-    """Raw cutouts by their row in a table."""
-
-    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]: ...
-
-
 class LensDataset:
     """The cutouts of one split, with labels.
 
@@ -123,6 +120,8 @@ class LensDataset:
     labels : (N,) float32
     weights : (N,) float32 or None
     ids : (N,) array of str
+    shape : (int, int, int)
+        Of a cutout: bands, rows, columns.
     size : int
         Side of the cutouts, in pixels.
     data_origin : str
@@ -156,32 +155,34 @@ class LensDataset:
         self.labels, self.ids = labels[chosen], ids[chosen]
         self.weights = self._weights()
         self.data_origin = self._origin(about)
-        self._source: _Source
-        if pack is not None:
-            self._source = _PackRows(pack, chosen)
-            self.size = int(pack.cutout_shape[-1])
-        else:
-            start = Path(config.manifest_path).parent
-            paths = [start / path for path in self.table[config.cutout_path_col]]
-            self._source = _FileRows(paths)
-            self.size = self._source.shape[-1]
+        self._source = self._open_rows(pack, chosen)
+        self.shape = self._source.shape
+        self.size = self.shape[-1]
         self.fingerprint = self._fingerprint()
+
+    def _open_rows(self, pack: Pack | None, chosen: NDArray[np.int64]) -> Source:
+        if pack is not None:
+            return PackRows(pack, chosen)
+        start = Path(self.config.manifest_path).parent
+        return FileRows([start / path for path in self.table[self.config.cutout_path_col]])
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+    def read(self, rows: ArrayLike, *, out: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Raw cutouts, in the order asked for.
 
         Parameters
         ----------
-        rows : (B,) int64
-            Positions in the split.
+        rows : (B,) integers
+            Positions in the split, repeats allowed.
+        out : (B, 3, H, W) float32 tensor on the CPU, optional
+            Where to put the images; fresh memory costs as much as the copy.
 
         Returns
         -------
         images : (B, 3, H, W) float32
-            In nanomaggies.
+            In nanomaggies; ``out`` if that is given.
         mask : (B, 3, H, W) bool, or None
             True means bad.
 
@@ -189,27 +190,70 @@ class LensDataset:
         ------
         CutoutError
             A file cannot be read.
+        TypeError, ValueError
+            The rows are none of this split, or ``out`` does not fit them.
         """
-        return self._source.read(np.asarray(rows, np.int64))
+        wanted = self._positions(rows)
+        shape = (len(wanted), *self.shape)
+        images = torch.empty(shape) if out is None else out
+        if (images.shape, images.dtype, images.device.type) != (shape, torch.float32, "cpu"):
+            raise ValueError(
+                f"out is {images.dtype} {tuple(images.shape)} on {images.device}; these rows need "
+                f"float32 {shape} on the CPU."
+            )
+        self._source.read(wanted, images.numpy())
+        if not self._source.has_masks:
+            return images, None
+        mask = torch.empty(shape, dtype=torch.bool)
+        self._source.read_masks(wanted, mask.numpy())
+        return images, mask
+
+    def _positions(self, rows: ArrayLike) -> NDArray[np.int64]:
+        wanted = np.asarray(rows)
+        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
+            raise TypeError(
+                f"rows has dtype {wanted.dtype} and shape {wanted.shape}; allowed are integers "
+                "(B,)."
+            )
+        wrong = wanted[(wanted < 0) | (wanted >= len(self))]
+        if wrong.size:
+            raise ValueError(f"rows holds {wrong[0]}; allowed is 0 to {len(self) - 1}.")
+        return wanted.astype(np.int64)
 
     def resident(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """All cutouts of the split, and masks, on a device.
 
+        Returns
+        -------
+        images : (N, 3, H, W) float32
+        mask : (N, 3, H, W) bool, or None
+
         Raises
         ------
-        torch.OutOfMemoryError
-            The device is too small.
+        ValueError
+            The GPU has less memory free.
         """
-        count, step = len(self), 1024
-        first, mask = self.read(np.arange(1))
-        images = torch.empty((count, *first.shape[1:]), device=device)
-        bad = None if mask is None else torch.empty(images.shape, dtype=torch.bool, device=device)
-        for start in range(0, count, step):
-            rows = np.arange(start, min(start + step, count))
-            part, mask = self.read(rows)
-            images[start : start + step].copy_(part)
+        count, is_gpu = len(self), device.type == "cuda"
+        shape = (count, *self.shape)
+        if is_gpu:
+            needed = math.prod(shape) * (5 if self._source.has_masks else 4)
+            free = torch.cuda.mem_get_info(device)[0]
+            if needed > free:
+                raise ValueError(
+                    f"resident=True: the {count} cutouts take {needed / 1e9:.1f} GB, and {device} "
+                    f"has {free / 1e9:.1f} GB free; set dataset.resident=false."
+                )
+        images = torch.empty(shape, device=device)
+        bad = (
+            torch.empty(shape, dtype=torch.bool, device=device) if self._source.has_masks else None
+        )
+        stage = torch.empty((min(count, STAGED), *shape[1:]), pin_memory=is_gpu)
+        for start in range(0, count, STAGED):
+            rows = np.arange(start, min(start + STAGED, count))
+            part, mask = self.read(rows, out=stage[: len(rows)])
+            images[start : start + len(rows)] = part
             if bad is not None and mask is not None:
-                bad[start : start + step].copy_(mask)
+                bad[start : start + len(rows)] = mask
         return images, bad
 
     def _column(self, table: pd.DataFrame, name: str, key: str) -> pd.Series:
@@ -311,56 +355,3 @@ def _open(config: DatasetConfig) -> tuple[pd.DataFrame, dict[str, Any], Pack | N
     if "galaxy_id" not in table:
         table = table.assign(galaxy_id=[Path(p).stem for p in table[config.cutout_path_col]])
     return table, about, None
-
-
-class _PackRows:
-    """Cutouts of a pack."""
-
-    def __init__(self, pack: Pack, rows: NDArray[np.int64]) -> None:
-        self._shards, self._masks = pack.shards, pack.masks
-        self._shard, self._row = pack.shard_index[rows], pack.row[rows]
-        self._shape = tuple(pack.cutout_shape)
-
-    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
-        images = np.empty((len(rows), *self._shape), np.float32)
-        self._gather(self._shards, rows, images)
-        if self._masks is None:
-            return torch.from_numpy(images), None
-        bad = np.empty(images.shape, np.bool_)
-        self._gather(self._masks, rows, bad)
-        return torch.from_numpy(images), torch.from_numpy(bad)
-
-    def _gather(
-        self, stacks: list[NDArray[Any]], rows: NDArray[np.int64], out: NDArray[Any]
-    ) -> None:
-        # In the order of the disk; each cutout is copied once, into its place.
-        shard, row = self._shard[rows], self._row[rows]
-        for place in np.lexsort((row, shard)):
-            out[place] = stacks[shard[place]][row[place]]
-
-
-class _FileRows:
-    """Cutouts of one file each."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self._paths = paths
-        self.shape = self._pixels(0).shape
-
-    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
-        images = np.empty((len(rows), *self.shape), np.float32)
-        for place, row in enumerate(rows):
-            images[place] = self._pixels(row)
-        return torch.from_numpy(images), None
-
-    def _pixels(self, row: int) -> NDArray[np.float32]:
-        path = self._paths[row]
-        cutouts = list(read_cutouts(path))
-        if len(cutouts) != 1:
-            raise CutoutError(path, f"holds {len(cutouts)} cutouts; allowed is one per file.")
-        pixels = cutouts[0].pixels
-        shape = getattr(self, "shape", (len(BANDS), pixels.shape[-1], pixels.shape[-1]))
-        if pixels.shape != shape:
-            raise CutoutError(
-                path, f"has shape {pixels.shape}; the cutouts of this dataset have {shape}."
-            )
-        return pixels

@@ -115,11 +115,11 @@ class BatchSampler:
         return order.astype(np.int64)
 
     def _identity(self) -> dict[str, Any]:
-        names = ("n", "batch_size", "seed", "rank", "world", "balance")
+        names = ("n", "batch_size", "seed", "world", "balance")
         return {name: getattr(self, name) for name in names}
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the epoch is, and of what; plain values."""
+        """Where the epoch is, and of what, for JSON; the same in every process."""
         return self._identity() | {"epoch": self.epoch, "given_out": self.given_out}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -12,17 +12,17 @@ from pyarrow import parquet
 
 from dhs.folder_lock import SECONDS_TO_WAIT_FOR_THE_FOLDER, only_writer
 from dhs.injection.checks import integer
+from dhs.packs.folder import remove_parts
+from dhs.packs.format import MANIFEST
 from dhs.survey.config import SurveyConfig, survey_config
 from dhs.survey.files import (
     CUTOUTS_PER_SHARD,
-    MANIFEST,
     SurveySettings,
     check_folder,
     finish,
     make_shard,
     missing_shards,
     remove_leftovers,
-    remove_parts,
 )
 from dhs.survey.images import LENS_FRACTION
 from dhs.survey.scene import BRIGHT

@@ -8,9 +8,7 @@ and ``data_origin``. While a survey is made, ``parts/`` holds the rows of the fi
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,18 @@ from pyarrow import parquet
 import fastnorm
 from dhs.constants import BANDS, CUTOUT_SIZE, PIXEL_SCALE
 from dhs.injection.checks import integer
+from dhs.packs import folder
+from dhs.packs.folder import claim_folder
+from dhs.packs.format import (
+    FLUX_UNIT,
+    MANIFEST,
+    METADATA_KEY,
+    MOST_SHARDS,
+    open_stack,
+    part_path,
+    pixel_sha256,
+    shard_name,
+)
 from dhs.survey.config import SurveyConfig
 from dhs.survey.images import (
     DATA_ORIGIN,
@@ -35,9 +45,7 @@ from fastnorm.output import StackWriter, atomic_path
 
 CUTOUTS_PER_SHARD = 1000
 CUTOUTS_PER_BATCH = 50
-MOST_SHARDS = 100_000
-MANIFEST, PICTURE, PARTS, SETTINGS = "manifest.parquet", "picture.png", "parts", "settings.json"
-METADATA_KEY = b"dhs"
+PICTURE = "picture.png"
 
 _TEXT, _REAL = pyarrow.string(), pyarrow.float64()
 SCHEMA = pyarrow.schema(
@@ -114,7 +122,7 @@ class SurveySettings:
             "config_sha256": self.config.sha256(),
             "package_version": fastnorm.__version__,
             "bands": list(BANDS),
-            "flux_unit": "nanomaggy",
+            "flux_unit": FLUX_UNIT,
             "pixel_scale": PIXEL_SCALE,
         }
 
@@ -123,7 +131,7 @@ class SurveySettings:
         return SCHEMA.with_metadata({METADATA_KEY: text})
 
     def shards(self) -> list[str]:
-        return [f"shard-{i:05d}.npy" for i in range(-(-self.n // self.per_shard))]
+        return [shard_name(i) for i in range(-(-self.n // self.per_shard))]
 
     def numbers(self, shard: int) -> range:
         """Which cutouts a shard holds."""
@@ -152,44 +160,16 @@ def make_shard(
             made = simulate_cutouts(batch, settings.seed, settings.lens_fraction, settings.config)
             stack.write(made.images)
             for k, (image, row) in enumerate(zip(made.images, made.rows, strict=True)):
-                place = {"shard": name, "row": start + k, "sha256": _checksum(image)}
+                place = {"shard": name, "row": start + k, "sha256": pixel_sha256(image)}
                 rows.append(place | row)
             advance(len(batch))
-    with atomic_path(_part(out, name)) as temporary:
+    with atomic_path(part_path(out, name)) as temporary:
         parquet.write_table(pyarrow.Table.from_pylist(rows, settings.schema()), temporary)
-
-
-def _checksum(image: np.ndarray[Any, np.dtype[np.float32]]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(image, "<f4").data).hexdigest()
-
-
-def _part(out: Path, shard: str) -> Path:
-    return out / PARTS / Path(shard).with_suffix(".parquet")
 
 
 def check_folder(out: Path, settings: SurveySettings) -> bool:
     """Is the survey complete? Refuse what is no survey of these settings, before it is touched."""
-    there = _settings_there(out)
-    wanted = settings.metadata()
-    if there is None:
-        foreign = sorted(path.name for path in out.iterdir() if not _is_fresh(path))
-        if foreign:
-            raise ValueError(
-                f"{out} is not empty and holds no simulated survey ({', '.join(foreign[:3])}); "
-                "name an empty folder, or one that does not exist."
-            )
-        (out / PARTS).mkdir(exist_ok=True)
-        with atomic_path(out / PARTS / SETTINGS) as temporary:
-            temporary.write_text(json.dumps(wanted, sort_keys=True, indent=1), "utf-8")
-        return False
-    if there != wanted:
-        differ = [key for key in wanted if there.get(key) != wanted[key] and key != "config"]
-        listed = "; ".join(f"{key} is {there.get(key)} there, {wanted[key]} here" for key in differ)
-        raise ValueError(
-            f"{out} holds a survey of other settings: {listed}. Use those settings, or name "
-            "another folder."
-        )
-    if not (out / MANIFEST).exists():
+    if not claim_folder(out, settings.metadata(), "simulated survey"):
         return False
     damaged = [name for i, name in enumerate(settings.shards()) if not _is_whole(out, settings, i)]
     if damaged or not (out / PICTURE).exists():
@@ -200,45 +180,20 @@ def check_folder(out: Path, settings: SurveySettings) -> bool:
     return True
 
 
-def _settings_there(out: Path) -> dict[str, Any] | None:
-    """What a folder says that it holds, or None."""
-    try:
-        if (out / MANIFEST).exists():
-            text = (parquet.read_schema(out / MANIFEST).metadata or {})[METADATA_KEY]
-        elif (out / PARTS / SETTINGS).exists():
-            text = (out / PARTS / SETTINGS).read_bytes()
-        else:
-            return None
-        found = json.loads(text)
-    except (pyarrow.ArrowInvalid, KeyError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _is_fresh(parts: Path) -> bool:
-    """A run was killed before it had written down its settings, hence before its first shard."""
-    if parts.name != PARTS or not parts.is_dir():
-        return False
-    return all(path.name.startswith(f".{SETTINGS}.tmp-") for path in parts.iterdir())
-
-
 def _is_whole(out: Path, settings: SurveySettings, shard: int) -> bool:
     path = out / settings.shards()[shard]
     shape = (len(settings.numbers(shard)), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
     try:
-        stack = np.load(path, mmap_mode="r", allow_pickle=False)
-        size = path.stat().st_size
-    except (OSError, ValueError, EOFError):
+        return open_stack(path, "<f4").shape == shape
+    except (OSError, ValueError):
         return False
-    is_ours = isinstance(stack, np.memmap) and stack.dtype == np.float32 and stack.shape == shape
-    return is_ours and stack.offset + stack.nbytes == size
 
 
 def missing_shards(out: Path, settings: SurveySettings) -> list[int]:
     return [
         i
         for i, name in enumerate(settings.shards())
-        if not _part(out, name).exists() or not _is_whole(out, settings, i)
+        if not part_path(out, name).exists() or not _is_whole(out, settings, i)
     ]
 
 
@@ -248,7 +203,7 @@ def finish(out: Path, settings: SurveySettings) -> None:
 
     names = settings.shards()
     table = pyarrow.concat_tables(
-        [parquet.read_table(_part(out, name), schema=settings.schema()) for name in names]
+        [parquet.read_table(part_path(out, name), schema=settings.schema()) for name in names]
     )
     first = np.load(out / names[0], mmap_mode="r", allow_pickle=False)[:MOST_DRAWN]
     tiers = table["tier"][: len(first)].to_pylist()
@@ -261,13 +216,4 @@ def finish(out: Path, settings: SurveySettings) -> None:
 
 def remove_leftovers(out: Path) -> None:
     """Remove the unfinished files of runs that were killed."""
-    for name in ("shard-*.npy", MANIFEST, PICTURE, f"{PARTS}/*"):
-        folder, _, last = name.rpartition("/")
-        for path in (out / folder).glob(f".{last}.tmp-*"):
-            path.unlink(missing_ok=True)
-
-
-def remove_parts(out: Path) -> None:
-    """Remove what a complete survey does not need."""
-    if (out / PARTS).is_dir():
-        shutil.rmtree(out / PARTS)
+    folder.remove_leftovers(out, "shard-*.npy", PICTURE)

@@ -21,7 +21,7 @@ def write_metrics(out: Path, history: Sequence[Mapping[str, Any]]) -> None:
 def log_to_tensorboard(out: Path, line: Mapping[str, Any]) -> None:
     """Log the numbers of an epoch where TensorBoard is installed."""
     try:
-        from torch.utils.tensorboard import SummaryWriter  # type: ignore[attr-defined]
+        from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return
     with SummaryWriter(str(out / "tensorboard"), purge_step=line["epoch"]) as writer:
