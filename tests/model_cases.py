@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from dhs import checkpoint
+from dhs.checkpoint import Checkpoint
 from dhs.model import LensFinder
 from dhs.spec import PreprocessSpec
 
@@ -28,3 +32,13 @@ def small(spec: PreprocessSpec = CORRECTED, **options: Any) -> LensFinder:
     """A bottlenecked ResNet of few channels, in evaluation mode, the same at every call."""
     torch.manual_seed(3)
     return LensFinder(spec, "bottlenecked_resnet", **{"base_ch": 4} | options).eval()
+
+
+def save(path: Path, model: LensFinder | None = None, **changes: Any) -> Checkpoint:
+    """Save a small model with plausible records."""
+    values: dict[str, Any] = {
+        "config": {"train": {"lr": 5e-4, "betas": (0.9, 0.999)}, "out": Path("checkpoints")},
+        "metrics": {"val_auc": np.float32(0.75), "epoch": np.int64(3), "recall": None},
+        "data": {"data_origin": "simulated", "fingerprint": "ab" * 32, "n_train": 700},
+    }
+    return checkpoint.save(path, model or small(), **values | changes)

@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +16,22 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner, Result
 
 import fastnorm
 from dhs import checkpoint
 from dhs.checkpoint import (
-    Checkpoint,
     CheckpointError,
     DeprecatedCheckpointError,
     DeprecatedCheckpointWarning,
     NoCheckpointError,
     PreprocessSpec,
 )
-from dhs.commands.checkpoint import app
-from dhs.model import LensFinder
 from dhs.spec import SpecMismatchError
-from tests.model_cases import CORRECTED, LEGACY, small
+from tests.model_cases import CORRECTED, LEGACY, save, small
 from tests.model_cases import one_thread as one_thread
 
 CROPPED = PreprocessSpec(crop=True)
 REASON = "the annulus lies inside the galaxy"
-
-
-def save(path: Path, model: LensFinder | None = None, **changes: Any) -> Checkpoint:
-    values: dict[str, Any] = {
-        "config": {"train": {"lr": 5e-4, "betas": (0.9, 0.999)}, "out": Path("checkpoints")},
-        "metrics": {"val_auc": np.float32(0.75), "epoch": np.int64(3), "recall": None},
-        "data": {"data_origin": "simulated", "fingerprint": "ab" * 32, "n_train": 700},
-    }
-    return checkpoint.save(path, model or small(), **values | changes)
-
-
-def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert "Traceback" not in result.output
-    return result
-
-
-def message(result: Result) -> str:
-    return " ".join(result.stderr.split())
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -139,13 +115,13 @@ def test_the_fingerprint_is_of_weights_preprocessing_and_architecture(tmp_path: 
     same = save(tmp_path / "b.safetensors", config={}, metrics={})
     assert first.fingerprint == same.fingerprint
     assert len(first.fingerprint) == 64
-    other_spec = save(tmp_path / "c.safetensors", small(PreprocessSpec(clip_range=5)))
+    other_spec = save(tmp_path / "c.safetensors", small(replace(CORRECTED, clip_range=5)))
     other_size = save(tmp_path / "d.safetensors", small(size=111))
     model = small()
     with torch.no_grad():
         next(model.backbone.parameters())[0, 0, 0, 0] += 1
     other_weights = save(tmp_path / "e.safetensors", model)
-    assert other_size.weights_sha256 == first.weights_sha256
+    assert other_size.weights_sha256 == other_spec.weights_sha256 == first.weights_sha256
     every = {item.fingerprint for item in (first, other_spec, other_size, other_weights)}
     assert len(every) == 4
 
@@ -262,7 +238,7 @@ def test_one_flipped_bit_of_the_weights(tmp_path: Path) -> None:
     ("change", "reason"),
     [
         (lambda h: h.update(format_version=2), "format 2; .* Install the version that wrote it"),
-        (lambda h: h.pop("format_version"), "format None"),
+        (lambda h: h.pop("format_version"), "is no checkpoint but other tensors"),
         (lambda h: h.pop("metrics"), "incomplete or wrong: KeyError: 'metrics'"),
         (lambda h: h.update(spec=None), "incomplete or wrong"),
         (lambda h: h["spec"].update(rotation=3), "unknown keys rotation"),
@@ -309,7 +285,11 @@ def test_an_architecture_that_this_version_builds_otherwise(tmp_path: Path) -> N
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_file({"w": torch.zeros(3)}, path)
-    with pytest.raises(NoCheckpointError, match="dhs did not write it"):
+    with pytest.raises(NoCheckpointError, match="is no checkpoint but other tensors"):
+        checkpoint.load(path)
+    # As the state of a training.
+    save_file({"w": torch.zeros(3)}, path, metadata={"dhs": '{"progress": 3}'})
+    with pytest.raises(NoCheckpointError, match="name a checkpoint that dhs wrote"):
         checkpoint.load(path)
     for text, reason in (("{", "is no JSON"), ("[]", "no JSON object")):
         save_file({"w": torch.zeros(3)}, path, metadata={"dhs": text})
@@ -349,134 +329,3 @@ def test_deprecate(tmp_path: Path) -> None:
         checkpoint.deprecate(path, "another")
     with pytest.raises(ValueError, match="reason is empty"):
         checkpoint.deprecate(path, " ")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Corrected, legacy, and legacy on crops; an old file, foreign weights, and a damaged file."""
-    folder = tmp_path / "checkpoints"
-    (folder / "v1").mkdir(parents=True)
-    save(folder / "v2.safetensors")
-    save(folder / "v1" / "last.safetensors", small(LEGACY), metrics={"best_auc": 0.5})
-    save(folder / "v1" / "crop.safetensors", small(CROPPED), metrics={})
-    (folder / "v1" / "best.safetensors").symlink_to("last.safetensors")
-    dataset = {"preprocessing": "raw_robust", "crop": False, "annulus_r_in": 0.0}
-    torch.save({"model": small().backbone.state_dict(), "dataset": dataset}, folder / "v0.pt")
-    torch.save({"model": {}}, folder / "v1" / "state.pt")
-    save_file({"w": torch.zeros(3)}, folder / "imagenet.safetensors")
-    (folder / "v3.safetensors").write_bytes(b"nothing")
-    (folder / "notes[1].txt").write_text("")
-    return folder
-
-
-def names(items: list[dict[str, Any]]) -> set[str]:
-    return {Path(item["file"]).name for item in items}
-
-
-def test_deprecate_a_folder(folder: Path) -> None:
-    kept = {p: p.read_bytes() for p in (folder / "v2.safetensors", folder / "v1/crop.safetensors")}
-    result = run("deprecate", folder, "--reason", "wrong | annulus", "--json")
-    assert result.exit_code == 1
-    report = json.loads(result.stdout)
-    assert names(report["marked"]) == {"last.safetensors", "best.safetensors"}
-    assert names(report["left"]) == {"v2.safetensors", "crop.safetensors"}
-    assert report["marked_before"] == []
-    assert [Path(path).name for path in report["not_imported"]] == ["v0.pt", "state.pt"]
-    assert [Path(path).name for path in report["others"]] == ["imagenet.safetensors"]
-    [rejected] = report["rejected"]
-    assert rejected["path"] == str(folder / "v3.safetensors")
-    assert all(path.read_bytes() == content for path, content in kept.items())
-    assert report["notices"] == [str(folder / "v1/DEPRECATED.md"), str(folder / "DEPRECATED.md")]
-    notice = (folder / "v1" / "DEPRECATED.md").read_text()
-    assert r"| last.safetensors | (20, 32) | wrong \| annulus | 2" in notice
-    assert "crop.safetensors" not in notice
-    assert (
-        "| v0.pt | (20, 32) | wrong \\| annulus (not imported"
-        in (folder / "DEPRECATED.md").read_text()
-    )
-    with pytest.raises(DeprecatedCheckpointError):
-        checkpoint.load(folder / "v1" / "last.safetensors", allow_deprecated=False)
-
-    (folder / "v3.safetensors").unlink()
-    again = run("deprecate", folder, "--reason", "another")
-    assert again.exit_code == 0, again.output
-    assert "0 checkpoints marked" in again.stdout
-    for file, what in (
-        ("last.safetensors", "marked before"),
-        ("v2.safetensors", "left as it is"),
-        ("crop.safetensors", "legacy, on the sky"),
-        ("v0.pt", "legacy, inside the galaxy, by its own configuration"),
-        ("state.pt", "has no annulus"),
-        ("imagenet.safetensors", "is no checkpoint of dhs"),
-    ):
-        assert any(file in line and what in line for line in again.stdout.splitlines()), file
-    assert r"wrong \| annulus" in (folder / "v1" / "DEPRECATED.md").read_text()
-
-
-def test_deprecate_does_not_replace_a_note_of_somebody(folder: Path) -> None:
-    note = folder / "v1" / "DEPRECATED.md"
-    note.write_text("My own.")
-    result = run("deprecate", folder, "--reason", "x")
-    assert result.exit_code == 1
-    assert "was not written by dhs, and stays" in message(result)
-    assert note.read_text() == "My own."
-    assert checkpoint.read(folder / "v1" / "last.safetensors").deprecated == "x"
-
-
-@pytest.mark.parametrize("command", ["list", "deprecate"])
-def test_a_folder_that_is_none(tmp_path: Path, command: str) -> None:
-    options = ["--reason", "x"] if command == "deprecate" else []
-    for path in (tmp_path / "none", Path(__file__)):
-        result = run(command, path, *options)
-        assert result.exit_code == 2
-        assert "is no folder" in message(result)
-    empty = run("deprecate", tmp_path, "--reason", " ")
-    assert empty.exit_code == 2
-    assert "reason is empty" in message(empty)
-
-
-def test_list(folder: Path) -> None:
-    result = run("list", folder)
-    assert result.exit_code == 1
-    assert "v3.safetensors is truncated, damaged" in message(result)
-    lines = result.stdout.splitlines()
-    fingerprint = checkpoint.read(folder / "v2.safetensors").fingerprint
-    for expected in (
-        ("v2.safetensors", "bottlenecked_resnet", "(32.5, 45)", "corrected, on the sky", "0.75"),
-        ("v2.safetensors", "simulated", f" {fingerprint[:12]} "),
-        ("last.safetensors", "(20, 32)", "legacy, inside the galaxy", "0.5"),
-        ("crop.safetensors", "legacy, on the sky"),
-        ("v0.pt", "not imported: dhs checkpoint import"),
-        ("imagenet.safetensors", "no checkpoint of dhs"),
-    ):
-        assert any(all(part in line for part in expected) for line in lines), expected
-    (folder / "v3.safetensors").unlink()
-    result = run("list", folder, "--json")
-    assert result.exit_code == 0
-    report = json.loads(result.stdout)
-    assert len(report["checkpoints"]) == 4
-    assert report["checkpoints"][3]["fingerprint"] == fingerprint
-    assert report["rejected"] == []
-
-
-def test_list_of_nothing(tmp_path: Path) -> None:
-    result = run("list", tmp_path)
-    assert result.exit_code == 0
-    assert "0 checkpoints in" in result.stdout
-    assert json.loads(run("list", tmp_path, "--json").stdout)["checkpoints"] == []
-
-
-def test_show(tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    saved = save(path)
-    result = run("show", path)
-    assert result.exit_code == 0
-    for part in (saved.fingerprint, CORRECTED.fingerprint, "corrected, on the sky", '"lr": 0.0005'):
-        assert part in result.stdout
-    shown = json.loads(run("show", path, "--json").stdout)
-    assert shown["fingerprint"] == saved.fingerprint
-    assert shown["spec"] == CORRECTED.to_dict()
-    assert len(shown["tensors"]) == len(saved.tensors)
-    missing = run("show", tmp_path / "b.safetensors")
-    assert missing.exit_code == 2
-    assert "b.safetensors is no file" in message(missing)

@@ -80,15 +80,18 @@ def list_(folder: Folder, as_json: AsJson = False) -> None:
         report = {"checkpoints": [_summary(item) for item in found.checkpoints]}
         _print_json(report, found.old, found.others, found.rejected)
     else:
-        rows = [_summary(item) for item in found.checkpoints]
-        for row in rows:
-            row["fingerprint"] = row["fingerprint"][:12]
+        rows = [
+            _summary(item)
+            | {"file": item.path.relative_to(folder), "fingerprint": item.fingerprint[:12]}
+            for item in found.checkpoints
+        ]
         title = f"{len(rows)} checkpoints in {folder}"
         _print_table(title, list(rows[0]) if rows else [], [list(row.values()) for row in rows])
         notes = ["not imported: dhs checkpoint import"] * len(found.old)
         notes += ["no checkpoint of dhs"] * len(found.others)
         if notes:
-            _print_table("others", ["file", ""], zip(found.old + found.others, notes, strict=True))
+            others = [path.relative_to(folder) for path in found.old + found.others]
+            _print_table("others", ["file", ""], zip(others, notes, strict=True))
     _end(found.rejected, as_json)
 
 
@@ -120,7 +123,7 @@ def deprecate(
         _print_json(report, list(done.old), done.others, done.rejected)
     else:
         rows = [
-            (item.path, _radii(item), item.status, what)
+            (item.path.relative_to(folder), _radii(item), item.status, what)
             for items, what in (
                 (done.now, "marked"),
                 (done.before, "marked before"),
@@ -132,7 +135,8 @@ def deprecate(
         _print_table(title, ["file", "annulus", "status", ""], rows)
         if done.old:
             title = "cannot be marked: dhs checkpoint import comes first"
-            _print_table(title, ["file", "annulus"], done.old.items())
+            old = [(path.relative_to(folder), said) for path, said in done.old.items()]
+            _print_table(title, ["file", "annulus"], old)
         for path in done.others:
             typer.echo(printable(f"{path} is no checkpoint of dhs"))
         for path in done.notices:
