@@ -33,8 +33,8 @@ def _fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
     known = list(_section(model, place[:-1]).model_fields)
     nearest = difflib.get_close_matches(place[-1], known, 1, 0.5)
     if nearest:
-        return f"{path} is not known; did you mean {'.'.join([*place[:-1], nearest[0]])}?"
-    return f"{path} is not known; allowed are {', '.join(known)}"
+        return f"{path} is not known, the nearest key is {'.'.join([*place[:-1], nearest[0]])}"
+    return f"{path} is not known, allowed are {', '.join(known)}"
 
 
 def _section(model: type[BaseModel], place: list[str]) -> type[BaseModel]:

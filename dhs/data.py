@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 from pathlib import Path
@@ -15,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from dhs.manifest import ID, Manifest
 from dhs.pack import MANIFEST, Pack, open_pack, read_manifest
 from dhs.rows import FileRows, PackRows, Source
 from dhs.spec import PreprocessSpec
-from dhs.splits import SPLITS, assign_splits, find_leaks
+from dhs.splits import SPLITS
 
 STAGED = 1024
 """Cutouts on their way to a device at a time: 125 MB of 101 x 101 pixels."""
@@ -48,8 +48,10 @@ class DatasetConfig(_Section):
         Column of the files; relative ones start from the folder of the manifest.
     sample_weight_col : str
         Column of the sample weights; none if empty.
-    crop, crop_size
-        As of `dhs.preprocess.preprocess_stack`.
+    crop : bool
+        Cut out the centre first.
+    crop_size : int
+        Side of the crop in pixels; 0 means 64.
     annulus_r_in, annulus_r_out : float
         Radii in pixels; both 0 mean the legacy annulus (20, 32).
     clip_range : float
@@ -67,8 +69,8 @@ class DatasetConfig(_Section):
     manifest_path: str = ""
     cutout_path_col: str = "cutout_path"
     sample_weight_col: str = ""
-    crop: bool = False
-    crop_size: Annotated[int, Field(ge=0)] = 64
+    crop: bool = True
+    crop_size: Annotated[int, Field(ge=0)] = 0
     annulus_r_in: float = 0.0
     annulus_r_out: float = 0.0
     clip_range: float = 10.0
@@ -88,7 +90,7 @@ class DatasetConfig(_Section):
         return PreprocessSpec(
             mode=self.preprocessing,
             crop=self.crop,
-            crop_size=self.crop_size,
+            crop_size=self.crop_size or None,
             clip_range=self.clip_range,
             annulus_r_in=self.annulus_r_in,
             annulus_r_out=self.annulus_r_out,
@@ -126,13 +128,15 @@ class LensDataset:
         Side of the cutouts, in pixels.
     data_origin : str
     fingerprint : str
-        The sha256 over ids, labels and pixels of the split; over paths where there is no pack.
+        The sha256 over ids, labels, weights and pixels of the split; over the paths instead of the
+        pixels where there is no pack.
 
     Raises
     ------
     ValueError
-        A column is missing, a label is neither 0 nor 1, an id is there twice or in two splits,
-        a weight is no weight, or the split is empty; or the pack is not whole.
+        A column is missing, a label is neither 0 nor 1, an id is there twice, a weight is no
+        weight, something is in two splits, or the split is empty; the cutouts are no squares, or
+        the pack is not whole.
     CutoutError
         A file cannot be read.
     """
@@ -146,25 +150,32 @@ class LensDataset:
         if split is not None and split not in SPLITS:
             raise ValueError(f"split={split!r} is not known; allowed are {', '.join(SPLITS)}.")
         self.config, self.split = config, split
-        table, about, pack = _open(config)
         self.name = config.parquet_path if config.mode == "pack" else config.manifest_path
-        labels = self._labels(table)
-        ids = table["galaxy_id"].to_numpy(str)
-        chosen = self._chosen(table, ids, split_config)
+        table, about, pack = _open(config)
+        manifest = Manifest(table, self.name)
+        self.data_origin = self._origin(about)
+        labels, ids = manifest.labels(config.label_col), manifest.ids()
+        weights_col = config.sample_weight_col
+        weights = manifest.weights(weights_col) if weights_col else None
+        splits = manifest.splits(**split_config.model_dump())
+        chosen = np.arange(len(table)) if split is None else np.flatnonzero(splits == split)
+        if not chosen.size:
+            raise ValueError(f"{self.name} holds no cutouts{f' of {split!r}' if split else ''}.")
         self.table = table.iloc[chosen].reset_index(drop=True)
         self.labels, self.ids = labels[chosen], ids[chosen]
-        self.weights = self._weights()
-        self.data_origin = self._origin(about)
-        self._source = self._open_rows(pack, chosen)
+        self.weights = None if weights is None else weights[chosen]
+        self._source: Source
+        if pack is not None:
+            self._source = PackRows(pack, chosen)
+        else:
+            start = Path(config.manifest_path).parent
+            paths = manifest.column(config.cutout_path_col, "cutout_path_col").iloc[chosen]
+            self._source = FileRows([start / path for path in paths])
         self.shape = self._source.shape
         self.size = self.shape[-1]
+        if self.shape[-2] != self.size:
+            raise ValueError(f"{self.name} holds cutouts of {self.shape}; allowed are squares.")
         self.fingerprint = self._fingerprint()
-
-    def _open_rows(self, pack: Pack | None, chosen: NDArray[np.int64]) -> Source:
-        if pack is not None:
-            return PackRows(pack, chosen)
-        start = Path(self.config.manifest_path).parent
-        return FileRows([start / path for path in self.table[self.config.cutout_path_col]])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -210,7 +221,7 @@ class LensDataset:
 
     def _positions(self, rows: ArrayLike) -> NDArray[np.int64]:
         wanted = np.asarray(rows)
-        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
+        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
             raise TypeError(
                 f"rows has dtype {wanted.dtype} and shape {wanted.shape}; allowed are integers "
                 "(B,)."
@@ -256,68 +267,6 @@ class LensDataset:
                 bad[start : start + len(rows)] = mask
         return images, bad
 
-    def _column(self, table: pd.DataFrame, name: str, key: str) -> pd.Series:
-        if name in table.columns:
-            return table[name]
-        nearest = difflib.get_close_matches(name, list(table.columns), 1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else f": {', '.join(table.columns)}."
-        raise ValueError(f"{self.name} has no column {name!r} ({key}){hint}")
-
-    def _labels(self, table: pd.DataFrame) -> NDArray[np.float32]:
-        column = self._column(table, self.config.label_col, "label_col")
-        labels = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-        wrong = np.flatnonzero(~np.isin(labels, (0, 1)))
-        if wrong.size:
-            raise ValueError(
-                f"{self.name}: {wrong.size} labels in {self.config.label_col!r} are neither 0 nor "
-                f"1, the first {column.iloc[wrong[0]]!r} in row {wrong[0]}."
-            )
-        return np.asarray(labels, np.float32)
-
-    def _weights(self) -> NDArray[np.float32] | None:
-        name = self.config.sample_weight_col
-        if not name:
-            return None
-        column = self._column(self.table, name, "sample_weight_col")
-        weights: NDArray[np.float32] = pd.to_numeric(column, errors="coerce").to_numpy(np.float32)
-        wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
-        if wrong.size:
-            raise ValueError(
-                f"{self.name}: {wrong.size} weights in {name!r} are not finite and at least 0, "
-                f"the first of {self.ids[wrong[0]]}."
-            )
-        return weights
-
-    def _chosen(
-        self, table: pd.DataFrame, ids: NDArray[np.str_], config: SplitConfig
-    ) -> NDArray[np.int64]:
-        twice = table["galaxy_id"][table["galaxy_id"].duplicated()]
-        if len(twice):
-            raise ValueError(
-                f"{self.name}: {len(twice)} ids are there twice, the first {twice.iloc[0]!r}; "
-                "every cutout needs a galaxy_id of its own."
-            )
-        ra, dec = (table[c].to_numpy(float) if c in table else None for c in ("ra", "dec"))
-        if config.split_col in table:
-            splits = table[config.split_col].to_numpy(str)
-            leaks = find_leaks(ids, ra, dec, splits)
-            if leaks:
-                raise ValueError(
-                    f"{self.name}: {len(leaks)} leaks between splits, the first: {leaks[0]}. "
-                    "Split it anew, with dhs pack."
-                )
-        else:
-            splits = assign_splits(
-                ids, ra, dec, train_fraction=config.train_fraction, seed=config.seed
-            )
-        chosen = (
-            np.arange(len(table)) if self.split is None else np.flatnonzero(splits == self.split)
-        )
-        if not chosen.size:
-            what = "no cutouts" if self.split is None else f"no cutouts of the split {self.split!r}"
-            raise ValueError(f"{self.name} holds {what}.")
-        return chosen
-
     def _origin(self, about: dict[str, Any]) -> str:
         theirs, ours = str(about.get("data_origin") or ""), self.config.data_origin
         if theirs and ours and theirs != ours:
@@ -332,10 +281,12 @@ class LensDataset:
         return theirs or ours
 
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
         pixels = "sha256" if "sha256" in self.table else self.config.cutout_path_col
-        rows = zip(self.ids, self.labels.astype(int), self.table[pixels], strict=True)
-        for row in rows:
+        columns = [self.ids, self.labels.astype(int), self.table[pixels]]
+        if self.weights is not None:
+            columns.append(self.weights)
+        digest = hashlib.sha256()
+        for row in zip(*columns, strict=True):
             digest.update("\t".join(map(str, row)).encode() + b"\n")
         return digest.hexdigest()
 
@@ -345,13 +296,10 @@ def _open(config: DatasetConfig) -> tuple[pd.DataFrame, dict[str, Any], Pack | N
         path = Path(config.parquet_path)
         pack = open_pack(path.parent if path.name == MANIFEST else path)
         return pack.table, pack.metadata, pack
-    path = Path(config.manifest_path)
-    table, about = read_manifest(path)
-    if config.cutout_path_col not in table:
-        raise ValueError(
-            f"{path} has no column {config.cutout_path_col!r} (cutout_path_col): "
-            f"{', '.join(table.columns)}."
+    table, about = read_manifest(config.manifest_path)
+    if ID not in table:
+        paths = Manifest(table, config.manifest_path).column(
+            config.cutout_path_col, "cutout_path_col"
         )
-    if "galaxy_id" not in table:
-        table = table.assign(galaxy_id=[Path(p).stem for p in table[config.cutout_path_col]])
+        table = table.assign(**{ID: [Path(path).stem for path in paths]})
     return table, about, None

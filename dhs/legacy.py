@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dhs import checkpoint
 from dhs.checkpoint import Checkpoint, CheckpointError
 from dhs.constants import CUTOUT_SIZE
+from dhs.legacy_names import to_ours
 from dhs.model import BOTTLENECKED_RESNET, LensFinder
 from dhs.spec import PreprocessSpec, SpecMismatchError
 from dhs.torchvision_names import is_torchvision, to_timm
@@ -31,8 +33,19 @@ SPEC_KEYS = {
     "annulus_r_out": "annulus_r_out",
 }
 """Keys of an old ``dataset`` section, and the fields of a `PreprocessSpec` that they set."""
-DEFAULTS: dict[str, Any] = {"mode": "raw_robust", "clip_range": 10.0}
-"""What an old pipeline took where its configuration said nothing."""
+DEFAULTS: dict[str, Any] = {"mode": "raw_robust", "crop": False, "clip_range": 10.0}
+"""What the published scoring took where a configuration said nothing."""
+
+# Numbers of NumPy, as scikit-learn's metrics are; NumPy 1 had them in another module.
+_CORES = ("core", "_core")
+_NUMBERS: list[Any] = [
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
+    *(
+        (np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar")
+        for core in ("core", "_core")
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,11 @@ def import_old(
             f"does not say it: {old.defaults or 'nothing'}."
         )
     model.backbone.load_state_dict(old.state)
-    metrics = {name: value for name, value in old.content.items() if _is_figure(value)}
+    figures = {name: value for name, value in old.content.items() if _is_figure(value)}
+    metrics = {
+        name: value.item() if isinstance(value, np.number) else value
+        for name, value in figures.items()
+    }
     taken = {"model", "train", "dataset", "preprocess_spec", "data_origin", *metrics}
     with Path(path).open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -151,13 +168,13 @@ def read_old(
     annulus : (float, float), optional
         Radii in pixels, if the file does not have them.
     crop : bool, optional
-        Whether the centre was cut out first, if the file does not say.
+        Whether the centre was cut out first, if the file does not say; no by default.
 
     Raises
     ------
     CheckpointError
         The file cannot be read without running code, lacks a part, or does not say which
-        annulus or crop its model was trained with.
+        annulus its model was trained with.
     SpecMismatchError
         Two sources contradict each other.
     """
@@ -173,6 +190,7 @@ def read_old(
     kwargs = {}
     if arch == BOTTLENECKED_RESNET:
         kwargs["base_ch"] = _take(train, "base_ch", 16, defaults)
+        state = to_ours(state)
     if arch == "efficientnet_v2_s" and is_torchvision(state):
         arch = "efficientnet_v2_s_torchvision"
     if arch == "efficientnet_v2_s_torchvision":
@@ -186,7 +204,8 @@ def _read_plain(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file; name the .pt file.")
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
+        with torch.serialization.safe_globals(_NUMBERS):
+            content = torch.load(path, weights_only=True, map_location="cpu")
     except OSError:
         raise
     except Exception as error:  # Damaged pickles raise whatever their bytes lead to.
@@ -258,6 +277,9 @@ def _spec(
     known: dict[str, Any] = {}
     heard: list[str] = []
     for source, values in sources.items():
+        if values.get("crop_size") == 0:
+            # There it meant the default of 64, here it means no crop.
+            values = values | {"crop_size": None}
         if not values.keys().isdisjoint(RADII):
             # A radius without its fellow must not find one in another source.
             values = dict.fromkeys(RADII) | values
@@ -276,10 +298,6 @@ def _spec(
             f"{path} has no annulus, neither under 'dataset' nor under 'preprocess_spec', and a "
             "guess would be the mistake that checkpoints are to prevent. Find out with which it "
             "was trained, and give it: --annulus 20 32 for the legacy one, say."
-        )
-    if "crop" not in known:
-        raise CheckpointError(
-            f"{path} does not say whether its cutouts were cropped; give --crop or --no-crop."
         )
     defaults.update({name: value for name, value in DEFAULTS.items() if name not in known})
     spec = PreprocessSpec.from_dict(DEFAULTS | known)
@@ -310,4 +328,5 @@ def _take(section: Mapping[str, Any], name: str, default: Any, defaults: dict[st
 
 
 def _is_figure(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)

@@ -11,11 +11,6 @@ _LAYERS = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6, "bn3": 7}
 _BLOCK = re.compile(r"layer([1-4])\.(conv[123]|bn[123]|shortcut)\.(.+)")
 
 
-def is_published(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict has the published names."""
-    return any(_BLOCK.fullmatch(name) for name in state)
-
-
 def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors under the names of `dhs.resnet.BottleneckedResNet`; others stay."""
     return {_rename(name): value for name, value in state.items()}

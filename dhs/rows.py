@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs.constants import BANDS
 from dhs.pack import Pack
 from fastnorm.io import CutoutError, read_cutouts
 
@@ -84,8 +83,7 @@ class FileRows:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
-        side = self._pixels(0).shape[-1]
-        self.shape: tuple[int, ...] = (len(BANDS), side, side)
+        self.shape: tuple[int, ...] = self._pixels(0).shape
 
     def read(self, rows: Rows, out: NDArray[np.float32]) -> None:
         for place, row in enumerate(rows.tolist()):

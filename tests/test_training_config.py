@@ -119,6 +119,7 @@ def test_settings_replace_what_the_file_says() -> None:
         ("train.init_weights=old.pt", "dhs checkpoint import"),
         ("dataset.annulus_r_in=0", "annulus_r_in=0.* give both radii"),
         ("train.weights=a.safetensors", "pretrained is false"),
+        ("train.unweighted_loss=false", "sample_weight_col names no column"),
     ],
 )
 def test_what_is_not_allowed_is_named(setting: str, named: str) -> None:

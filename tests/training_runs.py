@@ -55,7 +55,7 @@ def write_pack(folder: Path, n: int = CUTOUTS, origin: str = "simulated") -> Pat
 def configuration(pack: Path, out: Path, **changes: Any) -> TrainConfig:
     """A training of two epochs on a pack of `write_pack`; ``changes`` are of section ``train``."""
     text = f"""
-dataset: {{mode: pack, parquet_path: "{pack}", seed: 3, annulus_r_in: 10.4, annulus_r_out: 14.4}}
+dataset: {{parquet_path: "{pack}", seed: 3, crop: false, annulus_r_in: 10.4, annulus_r_out: 14.4}}
 train:
   {{arch: bottlenecked_resnet, base_ch: 3, epochs: 2, batch_size: 8, lr: 0.01, device: cpu,
     out_dir: "{out}"}}

@@ -154,6 +154,14 @@ class TrainConfig(_Section):
     augment: AugmentSection = AugmentSection()
     train: TrainSection
 
+    @model_validator(mode="after")
+    def _weights_are_there(self) -> Self:
+        if not (self.train.unweighted_loss or self.dataset.sample_weight_col):
+            raise ValueError(
+                "train.unweighted_loss is false, but dataset.sample_weight_col names no column"
+            )
+        return self
+
     def located_dataset(self) -> DatasetConfig:
         """The dataset with its relative paths starting from the folder of the data."""
         start = Path(os.environ.get(DATA_VARIABLE, ""))

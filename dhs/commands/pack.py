@@ -1,0 +1,163 @@
+"""``dhs pack MANIFEST`` and ``dhs pack verify DIR``."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import BrokenExecutor
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from dhs.commands.options import AsJson
+from fastnorm import dispatch
+from fastnorm.terminal import SOME_REJECTED, counting, fail, finish, messages, printable, say
+
+if TYPE_CHECKING:
+    from dhs.pack import PackResult
+
+MOST_SHOWN = 50
+
+
+class _CreateUnlessNamed(TyperGroup):
+    """A group whose command ``create`` need not be named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["create", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_CreateUnlessNamed,
+    help="Pack cutouts of one file each into a few big files, and check such packs.\n\n"
+    "dhs pack MANIFEST --out DIR is short for dhs pack create MANIFEST --out DIR.",
+    subcommand_metavar="MANIFEST --out DIR | verify DIR",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+Workers = Annotated[int | None, typer.Option(help="At once.", show_default="every core allowed")]
+
+
+@app.command()
+def create(
+    manifest: Annotated[Path, typer.Argument(help=".parquet or .csv: cutout_path, label, ...")],
+    out: Annotated[Path, typer.Option(help="Folder for the pack; new, empty, or interrupted.")],
+    data_origin: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the cutouts are from, as legacysurvey-dr10.",
+            show_default="what the manifest says",
+        ),
+    ] = None,
+    train_fraction: Annotated[
+        float, typer.Option(help="Share of the sky for training, if there is no column split.")
+    ] = 0.7,
+    seed: Annotated[int, typer.Option(help="Of the splits.")] = 42,
+    allow_rejects: Annotated[
+        int, typer.Option(help="Finish though so many files are rejected.")
+    ] = 0,
+    shard_bytes: Annotated[int, typer.Option(help="Of the pixels of a shard, at most.")] = 2**31,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pack the cutouts that a manifest lists: shards, masks if there are any, and a manifest.
+
+    Neighbours on the sky go into the same split. An interrupted run is continued by the same
+    command, to the same bytes.
+
+    Exit status: 0 complete; 1 files were rejected, more than allowed, so that the pack is not
+    finished; 2 wrong arguments, or a manifest with faults.
+    """
+    started = time.perf_counter()
+    with messages(TypeError, ValueError, OSError, ImportError, BrokenExecutor):
+        from dhs.pack import write_pack
+
+        count = dispatch.num_threads() if workers is None else workers
+        try:
+            with counting("packing", "cutouts") as show:
+                made = write_pack(
+                    manifest,
+                    out,
+                    data_origin=data_origin,
+                    train_fraction=train_fraction,
+                    seed=seed,
+                    workers=count,
+                    shard_bytes=shard_bytes,
+                    allow_rejects=allow_rejects,
+                    progress=show,
+                )
+        except KeyboardInterrupt:
+            fail(f"interrupted; the same command continues {out}.")
+    report = made._asdict() | {"out": str(out), "written": made.cutouts * made.is_finished}
+    shown = made.rejected if as_json else made.rejected[:MOST_SHOWN]
+    if not made.is_finished:
+        _say_not_finished(made)
+    if len(shown) < len(made.rejected):
+        where = out / "rejected.parquet"
+        say("note", "yellow", f"the first {len(shown)} of them are below; all are in {where}.")
+    is_allowed = made.is_finished and len(made.rejected) <= allow_rejects
+    with suppress(typer.Exit) if is_allowed else nullcontext():
+        finish(report, shown, started, _summary(made), as_json)
+
+
+def _say_not_finished(made: PackResult) -> None:
+    count = len(made.rejected)
+    if not made.cutouts:
+        why = "every file was rejected; mend them"
+    else:
+        why = (
+            f"{count:,} files were rejected; mend them, or allow for them (--allow-rejects {count})"
+        )
+    say("error", "red", f"{made.out} is not finished: {why}, and run the same command again.")
+
+
+def _summary(made: PackResult) -> str:
+    splits = ", ".join(f"{count:,} {name}" for name, count in made.splits.items())
+    cutouts = f"{made.cutouts:,} cutouts ({splits}), {len(made.shards)} shards"
+    if made.was_complete:
+        return f"{made.out} is complete already, with these settings: {cutouts}"
+    return f"{cutouts}, manifest.parquet, in {made.out}"
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of a pack.")],
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a pack: every hash, every row, its splits, its metadata.
+
+    Exit status: 0 all as its manifest says; 1 faults, which are listed; 2 it cannot be opened.
+    """
+    started = time.perf_counter()
+    with messages(TypeError, ValueError, OSError):
+        from dhs.pack import verify_pack
+
+        count = dispatch.num_threads() if workers is None else workers
+        try:
+            with counting("checking", "cutouts") as show:
+                found = verify_pack(folder, workers=count, progress=show)
+        except KeyboardInterrupt:
+            fail("interrupted; nothing is known of the cutouts that were left.")
+    if as_json:
+        faults = [
+            {"path": printable(item.path), "reason": printable(item.reason)}
+            for item in found.faults
+        ]
+        seconds = round(time.perf_counter() - started, 3)
+        report = found._asdict() | {"folder": str(folder), "faults": faults, "seconds": seconds}
+        typer.echo(json.dumps(report))
+        raise typer.Exit(SOME_REJECTED if faults else 0)
+    shown = found.faults[:MOST_SHOWN]
+    if len(shown) < len(found.faults):
+        say("note", "yellow", f"{len(found.faults):,} faults; the first {len(shown)} are:")
+    done = (
+        f"{folder}: {found.intact:,} of {found.cutouts:,} cutouts are as recorded, "
+        f"in {found.shards} shards, from {found.data_origin}"
+    )
+    finish({"written": found.intact}, shown, started, done, as_json)
