@@ -77,6 +77,7 @@ ZEROS = [0.0] * N
         ({"ra": ZEROS}, "one of ra and dec without the other"),
         ({"ra": changed(4, None, ZEROS), "dec": ZEROS}, "1 rows with one of ra and dec .*: c4.npz"),
         ({"ra": changed(4, -1.0, ZEROS), "dec": ZEROS}, r"not in \[0, 360\] degrees: c4.npz"),
+        ({"ra": changed(4, 361.0, ZEROS), "dec": ZEROS}, r"not in \[0, 360\] degrees: c4.npz"),
         ({"ra": ZEROS, "dec": changed(4, 91.0, ZEROS)}, r"not in \[-90, 90\] degrees: c4.npz"),
         ({"mask_path": changed(4, None, PATHS)}, "1 rows without a mask_path: c4.npz"),
     ],
@@ -102,7 +103,7 @@ def test_all_faults_are_named_at_once(folder: Path) -> None:
 
 def test_given_splits_are_kept_or_leak(folder: Path) -> None:
     given = ["train", "val", "test", "train"] * 2
-    ra = [float(k) for k in range(N)]
+    ra = [0.3 + k for k in range(N)]
     assert pack(manifest(folder, split=given, ra=ra, dec=ZEROS)).splits == {
         "train": 4,
         "val": 2,
@@ -114,7 +115,7 @@ def test_given_splits_are_kept_or_leak(folder: Path) -> None:
     with pytest.raises(
         ValueError, match=r"leak in 1 places: HEALPix \d+ is in train and val\. Rem"
     ):
-        pack(manifest(folder, split=given, ra=[0.0, 0.01, *ra[2:]], dec=ZEROS))
+        pack(manifest(folder, split=given, ra=[0.3, 0.31, *ra[2:]], dec=ZEROS))
 
 
 def test_positions_of_the_files_count_where_the_manifest_has_none(folder: Path) -> None:

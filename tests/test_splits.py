@@ -65,11 +65,11 @@ def test_shares(fraction: float) -> None:
 
 def test_splits_are_for_good() -> None:
     """Those of packs that were written must not move with a version of the code."""
-    ra, dec = np.array([0.106, 150.1, 150.1, np.nan]), np.array([-3.96, 2.2, 2.21, np.nan])
-    assert assign_splits(["a", "b", "c", "d"], ra, dec).tolist() == FOR_GOOD
-
-
-FOR_GOOD = ["train", "val", "val", "train"]
+    ra = np.array([0.106, 150.1, 150.11, 221.3, *[np.nan] * 4])
+    dec = np.array([-3.96, 2.2, 2.21, -1.0, *[np.nan] * 4])
+    trained = {seed: assign_splits(list("abcdefgh"), ra, dec, seed=seed) for seed in (42, 7)}
+    assert "".join(np.array(list("abcdefgh"))[trained[42] == "train"]) == "abcdh"
+    assert "".join(np.array(list("abcdefgh"))[trained[7] == "train"]) == "bcdefgh"
 
 
 def test_leaks_are_named() -> None:

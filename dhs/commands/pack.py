@@ -95,8 +95,11 @@ def create(
             fail(f"interrupted; the same command continues {out}.")
     report = made._asdict() | {"out": str(out), "written": made.cutouts * made.is_finished}
     shown = made.rejected if as_json else made.rejected[:MOST_SHOWN]
+    empty = [name for name in ("train", "val") if name not in made.splits]
     if not made.is_finished:
         _say_not_finished(made)
+    elif empty:
+        say("note", "yellow", f"no cutout is in {' or in '.join(empty)}.")
     if len(shown) < len(made.rejected):
         where = out / "rejected.parquet"
         say("note", "yellow", f"the first {len(shown)} of them are below; all are in {where}.")
