@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from dhs.data import DatasetConfig, LensDataset
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
@@ -24,6 +23,7 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from dhs import checkpoint
+from dhs.data import DatasetConfig, LensDataset
 from dhs.inference import logits_of
 from dhs.metrics import Recall, recall_at_fpr
 from fastnorm.output import atomic_path

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fastnorm
-from dhs.commands import checkpoint, score, survey, train
+from dhs.commands import checkpoint, pack, score, survey, train
 
 app = typer.Typer(
     help="Find strong lenses in cutouts of the DESI Legacy Surveys.",
@@ -36,6 +36,7 @@ def main(
 
 app.command()(survey.simulate)
 app.command()(survey.inject)
+app.add_typer(pack.app, name="pack")
 app.command()(train.train)
 app.command()(score.score)
 app.add_typer(checkpoint.app, name="checkpoint")

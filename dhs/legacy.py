@@ -38,13 +38,11 @@ DEFAULTS: dict[str, Any] = {"mode": "raw_robust", "crop": False, "clip_range": 1
 
 # Numbers of NumPy, as scikit-learn's metrics are; NumPy 1 had them in another module.
 _CORES = ("core", "_core")
+_SCALAR = np.float64(0).__reduce__()[0]
 _NUMBERS: list[Any] = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
-    *(
-        (np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar")
-        for core in ("core", "_core")
-    ),
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 ]
 
 
@@ -328,5 +326,6 @@ def _take(section: Mapping[str, Any], name: str, default: Any, defaults: dict[st
 
 
 def _is_figure(value: object) -> bool:
-    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return math.isfinite(value)

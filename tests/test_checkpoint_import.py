@@ -274,9 +274,9 @@ def test_the_published_resnet_gives_the_same_logits(tmp_path: Path) -> None:
     published = PublishedNetwork(4)
     for module in published.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 2)
+            for values in (module.running_mean, module.running_var, module.weight):
+                assert values is not None
+                nn.init.uniform_(values, 0.5, 2)
     path = write(tmp_path / "a.pt", model=published.state_dict())
     import_old(path, tmp_path / "a.safetensors")
     finder, _ = checkpoint.load(tmp_path / "a.safetensors")

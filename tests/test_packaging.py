@@ -15,7 +15,7 @@ import fastnorm
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+MODULES = {"astropy-healpix": "astropy_healpix", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 LINES = PROJECT["dependencies"] + EXTRAS["cli"] + EXTRAS["dhs"][1:]
 
 
@@ -38,6 +38,15 @@ def test_every_requirement_has_a_lower_bound() -> None:
 def test_links(link: str, target: str) -> None:
     assert (ROOT / link).is_symlink()
     assert (ROOT / link).resolve() == (ROOT / target).resolve()
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("dhs/**/__init__.py")
+    }
+    # A link to YAML files, with no module in it.
+    assert found | {"dhs.configs"} == {name for name in listed if name.startswith("dhs")}
 
 
 def test_version_is_said_once() -> None:
