@@ -42,7 +42,7 @@ _SCALAR = np.float64(0).__reduce__()[0]
 _NUMBERS: list[Any] = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
-    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in _CORES),
 ]
 
 
