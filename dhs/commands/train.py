@@ -19,9 +19,15 @@ Settings = Annotated[
 ]
 
 
+Resident = Annotated[
+    bool, typer.Option("--resident", help="Hold all cutouts on the device, as dataset.resident.")
+]
+
+
 def train(
     file: Annotated[Path, typer.Argument(help="The configuration, YAML.")],
     settings: Settings = None,
+    resident: Resident = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a lens finder as a configuration says; an interrupted run goes on from where it was.
@@ -34,7 +40,8 @@ def train(
         from dhs.train import train as run
         from dhs.training.config import read_config
 
-        config = read_config(file, settings or ())
+        given = [*(settings or ()), *(["dataset.resident=true"] if resident else [])]
+        config = read_config(file, given)
         try:
             with counting("training", "cutouts") as show:
                 made = run(
@@ -72,9 +79,10 @@ def main() -> None:
     def with_option(
         config: Annotated[Path, typer.Option(help="The configuration, YAML.")],
         settings: Settings = None,
+        resident: Resident = False,
         as_json: AsJson = False,
     ) -> None:
-        train(config, settings, as_json)
+        train(config, settings, resident, as_json)
 
     with_option.__doc__ = train.__doc__
     typer.run(with_option)

@@ -129,10 +129,7 @@ class Loop:
             show(done, total)
 
         while not self.progress.is_complete:
-            if (
-                self.progress.step == 0
-                and self.progress.epoch == self.options.freeze_backbone_epochs
-            ):
+            if self._thaws_now():
                 self._start_phase()
             started, seen = time.perf_counter(), (self.steps - self.progress.step) * per_step
             self._train_epoch(advance)
@@ -170,11 +167,8 @@ class Loop:
         self.optimizer = torch.optim.AdamW(
             learning, self.options.lr, weight_decay=self.options.weight_decay
         )
-        moments, self._moments = getattr(self, "_moments", None), None
-        is_thaw = (
-            self.progress.step == 0 and self.progress.epoch == self.options.freeze_backbone_epochs
-        )
-        if moments is not None and not is_thaw:
+        moments, self._moments = self._moments, None
+        if moments is not None and not self._thaws_now():
             self.optimizer.load_state_dict(moments)
         network = torch.compile(backbone) if self.options.compile else backbone
         if self.group.world > 1:

@@ -93,4 +93,6 @@ def _device(name: str, local: int, world: int) -> torch.device:
             f"{index} is none of them."
         )
     torch.cuda.set_device(index)
+    # A run that goes on has to find the same algorithms.
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return torch.device("cuda", index)
