@@ -145,13 +145,13 @@ class _Memory:
 
     def __init__(self, is_pinned: bool) -> None:
         self._is_pinned = is_pinned
-        self._free: deque[NDArray[np.float32]] = deque()
+        self._free: list[NDArray[np.float32]] = []
 
     def take(self, count: int, shape: tuple[int, ...]) -> Tensor:
         if self._is_pinned:
             return torch.empty((count, *shape), pin_memory=True)
-        images = self._free.popleft() if self._free else np.empty((count, *shape), np.float32)
-        # A view, which lives as long as the last tensor on it.
+        images = self._free.pop() if self._free else np.empty((count, *shape), np.float32)
+        # The one that was used last, which caches know. A view, which lives as long as the last tensor on it.
         lent = images.view()
         weakref.finalize(lent, self._free.append, images).atexit = False
         return torch.from_numpy(lent)

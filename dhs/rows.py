@@ -61,9 +61,12 @@ class PackRows:
 
     def _copy(self, stacks: Sequence[NDArray[Any]], rows: Rows, out: NDArray[Any]) -> None:
         shard, row = self._shard[rows], self._row[rows]
+        order = np.lexsort((row, shard))
         # In the order of the disk, each to its place: one copy of every cutout.
-        for place in np.lexsort((row, shard)).tolist():
-            out[place] = stacks[shard[place]][row[place]]
+        for place, k, source in zip(
+            order.tolist(), shard[order].tolist(), row[order].tolist(), strict=True
+        ):
+            out[place] = stacks[k][source]
 
 
 class FileRows:
