@@ -151,7 +151,7 @@ class _Memory:
         if self._is_pinned:
             return torch.empty((count, *shape), pin_memory=True)
         images = self._free.pop() if self._free else np.empty((count, *shape), np.float32)
-        # The one that was used last, which caches know. A view, which lives as long as the last tensor on it.
+        # The last one used is the likeliest in the cache. A view lives as long as tensors on it.
         lent = images.view()
         weakref.finalize(lent, self._free.append, images).atexit = False
         return torch.from_numpy(lent)

@@ -187,7 +187,7 @@ class LensDataset:
         ----------
         rows : (B,) integers
             Positions in the split, repeats allowed.
-        out : (B, 3, H, W) float32 tensor on the CPU, optional
+        out : (B, 3, H, W) contiguous float32 tensor on the CPU, optional
             Where to put the images; fresh memory costs as much as the copy.
 
         Returns
@@ -207,10 +207,11 @@ class LensDataset:
         wanted = self._positions(rows)
         shape = (len(wanted), *self.shape)
         images = torch.empty(shape) if out is None else out
-        if (images.shape, images.dtype, images.device.type) != (shape, torch.float32, "cpu"):
+        found = (images.shape, images.dtype, images.device.type, images.is_contiguous())
+        if found != (shape, torch.float32, "cpu", True):
             raise ValueError(
-                f"out is {images.dtype} {tuple(images.shape)} on {images.device}; these rows need "
-                f"float32 {shape} on the CPU."
+                f"out is {images.dtype} {tuple(images.shape)} of strides {images.stride()} on "
+                f"{images.device}; these rows need contiguous float32 {shape} on the CPU."
             )
         self._source.read(wanted, images.numpy())
         if not self._source.has_masks:

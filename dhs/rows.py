@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,9 +47,9 @@ class PackRows:
     """
 
     def __init__(self, pack: Pack, rows: Rows) -> None:
-        # Plain arrays: to slice a numpy.memmap costs half as much as to copy the cutout.
-        self._shards = [np.asarray(shard) for shard in pack.shards]
-        self._masks = [np.asarray(mask) for mask in pack.masks or ()]
+        # Plain and flat: to slice a numpy.memmap costs half as much as to copy the cutout.
+        self._shards = [_flat(shard) for shard in pack.shards]
+        self._masks = [_flat(mask) for mask in pack.masks or ()]
         self._shard, self._row = pack.shard_index[rows], pack.row[rows]
         self.shape: tuple[int, ...] = tuple(pack.cutout_shape)
         self.has_masks = pack.masks is not None
@@ -61,12 +62,17 @@ class PackRows:
 
     def _copy(self, stacks: Sequence[NDArray[Any]], rows: Rows, out: NDArray[Any]) -> None:
         shard, row = self._shard[rows], self._row[rows]
-        order = np.lexsort((row, shard))
+        order, flat = np.lexsort((row, shard)), _flat(out)
         # In the order of the disk, each to its place: one copy of every cutout.
         for place, k, source in zip(
             order.tolist(), shard[order].tolist(), row[order].tolist(), strict=True
         ):
-            out[place] = stacks[k][source]
+            flat[place] = stacks[k][source]
+
+
+def _flat(stack: NDArray[Any]) -> NDArray[Any]:
+    """A view of (N, C, H, W) as (N, C * H * W)."""
+    return np.asarray(stack).reshape(len(stack), math.prod(stack.shape[1:]))
 
 
 class FileRows:

@@ -64,6 +64,7 @@ def test_masks_go_with_their_cutouts(pack: Path) -> None:
         ([96], None, ValueError, "rows holds 96"),
         ([0], torch.empty(2, 3, SIDE, SIDE), ValueError, r"out is .*\(2, 3, 33, 33\)"),
         ([0], torch.empty(1, 3, SIDE, SIDE).double(), ValueError, "out is torch.float64"),
+        ([0], torch.empty(1, 3, SIDE, 2 * SIDE)[..., ::2], ValueError, "need contiguous float32"),
     ],
 )
 def test_rows_that_are_none(

@@ -207,7 +207,7 @@ def _summary(item: Checkpoint) -> dict[str, Any]:
         "arch": item.arch,
         "annulus": _radii(item),
         "status": item.status,
-        "val AUC": auc,
+        "val AUC": None if auc is None else round(auc, 4),
         "data origin": item.data_origin,
         "created": item.created,
         "fingerprint": item.fingerprint,

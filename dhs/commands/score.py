@@ -61,7 +61,8 @@ def _print_best(highest: list[dict[str, Any]], spec: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{len(highest)} highest scores ({spec})", title_justify="left")
+    console(sys.stdout).print(f"{len(highest)} highest scores; {spec}", markup=False)
+    table = Table()
     table.add_column("id", overflow="fold")
     table.add_column("score", justify="right")
     for item in highest:
