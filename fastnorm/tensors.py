@@ -122,6 +122,15 @@ def turn(images: Tensor, dihedral: Tensor) -> Tensor:
     return planes.gather(-1, sources.expand(planes.shape)).reshape(images.shape)
 
 
+def turn_each(images: Tensor, dihedral: Tensor) -> Tensor:
+    """As `turn`, outside of graphs: one copy of every image, which costs a CPU less than a gather."""
+    out = torch.empty_like(images)
+    for target, image, element in zip(out, images, dihedral.tolist(), strict=True):
+        flipped = image.flip(-1) if element >= 4 else image
+        target.copy_(flipped.rot90(element % 4, (-2, -1)))
+    return out
+
+
 def turn_back(images: Tensor, dihedral: Tensor) -> Tensor:
     """Undo `turn`: a flip is its own inverse, and so is a flip followed by a turn."""
     return turn(images, torch.where(dihedral < 4, (4 - dihedral) % 4, dihedral))

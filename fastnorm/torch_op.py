@@ -84,7 +84,7 @@ def normalize_outer_annulus(
         return_stats=True,
     )
     if dihedral is not None:
-        out = tensors.turn(out, dihedral)
+        out = tensors.turn_each(out, dihedral)
     if channels_last:
         out = out.contiguous(memory_format=torch.channels_last)
     return out, median, scale
