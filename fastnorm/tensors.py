@@ -123,7 +123,7 @@ def turn(images: Tensor, dihedral: Tensor) -> Tensor:
 
 
 def turn_each(images: Tensor, dihedral: Tensor) -> Tensor:
-    """As `turn`, outside of graphs: one copy of every image, which costs a CPU less than a gather."""
+    """As `turn`, outside of graphs: copies, which cost a CPU less than a gather."""
     out = torch.empty_like(images)
     for target, image, element in zip(out, images, dihedral.tolist(), strict=True):
         flipped = image.flip(-1) if element >= 4 else image
