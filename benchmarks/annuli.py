@@ -35,7 +35,7 @@ BATCH = 64
 
 def _logits(path: Path, lenses: LensDataset, negatives: LensDataset) -> dict[str, Any]:
     model, made = checkpoint.load(path)
-    with counting(f"scoring", "cutouts") as show:
+    with counting("scoring", "cutouts") as show:
         on_lenses = logits_of(model, lenses, BATCH, torch.device("cpu"), progress=show)
         on_negatives = logits_of(model, negatives, BATCH, torch.device("cpu"), progress=show)
     return {"made": made, "lenses": on_lenses[lenses.labels == 1], "negatives": on_negatives}
