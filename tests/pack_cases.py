@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow
 from astropy.io import fits
 from pyarrow import parquet
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from dhs.commands import pack as command
 from dhs.pack import PackResult, write_pack
+from tests.command_line import invoke
 
 PLANE = (6, 5)
 N, PER_SHARD = 20, 6
@@ -50,14 +51,7 @@ def make(manifest: Path, out: str = "pack", **options: Any) -> PackResult:
 
 
 def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(command.app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def said(result: Result) -> str:
-    return " ".join(result.stderr.split())
+    return invoke(command.app, *arguments)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -9,26 +9,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from dhs import checkpoint
 from dhs.checkpoint import DeprecatedCheckpointError, PreprocessSpec
 from dhs.commands.checkpoint import app
+from tests.command_line import invoke, message
 from tests.model_cases import CORRECTED, LEGACY, save, small
 
 CROPPED = PreprocessSpec(crop=True)
 
 
 def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert "Traceback" not in result.output
-    return result
-
-
-def message(result: Result) -> str:
-    return " ".join(result.stderr.split())
+    return invoke(app, *arguments)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from dhs import checkpoint
 from dhs.checkpoint import CheckpointError
@@ -24,6 +24,7 @@ from dhs.legacy import import_old, read_old
 from dhs.model import build_model
 from dhs.spec import PreprocessSpec, SpecMismatchError
 from dhs.torchvision_names import to_timm
+from tests.command_line import invoke, message
 from tests.model_cases import CORRECTED, LEGACY, small
 from tests.model_cases import one_thread as one_thread
 
@@ -60,15 +61,7 @@ def without(*names: str) -> dict[str, Any]:
 
 
 def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, ["import", *(str(argument) for argument in arguments)])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert "Traceback" not in result.output
-    return result
-
-
-def message(result: Result) -> str:
-    return " ".join(result.stderr.split())
+    return invoke(app, "import", *arguments)
 
 
 def test_an_old_file_becomes_a_checkpoint(tmp_path: Path) -> None:

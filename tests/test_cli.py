@@ -14,13 +14,14 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 from pyarrow import parquet
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import fastnorm
 from fastnorm import cli, io
 from fastnorm.annulus import Annulus
 from fastnorm.figure import comparison_figure, draw_comparison
 from fastnorm.reference import normalize_plane
+from tests.command_line import invoke
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "dr10_cutouts"
 PLANE = (70, 71)
@@ -50,11 +51,7 @@ def save(path: Path, pixels: NDArray[np.float32], **meta: Any) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert "Traceback" not in result.output
-    return result
+    return invoke(cli.app, *arguments)
 
 
 def expected(pixels: NDArray[np.float32], annulus: Annulus, is_raw: bool) -> list[Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import fastnorm
 from dhs import cli
@@ -23,6 +23,7 @@ from dhs.injection.cutouts import CutoutInjector, summary
 from dhs.injection.figure import injection_figure
 from dhs.survey.images import simulate_cutouts
 from fastnorm.io import Cutout
+from tests.command_line import invoke, message
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "dr10_cutouts"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -30,15 +31,7 @@ ARC = ("--theta-e", 1.5, "--r-mag", 22)
 
 
 def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert "Traceback" not in result.output
-    return result
-
-
-def message(result: Result) -> str:
-    return " ".join(result.stderr.split())
+    return invoke(cli.app, *arguments)
 
 
 def save(path: Path, pixels: NDArray[np.float32]) -> None:

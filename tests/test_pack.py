@@ -20,6 +20,7 @@ from dhs import pack as door
 from dhs.folder_lock import only_writer
 from dhs.pack import open_pack, verify_pack, write_pack
 from dhs.packs import write
+from tests.command_line import message
 from tests.pack_cases import (
     MASKS,
     NAMES,
@@ -31,7 +32,6 @@ from tests.pack_cases import (
     digests,
     make,
     run,
-    said,
     write_cutouts,
 )
 
@@ -200,15 +200,15 @@ def test_rejected_files_are_mended_or_allowed(manifest: Path) -> None:
     result = run(manifest, "--out", folder / "pack", *arguments)
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert "is not finished: 2 files were rejected; mend them, or allow for" in said(result)
-    assert "(--allow-rejects 2), and run the same command again" in said(result)
-    assert "2 rejected" in said(result)
+    assert "is not finished: 2 files were rejected; mend them, or allow for" in message(result)
+    assert "(--allow-rejects 2), and run the same command again" in message(result)
+    assert "2 rejected" in message(result)
     with pytest.raises(FileNotFoundError, match="cutouts were rejected"):
         open_pack(folder / "pack")
     allowed = run(manifest, "--out", folder / "less", *arguments, "--allow-rejects", 2)
     assert allowed.exit_code == 0
     assert allowed.stdout.startswith("18 cutouts (")
-    assert "2 rejected" in said(allowed)
+    assert "2 rejected" in message(allowed)
     again = run(manifest, "--out", folder / "less", *arguments, "--json")
     assert again.exit_code == 1
     report = json.loads(again.stdout)
@@ -259,7 +259,7 @@ def test_nothing_that_can_be_packed(manifest: Path) -> None:
         (manifest.parent / name).write_bytes(b"no cutout")
     result = run(manifest, "--out", manifest.parent / "pack", "--data-origin", "x", "--json")
     assert result.exit_code == 1
-    assert "every file was rejected; mend them" in said(result)
+    assert "every file was rejected; mend them" in message(result)
     assert len(json.loads(result.stdout)["rejected"]) == N
     assert not make(manifest, "all", allow_rejects=N).is_finished
     # A shard of which nothing is left is none of the pack.
@@ -300,11 +300,11 @@ def test_commands(manifest: Path) -> None:
     assert "is complete already, with these settings: 20 cutouts" in again.stdout
     refused = run(manifest, "--out", out)
     assert refused.exit_code == 2
-    assert "give --data-origin" in said(refused)
+    assert "give --data-origin" in message(refused)
     listed = run("--help").stdout
-    assert "no cutout is in" not in said(result)
+    assert "no cutout is in" not in message(result)
     whole = run(manifest, "--out", f"{out}-2", "--data-origin", "x", "--train-fraction", 0.9999)
-    assert "no cutout is in val" in said(whole)
+    assert "no cutout is in val" in message(whole)
     assert "create" in listed
     assert "verify" in listed
     assert "--allow-rejects" in run(manifest, "--help").stdout

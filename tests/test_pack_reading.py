@@ -17,7 +17,8 @@ from pyarrow import parquet
 from dhs.pack import open_pack, verify_pack
 from dhs.simulate import write_survey
 from dhs.survey import figure
-from tests.pack_cases import MASKS, PER_SHARD, STACK, N, make, run, said, write_cutouts
+from tests.command_line import message
+from tests.pack_cases import MASKS, PER_SHARD, STACK, N, make, run, write_cutouts
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_verify_names_what_was_damaged(out: Path) -> None:
     result = run("verify", out)
     assert result.exit_code == 1
     assert "18 of 20 cutouts are as recorded" in result.stdout
-    assert "c02" in said(result)
+    assert "c02" in message(result)
 
 
 def columns_of(out: Path) -> dict[str, list[Any]]:
