@@ -155,12 +155,12 @@ def test_a_complete_pack_is_left_alone(manifest: Path) -> None:
     assert (again.read, again.was_complete) == (0, True)
     assert again[:6] == made[:6]
     assert {path: path.stat().st_mtime_ns for path in made.out.iterdir()} == before
-    for option, message in (
+    for option, named in (
         ({"seed": 1}, r"split is .*42.* there, .*1.* here"),
         ({"data_origin": "b"}, "data_origin is made-up there, b here"),
         ({"shard_bytes": 10**6}, "shard_bytes is"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=named):
             make(manifest, **option)
     os.truncate(made.out / "mask-00001.npy", 200)
     with pytest.raises(ValueError, match=r"was complete, but is damaged: .*mask-00001\.npy"):
