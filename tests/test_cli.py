@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -274,7 +273,9 @@ def test_annulus_warning_is_shown_once(
     assert not recwarn.list
 
 
-def test_names_of_any_bytes(tmp_path: Path) -> None:
+def test_names_of_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Or else the table would fold them.
+    monkeypatch.setenv("COLUMNS", "400")
     inner = tmp_path / "[red]cutouts"
     inner.mkdir()
     save(inner / "a.npz", make_pixels())
@@ -283,8 +284,7 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
     (inner / "[blue]bad.npz").write_bytes(b"")
     result = run("normalize", inner, "--out", tmp_path / "s.npy")
     assert result.exit_code == 1
-    # Long names are folded, at any place.
-    assert "[blue]bad.npz" in re.sub(r"[\s│]", "", result.stderr)
+    assert "[blue]bad.npz" in result.stderr
     (_, name, _) = parquet.read_table(tmp_path / "s.parquet")["id"].to_pylist()
     assert name == "\\udcff[bold]"
 
