@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from dhs import checkpoint
 from dhs.checkpoint import Checkpoint
@@ -42,3 +43,27 @@ def save(path: Path, model: LensFinder | None = None, **changes: Any) -> Checkpo
         "data": {"data_origin": "simulated", "fingerprint": "ab" * 32, "n_train": 700},
     }
     return checkpoint.save(path, model or small(), **values | changes)
+
+
+DATASET = {
+    "parquet_path": "manifest.parquet",
+    "mode": "file_manifest",
+    "preprocessing": "raw_robust",
+    "crop": False,
+    "crop_size": 64,
+    "annulus_r_in": 0.0,
+    "annulus_r_out": 0.0,
+    "data_origin": "DR10",
+}
+TRAIN = {"arch": "bottlenecked_resnet", "base_ch": 4, "lr": 5e-4}
+
+
+def weights(**options: Any) -> dict[str, Tensor]:
+    return small(**options).backbone.state_dict()
+
+
+def write(path: Path, **changes: Any) -> Path:
+    """Save an old checkpoint; an entry that is changed to None is left out."""
+    content: dict[str, Any] = {"model": weights(), "train": TRAIN, "dataset": DATASET} | changes
+    torch.save({name: value for name, value in content.items() if value is not None}, path)
+    return path

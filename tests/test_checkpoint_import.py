@@ -25,31 +25,8 @@ from dhs.model import build_model
 from dhs.spec import PreprocessSpec, SpecMismatchError
 from dhs.torchvision_names import to_timm
 from tests.command_line import invoke, message
-from tests.model_cases import CORRECTED, LEGACY, small
+from tests.model_cases import CORRECTED, DATASET, LEGACY, TRAIN, weights, write
 from tests.model_cases import one_thread as one_thread
-
-DATASET = {
-    "parquet_path": "manifest.parquet",
-    "mode": "file_manifest",
-    "preprocessing": "raw_robust",
-    "crop": False,
-    "crop_size": 64,
-    "annulus_r_in": 0.0,
-    "annulus_r_out": 0.0,
-    "data_origin": "DR10",
-}
-TRAIN = {"arch": "bottlenecked_resnet", "base_ch": 4, "lr": 5e-4}
-
-
-def weights(**options: Any) -> dict[str, Tensor]:
-    return small(**options).backbone.state_dict()
-
-
-def write(path: Path, **changes: Any) -> Path:
-    """Save an old checkpoint; an entry that is changed to None is left out."""
-    content: dict[str, Any] = {"model": weights(), "train": TRAIN, "dataset": DATASET} | changes
-    torch.save({name: value for name, value in content.items() if value is not None}, path)
-    return path
 
 
 def dataset(**changes: Any) -> dict[str, Any]:
@@ -221,78 +198,6 @@ def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
     old = write(tmp_path / "a.pt", best_auc=np.float64(0.5), loss=np.float32(0.25), n=np.int64(3))
     made = import_old(old, tmp_path / "a.safetensors")
     assert made.metrics == {"best_auc": 0.5, "loss": 0.25, "n": 3}
-
-
-class PublishedBlock(nn.Module):
-    def __init__(self, inputs: int, middle: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, middle, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(middle)
-        self.conv2 = nn.Conv2d(middle, middle, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(middle)
-        self.conv3 = nn.Conv2d(middle, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        project = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(project, nn.BatchNorm2d(outputs))
-
-    def forward(self, images: Tensor) -> Tensor:
-        inner = torch.relu(self.bn1(self.conv1(images)))
-        inner = torch.relu(self.bn2(self.conv2(inner)))
-        return torch.relu(self.bn3(self.conv3(inner)) + self.shortcut(images))
-
-
-class PublishedNetwork(nn.Module):
-    """The names that the published bottlenecked ResNet gave to its layers."""
-
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        stem = nn.Conv2d(3, c, 5, stride=2, padding=2, bias=False)
-        self.stem = nn.Sequential(stem, nn.BatchNorm2d(c), nn.ReLU())
-        self.layer1 = PublishedBlock(c, c, 2 * c, 1)
-        self.layer2 = PublishedBlock(2 * c, c, 4 * c, 2)
-        self.layer3 = PublishedBlock(4 * c, 2 * c, 8 * c, 2)
-        self.layer4 = PublishedBlock(8 * c, 2 * c, 8 * c, 2)
-        self.fc = nn.Linear(8 * c, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        inner = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images)))))
-        logits: Tensor = self.fc(inner.mean(dim=(2, 3)))
-        return logits
-
-
-def test_the_published_resnet_gives_the_same_logits(tmp_path: Path) -> None:
-    torch.manual_seed(5)
-    published = PublishedNetwork(4)
-    for module in published.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            nn.init.normal_(module.running_mean, std=0.3)
-            for values in (module.running_var, module.weight):
-                nn.init.uniform_(values, 0.5, 2)
-    path = write(tmp_path / "a.pt", model=published.state_dict())
-    import_old(path, tmp_path / "a.safetensors")
-    finder, _ = checkpoint.load(tmp_path / "a.safetensors")
-    images = torch.randn(4, 3, 101, 101)
-    with torch.no_grad():
-        expected, got = published.eval()(images), finder.backbone(images)
-    assert expected.std() > 1e-3
-    torch.testing.assert_close(got, expected, rtol=0, atol=1e-3 * float(expected.std()))
-
-
-def test_a_published_resnet18_is_that_of_timm(tmp_path: Path) -> None:
-    import torchvision
-
-    published = torchvision.models.resnet18(num_classes=1)
-    path = write(tmp_path / "a.pt", model=published.state_dict(), train={"lr": 1e-3})
-    made = import_old(path, tmp_path / "a.safetensors")
-    assert made.arch == "resnet18"
-    finder, _ = checkpoint.load(tmp_path / "a.safetensors")
-    images = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        torch.testing.assert_close(finder.backbone(images), published.eval()(images))
 
 
 def cut(path: Path) -> None:
