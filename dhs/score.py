@@ -34,7 +34,7 @@ class Scored(NamedTuple):
 
     ``ids``, ``paths``: of every cutout. ``logits``: larger means more likely a lens.
     ``probabilities``: their sigmoid, not calibrated. ``rejected``: what could not be scored.
-    ``checkpoint``: what made them.
+    ``checkpoint``: what made them. ``data_origin``: of the cutouts, None where files do not say.
     """
 
     ids: list[str]
@@ -43,6 +43,7 @@ class Scored(NamedTuple):
     probabilities: NDArray[np.float32]
     rejected: list[Rejected]
     checkpoint: Checkpoint
+    data_origin: str | None
 
 
 def score(
@@ -86,16 +87,18 @@ def score(
     where = device or torch.device("cpu")
     finder.to(where)
     rejected: list[Rejected] = []
+    origin = None
     if len(data) == 1 and (Path(data[0]) / MANIFEST).exists():
         pack = LensDataset(DatasetConfig(parquet_path=str(data[0])), None)
         _require_size(finder, pack.size, str(data[0]))
         logits = logits_of(finder, pack, batch_size, where, progress=progress)
         ids, paths = pack.ids.tolist(), [str(data[0])] * len(pack)
+        origin = pack.data_origin
     else:
         files = find_cutouts(data, rejected)
         ids, paths, logits = _score_files(finder, files, rejected, batch_size, where, progress)
     probabilities = (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
-    return Scored(ids, paths, logits, probabilities, rejected, made)
+    return Scored(ids, paths, logits, probabilities, rejected, made, origin)
 
 
 def _require_size(finder: LensFinder, size: int, name: str) -> None:
@@ -167,6 +170,7 @@ def write_scores(out: Path, scored: Scored, batch_size: int = BATCH) -> None:
         "spec": scored.checkpoint.spec.to_dict(),
         "spec_fingerprint": scored.checkpoint.spec.fingerprint,
         "architecture": scored.checkpoint.architecture,
+        "data_origin": scored.data_origin,
         "training_data_origin": scored.checkpoint.data_origin,
         "deprecated": scored.checkpoint.deprecated,
         "batch_size": batch_size,

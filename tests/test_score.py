@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pack(tmp_path_factory.mktemp("data") / "pack", 20)
+    return write_pack(tmp_path_factory.mktemp("data") / "pack", 20, "made-up")
 
 
 def images_of(pack: Path) -> NDArray[np.float32]:
@@ -110,6 +110,7 @@ def test_the_table_says_what_made_it(model: Path, pack: Path, tmp_path: Path) ->
     assert about["spec_fingerprint"] == SPEC.fingerprint
     assert PreprocessSpec.from_dict(about["spec"]) == SPEC
     assert about["training_data_origin"] == "simulated"
+    assert about["data_origin"] == "made-up"
     assert table.num_rows == 20
     assert "annulus (10.4, 14.4)" in " ".join(result.stdout.split())
 
@@ -131,6 +132,7 @@ def test_files_are_scored_and_what_does_not_fit_is_named(
     assert set(reasons) == {"large.npz", "broken.npz"}
     assert "large is 64 x 64; the checkpoint takes 33 x 33" in reasons["large.npz"]
     files = score(model, [folder])
+    assert files.data_origin is None
     assert files.logits.tolist() == pytest.approx(
         score(model, [pack]).logits[:3].tolist(), rel=1e-5
     )
