@@ -35,10 +35,11 @@ BATCH = 64
 
 def _logits(path: Path, lenses: LensDataset, negatives: LensDataset) -> dict[str, Any]:
     model, made = checkpoint.load(path)
-    with counting("scoring", "cutouts") as show:
-        on_lenses = logits_of(model, lenses, BATCH, torch.device("cpu"), progress=show)
-        on_negatives = logits_of(model, negatives, BATCH, torch.device("cpu"), progress=show)
-    return {"made": made, "lenses": on_lenses[lenses.labels == 1], "negatives": on_negatives}
+    logits = []
+    for data in (lenses, negatives):
+        with counting("scoring", "cutouts") as show:
+            logits.append(logits_of(model, data, BATCH, torch.device("cpu"), progress=show))
+    return {"made": made, "lenses": logits[0][lenses.labels == 1], "negatives": logits[1]}
 
 
 def _judge(scored: dict[str, Any], tiers: NDArray[Any]) -> dict[str, Any]:
