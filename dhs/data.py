@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from dhs.manifest import ID, Manifest
 from dhs.pack import MANIFEST, Pack, open_pack, read_manifest
 from dhs.rows import FileRows, PackRows, Source
+from dhs.section import Section
 from dhs.spec import PreprocessSpec
 from dhs.splits import SPLITS
 
@@ -24,11 +25,7 @@ STAGED = 1024
 """Cutouts on their way to a device at a time: 125 MB of 101 x 101 pixels."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class DatasetConfig(_Section):
+class DatasetConfig(Section):
     """Section ``dataset`` of a training.
 
     Attributes
@@ -97,7 +94,7 @@ class DatasetConfig(_Section):
         )
 
 
-class SplitConfig(_Section):
+class SplitConfig(Section):
     """Section ``split``: how to split where the manifest does not; see `dhs.splits`."""
 
     train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.7

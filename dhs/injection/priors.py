@@ -12,11 +12,12 @@ from typing import Annotated
 import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from dhs.constants import AB_ZEROPOINT_MAG
 from dhs.injection.checks import broadcast, integer, real_array
 from dhs.injection.params import MOST_ARCSEC, MOST_CLUMPS, LensParams, SourceParams
+from dhs.section import Section
 
 
 def _is_ordered(ends: tuple[float, float]) -> tuple[float, float]:
@@ -29,11 +30,7 @@ Range = Annotated[tuple[float, float], AfterValidator(_is_ordered)]
 IntegerRange = Annotated[tuple[int, int], AfterValidator(_is_ordered)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class SourcePriors(_Section):
+class SourcePriors(Section):
     """Section ``source_params``; the file says what each value is and why."""
 
     r_mag_range: Range
@@ -48,7 +45,7 @@ class SourcePriors(_Section):
     clumps_frac_range: Range
 
 
-class LensPriors(_Section):
+class LensPriors(Section):
     """Section ``lens_params``."""
 
     shear_sigma: Annotated[float, Field(ge=0)]
@@ -56,14 +53,14 @@ class LensPriors(_Section):
     q_lens_range: Range
 
 
-class Model2Conditioning(_Section):
+class Model2Conditioning(Section):
     """Section ``model2_conditioning``."""
 
     q_scatter: Annotated[float, Field(ge=0)]
     q_floor: Annotated[float, Field(gt=0, le=1)]
 
 
-class Preprocessing(_Section):
+class Preprocessing(Section):
     """Section ``preprocessing``."""
 
     annulus_r_in: float
@@ -73,7 +70,7 @@ class Preprocessing(_Section):
     clip_range: Annotated[float, Field(gt=0)]
 
 
-class InjectionPriors(_Section):
+class InjectionPriors(Section):
     """All of ``configs/injection_priors.yaml``."""
 
     source_params: SourcePriors

@@ -15,8 +15,6 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -24,6 +22,7 @@ from pydantic import (
 
 from dhs.injection.params import MOST_CLUMPS, SERSIC_INDEX_RANGE
 from dhs.injection.priors import injection_priors
+from dhs.section import Section
 
 FILE = "simulated_survey.yaml"
 
@@ -53,11 +52,7 @@ Number = Annotated[int, Field(ge=0, le=MOST_CLUMPS)]
 NumberRange = Annotated[tuple[Number, Number], _Ordered]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Bell(_Section):
+class Bell(Section):
     """A Gaussian, cut at both ends."""
 
     mean: float
@@ -74,7 +69,7 @@ class Bell(_Section):
         return self
 
 
-class Trend(_Section):
+class Trend(Section):
     """A Gaussian about a straight line in the r magnitude."""
 
     at_r_mag: float
@@ -83,7 +78,7 @@ class Trend(_Section):
     sigma: NotNegative
 
 
-class Observation(_Section):
+class Observation(Section):
     """Section ``observation``."""
 
     psf_fwhm_r_arcsec: Bell
@@ -99,7 +94,7 @@ class Observation(_Section):
     sky_mag_per_arcsec2_z: float
 
 
-class Hosts(_Section):
+class Hosts(Section):
     """Section ``hosts``."""
 
     r_mag_range: Range
@@ -108,7 +103,7 @@ class Hosts(_Section):
     center_sigma_arcsec: NotNegative
 
 
-class Early(_Section):
+class Early(Section):
     """Section ``early``."""
 
     g_minus_r: Trend
@@ -118,7 +113,7 @@ class Early(_Section):
     q: Bell
 
 
-class Late(_Section):
+class Late(Section):
     """Section ``late``."""
 
     g_minus_r: Trend
@@ -135,7 +130,7 @@ class Late(_Section):
     knots_fraction_range: ShareRange
 
 
-class Neighbours(_Section):
+class Neighbours(Section):
     """Section ``neighbours``."""
 
     per_arcmin2: NotNegative
@@ -154,7 +149,7 @@ class Neighbours(_Section):
     companions_colour_sigma: NotNegative
 
 
-class Stars(_Section):
+class Stars(Section):
     """Section ``stars``."""
 
     per_arcmin2: NotNegative
@@ -165,21 +160,21 @@ class Stars(_Section):
     r_minus_z_sigma: NotNegative
 
 
-class Bright(_Section):
+class Bright(Section):
     """Section ``lenses.bright``."""
 
     theta_e_arcsec_range: PositiveRange
     r_mag_range: Range
 
 
-class Limit(_Section):
+class Limit(Section):
     """Section ``lenses.limit``."""
 
     theta_e_arcsec_range: PositiveRange
     arc_snr_r_range: PositiveRange
 
 
-class Lenses(_Section):
+class Lenses(Section):
     """Section ``lenses``."""
 
     bright_fraction: Share
@@ -190,7 +185,7 @@ class Lenses(_Section):
     clumps_prob: Share
 
 
-class SurveyConfig(_Section):
+class SurveyConfig(Section):
     """All of ``configs/simulated_survey.yaml``."""
 
     observation: Observation

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from dhs.config_errors import describe
 from dhs.data import DatasetConfig, SplitConfig
+from dhs.section import Section
 from dhs.transforms import AugmentConfig
 
 DATA_VARIABLE = "DHS_DATA"
@@ -22,11 +23,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class AugmentSection(_Section):
+class AugmentSection(Section):
     """Section ``augment``; see `dhs.transforms.AugmentConfig`."""
 
     hflip: bool = True
@@ -41,7 +38,7 @@ class AugmentSection(_Section):
         return AugmentConfig(**self.model_dump())
 
 
-class TrainSection(_Section):
+class TrainSection(Section):
     """Section ``train``.
 
     Attributes
@@ -146,7 +143,7 @@ class TrainSection(_Section):
         return {key: value for key, value in named.items() if value is not None}
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """A whole file: sections ``dataset``, ``split``, ``augment`` and ``train``."""
 
     dataset: DatasetConfig
