@@ -86,7 +86,19 @@ def run_jobs(
 def _start_worker(board: Any, folder: Path) -> None:
     global _board
     _board = board
-    fastnorm.set_num_threads(1)
+    start_worker(folder, 1)
+
+
+def start_worker(folder: Path, threads: int) -> None:
+    """Make a new process a worker: of so many threads, holding a folder, ending with its parent.
+
+    Parameters
+    ----------
+    folder : Path
+        That the parent holds.
+    threads : int
+    """
+    fastnorm.set_num_threads(threads)
     # An interrupt of the terminal reaches all processes; the first one tells the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hold_until_exit(folder)

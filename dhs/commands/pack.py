@@ -7,12 +7,11 @@ import time
 from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from dhs.commands.options import AsJson
+from dhs.commands.options import AsJson, group_with_default
 from fastnorm import dispatch
 from fastnorm.terminal import SOME_REJECTED, counting, fail, finish, messages, printable, say
 
@@ -22,17 +21,8 @@ if TYPE_CHECKING:
 MOST_SHOWN = 50
 
 
-class _CreateUnlessNamed(TyperGroup):
-    """A group whose command ``create`` need not be named."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in {*self.commands, "--help"}:
-            args = ["create", *args]
-        return super().parse_args(ctx, args)
-
-
 app = typer.Typer(
-    cls=_CreateUnlessNamed,
+    cls=group_with_default("create"),
     help="Pack cutouts of one file each into a few big files, and check such packs.\n\n"
     "dhs pack MANIFEST --out DIR is short for dhs pack create MANIFEST --out DIR.",
     subcommand_metavar="MANIFEST --out DIR | verify DIR",

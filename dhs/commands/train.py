@@ -10,14 +10,8 @@ from typing import Annotated
 
 import typer
 
-from dhs.commands.options import AsJson
+from dhs.commands.options import AsJson, Settings
 from fastnorm.terminal import counting, fail, messages, printable
-
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="In place of what the file says."),
-]
-
 
 Resident = Annotated[
     bool, typer.Option("--resident", help="Hold all cutouts on the device, as dataset.resident.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import scipy.fft
@@ -12,6 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from dhs.constants import BANDS, PIXEL_SCALE
 from dhs.injection.checks import integer, real_array
 from fastnorm import dispatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Seeing falls with the fifth root of the wavelength (Kolmogorov): g and z against r.
 FWHM_OF_R = {"g": 1.07, "r": 1.0, "z": 0.94}
@@ -139,7 +143,10 @@ class PSF:
         return cls._normalised((1 + 4 * (2 ** (1 / beta) - 1) * square / fwhm**2) ** -beta)
 
     @classmethod
-    def _normalised(cls, images: NDArray[np.float64]) -> Self:
+    def _normalised(cls, quadrant: NDArray[np.float64]) -> Self:
+        """From the quadrant whose first pixel is the centre: the others mirror it."""
+        half = np.concatenate([quadrant[..., :0:-1, :], quadrant], axis=2)
+        images = np.concatenate([half[..., :0:-1], half], axis=3)
         return cls(images / images.sum(axis=(2, 3), keepdims=True))
 
     def convolve(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -161,6 +168,30 @@ class PSF:
             one for all nor one per image.
         """
         count, _, height, width = images.shape
+        size = self._padded_size(count, height, width)
+        workers = dispatch.num_threads()
+        transfer = self._transfer(size, workers)
+        seen = scipy.fft.rfft2(images, size, workers=workers) * transfer
+        convolved = scipy.fft.irfft2(seen, size, workers=workers, overwrite_x=True)
+        result: NDArray[np.float32] = np.ascontiguousarray(convolved[:, :, :height, :width])
+        return result
+
+    def convolve_tensor(self, images: Tensor) -> Tensor:
+        """As `convolve`, for tensors, on their device."""
+        torch = importlib.import_module("torch")
+        count, _, height, width = images.shape
+        size = self._padded_size(count, height, width)
+        rows, columns = self.images.shape[2:]
+        padded = images.new_zeros((*self.images.shape[:2], *size))
+        padded[:, :, :rows, :columns] = torch.from_numpy(self.images).to(padded)
+        # Row 0 of an image is row rows // 2 of what comes out, where the PSF lies at the corner.
+        seen = torch.fft.rfft2(images, size) * torch.fft.rfft2(padded)
+        convolved = torch.fft.irfft2(seen, size)
+        top, left = rows // 2, columns // 2
+        result: Tensor = convolved[:, :, top : top + height, left : left + width].contiguous()
+        return result
+
+    def _padded_size(self, count: int, height: int, width: int) -> tuple[int, int]:
         rows, columns = self.images.shape[2:]
         if rows > 2 * height - 1 or columns > 2 * width - 1:
             raise ValueError(
@@ -170,16 +201,10 @@ class PSF:
         if len(self) not in (1, count):
             raise ValueError(f"psf holds {len(self)} PSFs for {count} images; give 1 or {count}.")
         # What wraps around lands in the padding: half a PSF is enough.
-        size = (
+        return (
             scipy.fft.next_fast_len(height + rows // 2, real=True),
             scipy.fft.next_fast_len(width + columns // 2, real=True),
         )
-        workers = dispatch.num_threads()
-        transfer = self._transfer(size, workers)
-        seen = scipy.fft.rfft2(images, size, workers=workers) * transfer
-        convolved = scipy.fft.irfft2(seen, size, workers=workers, overwrite_x=True)
-        result: NDArray[np.float32] = np.ascontiguousarray(convolved[:, :, :height, :width])
-        return result
 
     def _transfer(self, size: tuple[int, int], workers: int) -> NDArray[np.complex64]:
         """Transform of the PSF with its centre at the origin, complex64."""
@@ -198,7 +223,7 @@ def _grid(
     pixel_scale: float,
     side: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """FWHM (B, 3, 1, 1) and squared distance from the centre (side, side), arcsec."""
+    """FWHM (B, 3, 1, 1) and squared distance from the centre, arcsec, of one quadrant."""
     scale = float(real_array("pixel_scale", pixel_scale, 0.0, 100.0, low_is_allowed=False, ndim=0))
     side = integer("side", side, 1, 1023)
     if side % 2 == 0:
@@ -220,5 +245,5 @@ def _grid(
         raise ValueError(
             f"the FWHM in g, r, z have shapes {listed}; give numbers or (B,)."
         ) from error
-    offset = (np.arange(side) - side // 2) * scale
+    offset = np.arange(side // 2 + 1) * scale
     return fwhm[:, :, None, None], offset[:, None] ** 2 + offset**2

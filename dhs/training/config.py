@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from dhs.config_errors import describe
+from dhs.config_file import located, read_config_file
 from dhs.data import DatasetConfig, SplitConfig
 from dhs.section import Section
 from dhs.transforms import AugmentConfig
 
-DATA_VARIABLE = "DHS_DATA"
-"""Environment variable: the folder that relative paths of data start from."""
+DATA_PATHS = ("parquet_path", "manifest_path")
 
 Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -161,13 +158,8 @@ class TrainConfig(Section):
 
     def located_dataset(self) -> DatasetConfig:
         """The dataset with its relative paths starting from the folder of the data."""
-        start = Path(os.environ.get(DATA_VARIABLE, ""))
-        paths = {
-            "parquet_path": self.dataset.parquet_path,
-            "manifest_path": self.dataset.manifest_path,
-        }
-        found = {name: str(start / path) for name, path in paths.items() if path}
-        return self.dataset.model_copy(update=found)
+        paths = {name: located(getattr(self.dataset, name)) for name in DATA_PATHS}
+        return self.dataset.model_copy(update=paths)
 
     def determining(self) -> dict[str, Any]:
         """What the trained weights depend on, for JSON."""
@@ -176,46 +168,5 @@ class TrainConfig(Section):
 
 
 def read_config(path: str | Path, settings: Iterable[str] = ()) -> TrainConfig:
-    """Read a training from YAML.
-
-    Parameters
-    ----------
-    path : str or Path
-    settings : iterable of str
-        ``section.key=value`` in place of what the file says, the value in YAML.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
-    ValueError
-        It is no YAML; has an unknown key, and the nearest known one is named; misses a key; or a
-        value is not allowed.
-    """
-    text = Path(path).read_text("utf-8")
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is no configuration; it needs the sections dataset and train.")
-    for setting in settings:
-        _apply(content, setting)
-    try:
-        return TrainConfig.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(describe(error, str(path), TrainConfig)) from error
-
-
-def _apply(content: dict[str, Any], setting: str) -> None:
-    name, equals, value = setting.partition("=")
-    section, dot, key = name.partition(".")
-    if not (equals and dot and section and key):
-        raise ValueError(f"--set {setting} is not of the form section.key=value, as train.lr=1e-4.")
-    chosen = content.setdefault(section, {})
-    if not isinstance(chosen, dict):
-        raise ValueError(f"--set {setting}: {section} is no section.")
-    try:
-        chosen[key] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--set {setting}: the value is no YAML.") from error
+    """Read a training from YAML, as `dhs.config_file.read_config_file`."""
+    return read_config_file(path, TrainConfig, settings)

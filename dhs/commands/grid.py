@@ -1,0 +1,194 @@
+"""``dhs grid CONFIG``, ``dhs grid plan CONFIG`` and ``dhs grid compare A B``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dhs.commands.grid_compare import compare
+from dhs.commands.options import AsJson, Settings, group_with_default
+from fastnorm.terminal import console, counting, fail, messages, printable, say
+
+if TYPE_CHECKING:
+    from dhs.selection.config import GridConfig
+    from dhs.selection.plan import Plan
+
+app = typer.Typer(
+    cls=group_with_default("run"),
+    help="Measure completeness on a grid, by injecting arcs and looking for them.\n\n"
+    "dhs grid CONFIG is short for dhs grid run CONFIG.",
+    subcommand_metavar="CONFIG | plan CONFIG | compare A B",
+    no_args_is_help=True,
+    add_completion=False,
+)
+app.command()(compare)
+
+File = Annotated[Path, typer.Argument(metavar="CONFIG", help="The grid, YAML.")]
+Unit = Annotated[
+    str | None,
+    typer.Option(help="Of the depth of the hosts: nanomaggy^-2 or mag, as hosts.psfdepth_unit."),
+]
+ERRORS = (TypeError, ValueError, OSError, ImportError, RuntimeError, BrokenExecutor)
+
+
+@app.command()
+def run(
+    file: File,
+    settings: Settings = None,
+    psfdepth_unit: Unit = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes.", show_default="every core allowed")
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Of a Dask scheduler, or its scheduler file, .json."),
+    ] = None,
+    dask_local: Annotated[
+        int | None, typer.Option(metavar="N", help="Start a Dask cluster of N workers here.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Inject arcs into hosts of every cell, score them, and tabulate what was found.
+
+    The files are the same with any number of workers. An interrupted run is continued by the
+    same command.
+
+    Exit status: 0 complete; 2 wrong arguments, or not complete.
+    """
+    started = time.perf_counter()
+    with messages(*ERRORS):
+        from dhs.selection.run import Workers, run_grid
+
+        config = _config(file, settings, psfdepth_unit)
+        try:
+            with counting("injecting", "cutouts") as show:
+                made = run_grid(
+                    config,
+                    Workers(workers, dask, dask_local),
+                    progress=show,
+                    warn=lambda text: say("warning", "yellow", text),
+                )
+        except KeyboardInterrupt:
+            fail(f"interrupted; the same command continues {config.out_dir}.")
+    about = made.about
+    if as_json:
+        report = {
+            "out": str(made.out),
+            "injections": about["injections"],
+            "failed": about["failed"],
+            "cells": about["cells"],
+            "thresholds": about["thresholds"],
+            "annulus": about["annulus"],
+            "deaths_of_workers": made.deaths,
+            "scored": made.made,
+            "pictures": [str(path) for path in made.pictures],
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        typer.echo(json.dumps(report))
+        return
+    _print_thresholds(about)
+    cells = about["cells"]
+    without = cells["total"] - cells["with_hosts"]
+    if without:
+        say(
+            "note", "yellow", f"{without} of {cells['total']} cells have too few hosts: left empty."
+        )
+    if about["failed"]:
+        say("note", "yellow", f"{about['failed']} injections failed: see failure in the table.")
+    which = f"{about['injections']:,} injections in {cells['with_hosts']} cells"
+    typer.echo(printable(f"{which}: {made.out / 'selection_function.csv'}"))
+    for path in made.pictures:
+        typer.echo(printable(f"picture: {path}"))
+
+
+@app.command()
+def plan(
+    file: File,
+    settings: Settings = None,
+    psfdepth_unit: Unit = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Of the run.", show_default="every core allowed", min=1)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a grid will take, from a trial of two batches; nothing is written."""
+    with messages(*ERRORS):
+        from dhs.selection.plan import make_plan
+
+        made = make_plan(_config(file, settings, psfdepth_unit), workers)
+    if as_json:
+        typer.echo(json.dumps(made._asdict()))
+    else:
+        _print_plan(made)
+
+
+def _config(file: Path, settings: list[str] | None, psfdepth_unit: str | None) -> GridConfig:
+    from dhs.selection.config import read_grid_config
+
+    unit = [] if psfdepth_unit is None else [f"hosts.psfdepth_unit={psfdepth_unit}"]
+    return read_grid_config(file, [*(settings or ()), *unit])
+
+
+def _print_thresholds(about: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    spec = about["spec"]
+    radii = f"({spec['annulus_r_in']:g}, {spec['annulus_r_out']:g})"
+    title = f"{about['checkpoint']['name']}, annulus {radii} px: {about['annulus']}"
+    table = Table(title=title, title_justify="left")
+    for name in ("threshold", "score", "false positives", "of non-lenses"):
+        table.add_column(name, justify="left" if name == "threshold" else "right")
+    for entry in about["thresholds"]:
+        counts = (entry["false_positives"], entry["negatives"])
+        shown = ["" if count is None else f"{count:,}" for count in counts]
+        table.add_row(entry["threshold_type"], f"{entry['threshold']:.6f}", *shown)
+    console(sys.stdout).print(table)
+
+
+def _print_plan(plan: Plan) -> None:
+    from rich.table import Table
+
+    hosts = Table(title="hosts by seeing and depth", title_justify="left")
+    depths = sorted({entry["depth_5sig"] for entry in plan.hosts})
+    hosts.add_column("PSF FWHM")
+    for depth in depths:
+        hosts.add_column(f"{depth:g} mag", justify="right")
+    for width in sorted({entry["psf_fwhm"] for entry in plan.hosts}):
+        counts = [entry["hosts"] for entry in plan.hosts if entry["psf_fwhm"] == width]
+        hosts.add_row(f'{width:g}"', *(f"{count:,}" for count in counts))
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    rows = {
+        "cells": f"{plan.cells:,}",
+        "cells with enough hosts": f"{plan.cells_with_hosts:,}",
+        "hosts outside of all cells": f"{plan.hosts_outside:,}",
+        "hosts without seeing or depth": f"{plan.hosts_without_seeing:,}",
+        "injections": f"{plan.injections:,}",
+        "non-lenses to score": f"{plan.negatives:,}",
+        "shards": f"{plan.shards:,}",
+        "per injection and worker": f"{plan.seconds_per_injection * 1e3:.2f} ms",
+        f"time, {plan.workers} workers of {plan.threads} threads": _duration(plan.seconds),
+        "disk": f"{plan.bytes_on_disk / 1e6:,.1f} MB, twice that on the way",
+        "disk that is free": f"{plan.bytes_free / 1e6:,.0f} MB",
+        "preprocessing": plan.spec,
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console(sys.stdout).print(hosts)
+    console(sys.stdout).print(table)
+    if 2 * plan.bytes_on_disk > plan.bytes_free:
+        say("warning", "yellow", "that is more than the disk has free.")
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

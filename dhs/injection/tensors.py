@@ -1,0 +1,103 @@
+"""Injection on one device: `dhs.injection.inject` for tensors, without a table.
+
+Conventions as in `dhs.injection`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dhs.constants import BANDS
+from dhs.injection.engine import SIGMA_PER_MAD, SNR_RADII_PIXELS
+from dhs.injection.noise import Noise
+from dhs.injection.params import LensParams, SourceParams
+from dhs.injection.psf import PSF
+from dhs.injection.render import render
+from fastnorm.annulus import Annulus, radius_map
+from fastnorm.normalize import annulus_median_mad
+
+
+class InjectedTensors(NamedTuple):
+    """What `inject_tensors` gives.
+
+    ``stamps`` (B, 3, H, W) float32: hosts with their arcs, nanomaggies, where the hosts are.
+    ``measured``: per injection, on the CPU, float64: ``magnification``, ``flux_out_BAND`` and
+    ``arc_snr_BAND`` as of `dhs.injection.inject`.
+    """
+
+    stamps: Tensor
+    measured: dict[str, NDArray[np.float64]]
+
+
+def inject_tensors(
+    hosts: Tensor,
+    lens: LensParams,
+    source: SourceParams,
+    psf: PSF,
+    noise: Noise,
+    seed: int,
+    ids: NDArray[np.int64],
+    *,
+    backend: str | None = None,
+) -> InjectedTensors:
+    """Inject one arc into each host, on the device of the hosts.
+
+    Parameters
+    ----------
+    hosts : (B, 3, H, W) float32 tensor
+        Nanomaggies, finite.
+    lens, source, psf, noise, seed, ids, backend
+        As of `dhs.injection.inject`, one per host. Noise is drawn on the CPU, where its streams
+        are.
+
+    Returns
+    -------
+    InjectedTensors
+
+    Raises
+    ------
+    ValueError
+        As of `dhs.injection.inject`.
+    """
+    height, width = hosts.shape[2:]
+    unit = dataclasses.replace(source, **{f"flux_nmgy_{band}": 1.0 for band in BANDS})
+    rendered = render(
+        lens, unit, (height, width), bands=("r",), seed=seed, ids=ids, backend=backend
+    )
+    light = torch.as_tensor(rendered, device=hosts.device)
+    flux = torch.from_numpy(source.fluxes().astype(np.float32)).to(hosts.device)
+    arc = psf.convolve_tensor(light) * flux[:, :, None, None]
+    annulus = Annulus.default(height, width)
+    _, mad = annulus_median_mad(hosts, annulus.r_in, annulus.r_out)
+    sigma = SIGMA_PER_MAD * np.asarray(mad.cpu(), np.float64)
+    added = arc
+    if noise.gain is not None or noise.texture is not None:
+        noisy = noise.apply(arc.cpu().numpy(), sigma, seed, ids)
+        added = torch.from_numpy(noisy).to(hosts.device)
+    measured = {"magnification": _numpy(light.sum((1, 2, 3), dtype=torch.float64))}
+    flux_out = _numpy(arc.sum((2, 3), dtype=torch.float64))
+    is_inside, pixels = _snr_annulus(height, width)
+    signal = _numpy((arc * is_inside.to(arc.device)).sum((2, 3), dtype=torch.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr = signal / (sigma * np.sqrt(pixels))
+    for k, band in enumerate(BANDS):
+        measured |= {f"flux_out_{band}": flux_out[:, k], f"arc_snr_{band}": snr[:, k]}
+    return InjectedTensors(hosts + added, measured)
+
+
+def _snr_annulus(height: int, width: int) -> tuple[Tensor, int]:
+    r_in, r_out = SNR_RADII_PIXELS
+    radius = radius_map(height, width)
+    is_inside = (radius >= r_in) & (radius < r_out)
+    return torch.from_numpy(is_inside.astype(np.float32)), int(is_inside.sum())
+
+
+def _numpy(values: Tensor) -> NDArray[np.float64]:
+    array: NDArray[np.float64] = values.cpu().numpy()
+    return array

@@ -1,0 +1,1 @@
+"""The selection function: completeness on a grid, measured by injection and recovery."""

@@ -1,0 +1,152 @@
+"""Completeness by cell, threshold and magnitude, in one pass over the injections."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pyarrow import parquet
+from scipy import stats
+
+from dhs.selection.config import GridConfig
+from dhs.selection.thresholds import Threshold
+
+COLUMNS = ("cell", "source_r_mag", "lensed_r_mag", "logit", "score", "arc_snr_r", "failure")
+FEWEST_PER_BIN = 10
+"""Injections that make a bin of magnitude sufficient; a cell needs all that were asked for."""
+
+
+def selection_function(
+    injections: Path, config: GridConfig, thresholds: list[Threshold]
+) -> pd.DataFrame:
+    """Completeness, with intervals from Jeffreys' prior, streamed.
+
+    Parameters
+    ----------
+    injections : Path
+        ``injections.parquet``.
+    config : GridConfig
+    thresholds : list of Threshold
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per cell, threshold and bin of magnitude, in that order; the columns are those of
+        the existing scripts. ``n_failed`` counts injections that could not be made; they are not
+        in ``n_injections``.
+    """
+    counts = _Counts(config, thresholds)
+    for batch in parquet.ParquetFile(injections).iter_batches(columns=list(COLUMNS)):
+        counts.add(batch.to_pandas())
+    return counts.table()
+
+
+def bin_names(config: GridConfig) -> list[str]:
+    """``all``, then bins of the source's magnitude, then of the lensed one."""
+    of_source = [f"{low:g}-{high:g}" for low, high in pairwise(config.source_mag_bins)]
+    lensed = [f"lensed_{low:g}-{high:g}" for low, high in pairwise(config.lensed_mag_bins)]
+    return ["all", *of_source, *lensed]
+
+
+class _Counts:
+    """Sums over injections; their size is that of the grid."""
+
+    def __init__(self, config: GridConfig, thresholds: list[Threshold]) -> None:
+        self._config, self._thresholds = config, thresholds
+        self._bins = bin_names(config)
+        shape = (len(config.cells()), len(self._bins))
+        self._made, self._failed = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._score, self._snr = np.zeros(shape), np.zeros(shape)
+        self._with_snr = np.zeros(shape, np.int64)
+        self._detected = np.zeros((len(thresholds), *shape), np.int64)
+
+    def add(self, rows: pd.DataFrame) -> None:
+        is_made = (rows["failure"] == "").to_numpy()
+        cell, snr = rows["cell"].to_numpy(), rows["arc_snr_r"].to_numpy()
+        for k, is_in in enumerate(self._members(rows)):
+            self._sum(self._failed, k, cell[is_in & ~is_made])
+            chosen = is_in & is_made
+            self._sum(self._made, k, cell[chosen])
+            self._sum(self._score, k, cell[chosen], rows["score"].to_numpy()[chosen])
+            measured = chosen & np.isfinite(snr)
+            self._sum(self._snr, k, cell[measured], snr[measured])
+            self._sum(self._with_snr, k, cell[measured])
+            for threshold, detected in zip(self._thresholds, self._detected, strict=True):
+                is_above = rows["logit"].to_numpy() > threshold.logit
+                self._sum(detected, k, cell[chosen & is_above])
+
+    def _members(self, rows: pd.DataFrame) -> list[NDArray[np.bool_]]:
+        """For every bin, which rows are in it."""
+        members = [np.ones(len(rows), bool)]
+        for name, edges in (
+            ("source_r_mag", self._config.source_mag_bins),
+            ("lensed_r_mag", self._config.lensed_mag_bins),
+        ):
+            magnitude = rows[name].to_numpy()
+            for low, high in pairwise(edges):
+                # The last bin holds its upper edge, as sources are drawn up to it.
+                is_below = magnitude <= high if high == edges[-1] else magnitude < high
+                members.append((magnitude >= low) & is_below)
+        return members
+
+    def _sum(
+        self,
+        sums: NDArray[Any],
+        place: int,
+        cells: NDArray[np.int32],
+        values: NDArray[np.float64] | None = None,
+    ) -> None:
+        found = np.bincount(cells, values, minlength=len(sums))
+        sums[:, place] += found.astype(sums.dtype)
+
+    def table(self) -> pd.DataFrame:
+        places = np.array(self._config.cells())
+        parts = []
+        for k, bin_name in enumerate(self._bins):
+            made = self._made[:, k]
+            wanted = self._config.injections_per_cell if bin_name == "all" else FEWEST_PER_BIN
+            for number, threshold in enumerate(self._thresholds):
+                detected = self._detected[number, :, k]
+                columns: dict[str, Any] = {
+                    "theta_e": places[:, 0],
+                    "psf_fwhm": places[:, 1],
+                    "depth_5sig": places[:, 2],
+                    "threshold": threshold.threshold,
+                    "threshold_type": threshold.threshold_type,
+                    "fpr_target": np.nan if threshold.fpr_target is None else threshold.fpr_target,
+                    "source_mag_bin": bin_name,
+                    "n_injections": made,
+                    "n_detected": detected,
+                    "n_failed": self._failed[:, k],
+                    "completeness": _share(detected, made),
+                }
+                for name, level in (("ci68", 0.68), ("ci95", 0.95)):
+                    columns[f"{name}_lo"], columns[f"{name}_hi"] = jeffreys(detected, made, level)
+                columns["mean_score"] = _share(self._score[:, k], made)
+                columns["mean_arc_snr"] = _share(self._snr[:, k], self._with_snr[:, k])
+                columns["sufficient"] = made >= wanted
+                order = {"cell": np.arange(len(places)), "number": number, "bin": k}
+                parts.append(pd.DataFrame(columns | order))
+        whole = pd.concat(parts).sort_values(["cell", "number", "bin"], ignore_index=True)
+        return whole.drop(columns=["cell", "number", "bin"])
+
+
+def jeffreys(
+    found: NDArray[np.int64], total: NDArray[np.int64], level: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Jeffreys intervals of many shares, as `dhs.metrics.binomial_interval`; NaN of none."""
+    tail = (1 - level) / 2
+    shape = (found + 0.5, total - found + 0.5)
+    low = np.where(found == 0, 0.0, stats.beta.ppf(tail, *shape))
+    high = np.where(found == total, 1.0, stats.beta.ppf(1 - tail, *shape))
+    return np.where(total == 0, np.nan, low), np.where(total == 0, np.nan, high)
+
+
+def _share(part: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):
+        share: NDArray[np.float64] = part / whole
+    return share

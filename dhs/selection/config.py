@@ -1,0 +1,214 @@
+"""What a selection-function grid is: the YAML file, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from dhs.config_file import located, read_config_file
+from dhs.data import DatasetConfig, SplitConfig
+from dhs.section import Section
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+PSFDEPTH_UNITS = ("nanomaggy^-2", "mag")
+DECIMALS = 6
+
+
+def _is_rising(edges: tuple[float, ...]) -> tuple[float, ...]:
+    if len(edges) < 2 or any(low >= high for low, high in pairwise(edges)):
+        raise ValueError(f"{list(edges)} are no edges of bins: give two or more, rising")
+    return edges
+
+
+Edges = Annotated[tuple[float, ...], AfterValidator(_is_rising)]
+
+
+class Axis(Section):
+    """Centres of cells, from start to stop; a cell reaches half a step to both sides."""
+
+    start: Positive
+    stop: Positive
+    step: Positive
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        steps = (self.stop - self.start) / self.step
+        if steps < -1e-6 or abs(steps - round(steps)) > 1e-6:
+            raise ValueError(
+                f"from start={self.start:g} to stop={self.stop:g} is no whole number of "
+                f"step={self.step:g}"
+            )
+        return self
+
+    def centres(self) -> list[float]:
+        count = round((self.stop - self.start) / self.step) + 1
+        return [round(self.start + k * self.step, DECIMALS) for k in range(count)]
+
+
+class HostsSection(Section):
+    """Section ``hosts``: where the non-lenses are that arcs are injected into.
+
+    Attributes
+    ----------
+    parquet_path, mode, manifest_path, cutout_path_col, label_col, data_origin
+        As of `dhs.data.DatasetConfig`.
+    split : {"train", "val", "test", "all"}
+        Of which hosts, and the negatives of the thresholds, are taken.
+    split_by : SplitConfig
+        As section ``split`` of the training.
+    psfsize_col, psfdepth_col : str
+        Columns of the FWHM of the PSF in r, arcsec, and of its depth. Where there are such columns
+        for g and z as well (``psfsize_g``, ``psfsize_z``), the PSF has these widths.
+    psfdepth_unit : {"", "nanomaggy^-2", "mag"}
+        Inverse variance of the flux of a point source, or 5-sigma magnitude; empty: as the
+        column says.
+    fewest_per_cell : int
+        Cells with fewer hosts are reported, and left empty.
+    q_col, phi_col : str
+        Axis ratio and position angle, radians, of the host's light, for ``q_lens: host``; the
+        angle is free if the name is empty.
+    """
+
+    parquet_path: str = ""
+    mode: Literal["pack", "file_manifest"] = "pack"
+    manifest_path: str = ""
+    cutout_path_col: str = "cutout_path"
+    label_col: str = "label"
+    data_origin: str = ""
+    split: Literal["train", "val", "test", "all"] = "val"
+    split_by: SplitConfig = SplitConfig()
+    psfsize_col: str = "psfsize_r"
+    psfdepth_col: str = "psfdepth_r"
+    psfdepth_unit: Literal["", "nanomaggy^-2", "mag"] = ""
+    fewest_per_cell: Count = 20
+    q_col: str = "host_q"
+    phi_col: str = ""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        self.dataset()
+        return self
+
+    def dataset(self) -> DatasetConfig:
+        """The cutouts, their paths starting from the folder of the data."""
+        return DatasetConfig(
+            parquet_path=located(self.parquet_path),
+            mode=self.mode,
+            manifest_path=located(self.manifest_path),
+            cutout_path_col=self.cutout_path_col,
+            label_col=self.label_col,
+            data_origin=self.data_origin,
+            crop=False,
+        )
+
+
+class NoiseSection(Section):
+    """Section ``noise``, of the arcs; see `dhs.injection.Noise`.
+
+    Attributes
+    ----------
+    poisson : bool
+        Photons of the arc are counted.
+    gain_e_per_nmgy : float
+        Photo-electrons per nanomaggy, for ``poisson``.
+    texture : float
+        Gaussian noise in every pixel, in units of the host's own; 0 is off.
+    """
+
+    poisson: bool = False
+    gain_e_per_nmgy: Positive = 150.0
+    texture: NotNegative = 0.0
+
+
+class GridConfig(Section):
+    """A selection-function grid.
+
+    Attributes
+    ----------
+    checkpoint : str
+        What finds the lenses; it brings its own annulus.
+    out_dir : str
+        Folder of everything that is written.
+    hosts : HostsSection
+    theta_e, psf_fwhm, depth_5sig : Axis
+        Einstein radii, arcsec, exact; FWHM of the PSF in r, arcsec, and 5-sigma depth in r, AB
+        magnitude, of the hosts of a cell.
+    source_mag_bins, lensed_mag_bins : tuple of float
+        Edges of r magnitudes of the source and of all its lensed light. Sources are drawn
+        uniformly between the first edge and the last.
+    injections_per_cell : int
+    thresholds, fpr_targets : tuple of float
+        Scores, in (0, 1), above which is a detection; and false-positive rates to find such
+        scores for, on the non-lenses of the split.
+    noise : NoiseSection
+    q_lens : {"free", "host"}
+        Axis ratio of the mass: from its prior, or tied to the host's light (Model 2).
+    seed : int
+    batch_size : int
+        Of every forward pass; the last bits of a logit depend on it.
+    shard_size : int
+        Injections of one file, a multiple of ``batch_size``.
+    threads : int
+        Of a worker. The last bits of a logit may depend on it.
+    device : {"auto", "cpu", "cuda"}
+    backend : str or None
+        As of `dhs.injection.render`.
+    allow_deprecated : bool
+        Use a checkpoint that is marked as deprecated.
+    """
+
+    checkpoint: str
+    out_dir: str
+    hosts: HostsSection
+    theta_e: Axis = Axis(start=0.5, stop=3.0, step=0.25)
+    psf_fwhm: Axis = Axis(start=0.9, stop=1.8, step=0.15)
+    depth_5sig: Axis = Axis(start=22.5, stop=24.5, step=0.5)
+    source_mag_bins: Edges = (23.0, 24.0, 25.0, 26.0)
+    lensed_mag_bins: Edges = (18.0, 20.0, 22.0, 24.0, 27.0)
+    injections_per_cell: Count = 500
+    thresholds: tuple[Share, ...] = ()
+    fpr_targets: tuple[Share, ...] = (1e-2, 1e-3)
+    noise: NoiseSection = NoiseSection()
+    q_lens: Literal["free", "host"] = "free"
+    seed: Annotated[int, Field(ge=0)] = 1337
+    batch_size: Count = 64
+    shard_size: Count = 1024
+    threads: Count = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    backend: str | None = None
+    allow_deprecated: bool = False
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.shard_size % self.batch_size:
+            raise ValueError(
+                f"shard_size={self.shard_size} is no multiple of batch_size={self.batch_size}"
+            )
+        if not (self.thresholds or self.fpr_targets):
+            raise ValueError("thresholds and fpr_targets are both empty; give at least one")
+        return self
+
+    def cells(self) -> list[tuple[float, float, float]]:
+        """Every (theta_e, psf_fwhm, depth_5sig), the last varying fastest."""
+        axes = (self.theta_e, self.psf_fwhm, self.depth_5sig)
+        radii, widths, depths = (axis.centres() for axis in axes)
+        return [(r, w, d) for r in radii for w in widths for d in depths]
+
+    def determining(self) -> dict[str, Any]:
+        """What the draws depend on besides hosts, and besides the model: for JSON."""
+        names = {"theta_e", "psf_fwhm", "depth_5sig", "injections_per_cell", "noise", "q_lens"}
+        settings = self.model_dump(mode="json", include=names | {"seed"})
+        return settings | {"source_r_mag": [self.source_mag_bins[0], self.source_mag_bins[-1]]}
+
+
+def read_grid_config(path: str | Path, settings: Iterable[str] = ()) -> GridConfig:
+    """Read a grid from YAML, as `dhs.config_file.read_config_file`."""
+    return read_config_file(path, GridConfig, settings)

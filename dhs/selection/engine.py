@@ -1,0 +1,248 @@
+"""One grid, opened: checkpoint, hosts, what determines its files, and the work in pieces."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numba
+import numpy as np
+import pyarrow
+import torch
+from numpy.typing import NDArray
+from pyarrow import parquet
+from torch import Tensor
+
+import fastnorm
+from dhs import checkpoint
+from dhs.config_file import located
+from dhs.inference import logits_of
+from dhs.injection.priors import injection_priors
+from dhs.packs.format import METADATA_KEY
+from dhs.score_batch import choose_device
+from dhs.score_table import sigmoid
+from dhs.selection import draws
+from dhs.selection.config import GridConfig
+from dhs.selection.hosts import Hosts
+from dhs.selection.injector import SCHEMA, Injector
+from fastnorm.output import atomic_path
+
+Kind = Literal["negatives", "injections"]
+NEGATIVES_SCHEMA = pyarrow.schema({"galaxy_id": pyarrow.string(), "logit": pyarrow.float32()})
+HASH_LENGTH = 16
+
+
+class Shard(NamedTuple):
+    """A piece of the work: rows ``start`` to ``stop`` of the negatives or of the injections."""
+
+    kind: Kind
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+
+class Engine:
+    """A grid that is ready to run.
+
+    Parameters
+    ----------
+    config : GridConfig
+
+    Attributes
+    ----------
+    config : GridConfig
+    device : torch.device
+    checkpoint : Checkpoint
+    hosts : Hosts
+    determining : dict
+        All that the injections and their scores depend on, for JSON.
+    draws_fingerprint, injections_fingerprint : str
+        The sha256 of what determines the injections without the model, and with it.
+
+    Raises
+    ------
+    ValueError, OSError
+        The checkpoint or the hosts cannot be used; see `dhs.checkpoint.load` and `Hosts`.
+    """
+
+    def __init__(self, config: GridConfig) -> None:
+        self.config = config
+        self.device = choose_device(config.device)
+        path = located(config.checkpoint)
+        self.finder, self.checkpoint = checkpoint.load(
+            path, allow_deprecated=config.allow_deprecated
+        )
+        self.finder.to(self.device).eval()
+        self.hosts = Hosts(config)
+        size, wanted = self.hosts.data.size, self.checkpoint.size
+        if size != wanted:
+            raise ValueError(
+                f"{self.hosts.data.name} holds cutouts of {size} x {size}; the checkpoint takes "
+                f"{wanted} x {wanted}."
+            )
+        self.injector = Injector(config, self.hosts, self.device)
+        drawn = {
+            "version": draws.VERSION,
+            "draws": config.determining(),
+            "priors": injection_priors().model_dump(mode="json", exclude={"preprocessing"}),
+            "hosts": self.hosts.fingerprint,
+            "fewest_per_cell": config.hosts.fewest_per_cell,
+        }
+        self.draws_fingerprint = _sha256(drawn)
+        scored = {
+            "checkpoint": self.checkpoint.fingerprint,
+            "spec": self.checkpoint.spec.to_dict(),
+            "batch_size": config.batch_size,
+            "shard_size": config.shard_size,
+            "threads": config.threads,
+            "device": self.device.type,
+            "backend": self.injector.backend,
+            "versions": versions(),
+        }
+        self.determining: dict[str, Any] = drawn | scored
+        self.injections_fingerprint = _sha256(self.determining)
+
+    @cached_property
+    def cells(self) -> list[int]:
+        """Cells that have hosts."""
+        return sorted(self.hosts.pools)
+
+    @property
+    def injections(self) -> int:
+        return len(self.cells) * self.config.injections_per_cell
+
+    @property
+    def negatives(self) -> int:
+        """How many non-lenses are scored for the thresholds."""
+        return len(self.hosts) if self.config.fpr_targets else 0
+
+    def shards(self) -> list[Shard]:
+        """All the work."""
+        size = self.config.shard_size
+        kinds: list[tuple[Kind, int]] = [
+            ("negatives", self.negatives),
+            ("injections", self.injections),
+        ]
+        return [
+            Shard(kind, number, start, min(start + size, total))
+            for kind, total in kinds
+            for number, start in enumerate(range(0, total, size))
+        ]
+
+    def path(self, folder: Path, shard: Shard) -> Path:
+        """File of a shard, named by all that determines it."""
+        piece = [self.injections_fingerprint, *shard]
+        return folder / f"{shard.kind}-{shard.number:06d}-{_sha256(piece)[:HASH_LENGTH]}.parquet"
+
+    def make(self, shard: Shard, path: Path, advance: Callable[[int], None]) -> None:
+        """Do a piece of the work and write it; whatever ends this early leaves no file.
+
+        Parameters
+        ----------
+        shard : Shard
+        path : Path
+        advance : function
+            Called with how many rows were done since the last call.
+
+        Raises
+        ------
+        ValueError
+            A logit is NaN.
+        OSError
+            The file cannot be written.
+        """
+        table = (
+            self._score(shard, advance)
+            if shard.kind == "negatives"
+            else self._inject(shard, advance)
+        )
+        about = {"injections_fingerprint": self.injections_fingerprint, "shard": list(shard)}
+        table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about)})
+        with atomic_path(path) as temporary:
+            parquet.write_table(table, temporary)
+
+    def ids(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Ids of injections by their place among those of all cells that have hosts."""
+        places = np.arange(start, stop)
+        per_cell = self.config.injections_per_cell
+        return draws.injection_ids(np.asarray(self.cells)[places // per_cell], places % per_cell)
+
+    def _inject(self, shard: Shard, advance: Callable[[int], None]) -> pyarrow.Table:
+        size = self.config.batch_size
+        parts = []
+        for start in range(shard.start, shard.stop, size):
+            ids = self.ids(start, min(start + size, shard.stop))
+            made = self.injector.make(ids)
+            logits = self._logits(made.images, made.mask)
+            logits[~made.is_good] = np.nan
+            wrong = made.is_good & np.isnan(logits)
+            if wrong.any():
+                raise ValueError(
+                    f"{self.checkpoint.path} gives {int(wrong.sum())} NaN of {len(ids)} logits, "
+                    f"the first for injection {ids[wrong][0]}; its weights are not fit for use."
+                )
+            scores = {"logit": logits, "score": sigmoid(logits)}
+            parts.append(pyarrow.table(made.columns | scores, schema=SCHEMA))
+            advance(len(ids))
+        return pyarrow.concat_tables(parts).combine_chunks()
+
+    def _logits(self, images: Tensor, mask: Tensor | None) -> NDArray[np.float32]:
+        """Logits of at most a batch, which is filled up with its last image."""
+        count = len(images)
+        full = torch.arange(self.config.batch_size, device=images.device).clamp(max=count - 1)
+        with torch.inference_mode():
+            bad = None if mask is None else mask[full]
+            logits = self.finder(images[full] if len(full) > count else images, mask=bad)
+        array: NDArray[np.float32] = logits[:count].float().cpu().numpy().copy()
+        return array
+
+    def _score(self, shard: Shard, advance: Callable[[int], None]) -> pyarrow.Table:
+        rows = _Subset(self.hosts, np.arange(shard.start, shard.stop))
+        done = 0
+
+        def show(count: int, _: int) -> None:
+            nonlocal done
+            advance(count - done)
+            done = count
+
+        logits = logits_of(self.finder, rows, self.config.batch_size, self.device, progress=show)
+        ids = self.hosts.data.ids[self.hosts.rows[shard.start : shard.stop]]
+        if np.isnan(logits).any():
+            raise ValueError(
+                f"{self.checkpoint.path} gives {int(np.isnan(logits).sum())} NaN of {len(rows)} "
+                f"logits of non-lenses, the first for {ids[np.isnan(logits)][0]}; mend the cutout, "
+                "or the checkpoint."
+            )
+        return pyarrow.table({"galaxy_id": ids.tolist(), "logit": logits}, schema=NEGATIVES_SCHEMA)
+
+
+class _Subset:
+    """Some of the hosts, as `dhs.inference.logits_of` reads them."""
+
+    def __init__(self, hosts: Hosts, chosen: NDArray[np.int64]) -> None:
+        self._data, self._rows = hosts.data, hosts.rows[chosen]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        return self._data.read(self._rows[rows])
+
+
+def versions() -> dict[str, str]:
+    """Of what the last bits of a score depend on."""
+    packages = {"torch": torch, "numpy": np, "numba": numba, "dhs": fastnorm}
+    return {name: str(package.__version__) for name, package in packages.items()}
+
+
+def _sha256(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

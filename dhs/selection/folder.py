@@ -1,0 +1,163 @@
+"""The folder of a grid: whose it is, what is done, and what is missing.
+
+``settings.json`` says what determines the injections; it is written first. ``shards/`` holds one
+Parquet file per piece of the work, until ``injections.parquet`` has them all.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from pyarrow import parquet
+
+from dhs.packs.format import METADATA_KEY
+from dhs.selection.engine import Engine, Kind, Shard
+from fastnorm.output import atomic_path
+
+SETTINGS, SHARDS = "settings.json", "shards"
+INJECTIONS, NEGATIVES = "injections.parquet", "negatives.parquet"
+SELECTION, GRID = "selection_function", "grid.json"
+
+
+def claim(out: Path, engine: Engine) -> None:
+    """Write down in an empty folder what will fill it.
+
+    Raises
+    ------
+    ValueError
+        The folder holds something else, or a grid of other settings: what differs is named.
+    """
+    path = out / SETTINGS
+    settings = engine.determining | {"injections_fingerprint": engine.injections_fingerprint}
+    if path.exists():
+        there = _settings(path)
+        if there != settings:
+            differ = "; ".join(_differences(there, settings))
+            raise ValueError(
+                f"{out} holds a grid of another configuration: {differ}. Its shards are not used "
+                "for this one; name another out_dir, or delete the folder."
+            )
+    else:
+        foreign = sorted(
+            p.name for p in out.iterdir() if not p.name.startswith(f".{SETTINGS}.tmp-")
+        )
+        if foreign:
+            raise ValueError(
+                f"{out} is not empty and holds no grid ({', '.join(foreign[:3])}); name an empty "
+                "folder, or one that does not exist."
+            )
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(settings, sort_keys=True, indent=1), "utf-8")
+    (out / SHARDS).mkdir(exist_ok=True)
+    for pattern in (".*.tmp-*", f"{SHARDS}/.*.tmp-*"):
+        for leftover in out.glob(pattern):
+            leftover.unlink(missing_ok=True)
+
+
+def missing(out: Path, engine: Engine) -> list[Shard]:
+    """Shards that are still to be made.
+
+    Raises
+    ------
+    ValueError
+        A file is damaged.
+    """
+    made = {
+        kind: _is_of(out / name, engine)
+        for kind, name in (("negatives", NEGATIVES), ("injections", INJECTIONS))
+    }
+    shards = [shard for shard in engine.shards() if not made[shard.kind]]
+    return [shard for shard in shards if not _is_made(engine.path(out / SHARDS, shard), shard)]
+
+
+def merge(out: Path, engine: Engine, kind: Kind, schema: pyarrow.Schema) -> None:
+    """Put the shards of one kind together, one row group each, in memory for one."""
+    path = out / (NEGATIVES if kind == "negatives" else INJECTIONS)
+    if _is_of(path, engine):
+        return
+    about = {"injections_fingerprint": engine.injections_fingerprint}
+    schema = schema.with_metadata({METADATA_KEY: json.dumps(about | describe(engine))})
+    with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+        for shard in engine.shards():
+            if shard.kind == kind:
+                table = parquet.read_table(engine.path(out / SHARDS, shard))
+                writer.write_table(table.replace_schema_metadata(schema.metadata))
+
+
+def describe(engine: Engine) -> dict[str, Any]:
+    """What made the injections, for JSON."""
+    made = engine.checkpoint
+    return {
+        "checkpoint": {
+            "name": made.path.name,
+            "fingerprint": made.fingerprint,
+            "architecture": made.architecture,
+            "data_origin": made.data_origin,
+            "deprecated": made.deprecated,
+        },
+        "spec": made.spec.to_dict(),
+        "spec_fingerprint": made.spec.fingerprint,
+        "annulus": made.spec.annulus_status(made.size),
+        "data_origin": engine.hosts.data.data_origin,
+        "injections_fingerprint": engine.injections_fingerprint,
+        "draws_fingerprint": engine.draws_fingerprint,
+        "determining": engine.determining,
+    }
+
+
+def remove_shards(out: Path) -> None:
+    """Remove what complete work does not need."""
+    shutil.rmtree(out / SHARDS, ignore_errors=True)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete the folder.") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _differences(there: Any, here: Any, name: str = "") -> list[str]:
+    """Where two settings differ, by their innermost names."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        return [
+            line
+            for key in sorted({*there, *here} - {"injections_fingerprint"})
+            for line in _differences(
+                there.get(key), here.get(key), f"{name}.{key}" if name else key
+            )
+        ]
+    return [] if there == here else [f"{name} is {there} there, {here} here"]
+
+
+def _is_of(path: Path, engine: Engine) -> bool:
+    """Whether this is the whole table of these injections."""
+    if not path.exists():
+        return False
+    about = json.loads(_metadata(path).get(METADATA_KEY, b"{}"))
+    return bool(about.get("injections_fingerprint") == engine.injections_fingerprint)
+
+
+def _is_made(path: Path, shard: Shard) -> bool:
+    if not path.exists():
+        return False
+    rows = _open(path).metadata.num_rows
+    if rows != shard.rows:
+        raise ValueError(f"{path} holds {rows} rows of {shard.rows}; delete it, and run again.")
+    return True
+
+
+def _metadata(path: Path) -> dict[bytes, bytes]:
+    return _open(path).schema_arrow.metadata or {}
+
+
+def _open(path: Path) -> parquet.ParquetFile:
+    try:
+        return parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it, and run again.") from error

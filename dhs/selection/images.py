@@ -1,0 +1,88 @@
+"""Images of injections of a grid, made again from their ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pyarrow import compute, parquet
+from torch import Tensor
+
+from dhs.selection.config import GridConfig
+from dhs.selection.engine import Engine
+from dhs.selection.folder import GRID, INJECTIONS
+
+
+class InjectedRows:
+    """Chosen injections of a complete grid, as `dhs.inference.Rows`.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a grid, as `dhs.selection.run.run_grid` left it.
+    ids : sequence of int
+        ``injection_id`` of those that are wanted, in this order.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        Their rows of ``injections.parquet``.
+
+    Raises
+    ------
+    ValueError
+        An id is none of this grid; or checkpoint, hosts or versions are no longer those that the
+        grid was made with, so that the images would be others.
+    OSError
+        A file cannot be read.
+    """
+
+    def __init__(self, folder: Path, ids: Sequence[int]) -> None:
+        about = json.loads((folder / GRID).read_text("utf-8"))
+        config = GridConfig.model_validate(about["config"])
+        self._engine = Engine(config)
+        if self._engine.draws_fingerprint != about["draws_fingerprint"]:
+            raise ValueError(
+                f"{folder}: the hosts or the priors are no longer those that the grid was made "
+                "with; its injections cannot be made again. Run the grid anew."
+            )
+        self._ids = np.asarray(ids, np.int64)
+        self.table = _rows(folder / INJECTIONS, self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, None]:
+        """Hosts with their arcs, (B, 3, H, W) float32, nanomaggies."""
+        return self._images(rows)[0], None
+
+    def hosts(self, rows: NDArray[np.int64]) -> Tensor:
+        """The hosts alone, likewise."""
+        return self._images(rows)[1]
+
+    def _images(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode():
+            made = self._engine.injector.make(self._ids[rows])
+        return made.images.cpu(), made.hosts.cpu()
+
+
+def _rows(path: Path, ids: NDArray[np.int64]) -> pd.DataFrame:
+    """Rows of a table by id, in their order; memory for one row group."""
+    import pyarrow
+
+    wanted = pyarrow.array(np.unique(ids))
+    file = parquet.ParquetFile(path)
+    parts = []
+    for k in range(file.num_row_groups):
+        table = file.read_row_group(k)
+        parts.append(table.filter(compute.is_in(table["injection_id"], wanted)))
+    found = pyarrow.concat_tables(parts).to_pandas().set_index("injection_id", drop=False)
+    unknown = np.setdiff1d(ids, found.index.to_numpy())
+    if unknown.size:
+        raise ValueError(f"{path} has no injection {unknown[0]}, and {unknown.size - 1} others.")
+    return found.loc[ids].reset_index(drop=True)

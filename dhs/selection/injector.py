@@ -1,0 +1,142 @@
+"""Injections by their ids: parameters, images on the device, and the columns of the table."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dhs.constants import AB_ZEROPOINT_MAG, BANDS
+from dhs.injection.noise import Noise
+from dhs.injection.params import LensParams, SourceParams
+from dhs.injection.psf import FWHM_OF_R, PSF
+from dhs.injection.tensors import inject_tensors
+from dhs.selection.config import GridConfig
+from dhs.selection.draws import Drawer
+from dhs.selection.hosts import Hosts
+
+_REAL, _NARROW = pyarrow.float64(), pyarrow.float32()
+_LENS = list(LensParams.ranges)
+_SOURCE = list(SourceParams.ranges)
+MEASURED = ("magnification", *(f"arc_snr_{band}" for band in BANDS))
+
+SCHEMA = pyarrow.schema(
+    {"injection_id": pyarrow.int64(), "seed": pyarrow.int64(), "cell": pyarrow.int32()}
+    | dict.fromkeys(("theta_e", "psf_fwhm", "depth_5sig"), _REAL)
+    | {"host_id": pyarrow.string(), "host_row": pyarrow.int64()}
+    | dict.fromkeys(("host_psf_fwhm", "host_depth_5sig"), _REAL)
+    | dict.fromkeys(_LENS, _REAL)
+    | {"source_r_mag": _REAL}
+    | {f"source_{name}": _REAL for name in _SOURCE}
+    | {"lensed_r_mag": _REAL}
+    | dict.fromkeys(MEASURED, _REAL)
+    | {"logit": _NARROW, "score": _REAL, "failure": pyarrow.string()}
+)
+"""Columns of ``injections.parquet``. ``theta_e``, ``psf_fwhm`` and ``depth_5sig`` are those of
+the cell, ``host_psf_fwhm`` and ``host_depth_5sig`` those of the host, whose position in the split
+is ``host_row``. ``source_r_mag`` is unlensed, ``lensed_r_mag`` that of all light in the stamp.
+``arc_snr_BAND`` and ``magnification`` are those of `dhs.injection.inject`. ``logit`` and
+``score`` are NaN, and ``failure`` says why, where the host has a pixel that is not finite.
+"""
+
+
+class Made(NamedTuple):
+    """Injections of one batch.
+
+    ``images`` and ``hosts`` (B, 3, H, W) float32 on the device, nanomaggies; hosts that are not
+    finite are 0. ``mask``: bad pixels of the hosts, or None. ``columns``: of the table, all but
+    ``logit`` and ``score``. ``is_good`` (B,): whether the host could be used.
+    """
+
+    images: Tensor
+    hosts: Tensor
+    mask: Tensor | None
+    columns: dict[str, Any]
+    is_good: NDArray[np.bool_]
+
+
+class Injector:
+    """Makes injections of a grid, in batches, on one device.
+
+    Parameters
+    ----------
+    config : GridConfig
+    hosts : Hosts
+    device : torch.device
+    """
+
+    def __init__(self, config: GridConfig, hosts: Hosts, device: torch.device) -> None:
+        self.config, self.hosts, self.device = config, hosts, device
+        self.backend = config.backend or ("triton" if device.type == "cuda" else None)
+        self._drawer = Drawer(config, hosts)
+        self._cells = np.array(config.cells())
+
+    def make(self, ids: NDArray[np.int64]) -> Made:
+        """Injections with these ids, of cells that have hosts."""
+        drawn = self._drawer.draw(ids)
+        rows = self.hosts.rows[drawn.host]
+        pixels, mask = self.hosts.data.read(rows)
+        is_good = torch.isfinite(pixels).flatten(1).all(1)
+        if not bool(is_good.all()):
+            pixels[~is_good] = 0.0
+        images = pixels.to(self.device, non_blocking=True)
+        width = self.hosts.fwhm[drawn.host]
+        injected = inject_tensors(
+            images,
+            drawn.lens,
+            drawn.source,
+            _psf(width),
+            self._noise(),
+            self.config.seed,
+            ids,
+            backend=self.backend,
+        )
+        places = self._cells[drawn.cell]
+        flux_in, flux_out = drawn.source.flux_nmgy_r, injected.measured["flux_out_r"]
+        columns: dict[str, Any] = {
+            "injection_id": ids,
+            "seed": np.full(len(ids), self.config.seed),
+            "cell": drawn.cell.astype(np.int32),
+            "theta_e": places[:, 0],
+            "psf_fwhm": places[:, 1],
+            "depth_5sig": places[:, 2],
+            "host_id": self.hosts.data.ids[rows].tolist(),
+            "host_row": rows,
+            "host_psf_fwhm": width[:, BANDS.index("r")],
+            "host_depth_5sig": self.hosts.depth[drawn.host],
+            "source_r_mag": _magnitude(flux_in),
+            "lensed_r_mag": _magnitude(flux_out),
+        }
+        columns |= drawn.lens.arrays()
+        columns |= {f"source_{name}": column for name, column in drawn.source.arrays().items()}
+        columns |= {name: injected.measured[name] for name in MEASURED}
+        good: NDArray[np.bool_] = is_good.numpy()
+        reason = "a pixel of the host is not finite"
+        columns["failure"] = np.where(good, "", reason).tolist()
+        bad = None if mask is None else mask.to(self.device)
+        return Made(injected.stamps, images, bad, columns, good)
+
+    def _noise(self) -> Noise:
+        noise = self.config.noise
+        gain = noise.gain_e_per_nmgy if noise.poisson else None
+        return Noise(gain, noise.texture or None)
+
+
+def _psf(width: NDArray[np.float64]) -> PSF:
+    """Moffat PSFs (B, 3); widths in g and z that are not known follow from r."""
+    in_g, in_r, in_z = width.T
+    return PSF.moffat(
+        in_r,
+        fwhm_g_arcsec=np.where(np.isnan(in_g), FWHM_OF_R["g"] * in_r, in_g),
+        fwhm_z_arcsec=np.where(np.isnan(in_z), FWHM_OF_R["z"] * in_r, in_z),
+    )
+
+
+def _magnitude(flux: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        magnitude: NDArray[np.float64] = AB_ZEROPOINT_MAG - 2.5 * np.log10(flux)
+    return magnitude

@@ -1,0 +1,290 @@
+"""``dhs grid``: injection and recovery over the whole grid, resumable to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pyarrow import parquet
+
+import fastnorm
+from dhs.checkpoint import DeprecatedCheckpointWarning
+from dhs.config_file import located
+from dhs.folder_lock import only_writer
+from dhs.injection.checks import integer
+from dhs.packs.format import METADATA_KEY
+from dhs.selection import executors
+from dhs.selection.completeness import selection_function
+from dhs.selection.config import GridConfig
+from dhs.selection.engine import NEGATIVES_SCHEMA, Engine, Shard
+from dhs.selection.folder import (
+    GRID,
+    INJECTIONS,
+    NEGATIVES,
+    SELECTION,
+    SHARDS,
+    claim,
+    describe,
+    merge,
+    missing,
+    remove_shards,
+)
+from dhs.selection.injector import SCHEMA
+from dhs.selection.thresholds import find_thresholds, require_enough
+from fastnorm import dispatch
+from fastnorm.output import atomic_path
+
+Progress = Callable[[int, int], None]
+
+
+class Grid(NamedTuple):
+    """What `run_grid` gives.
+
+    ``out``: the folder. ``about``: the content of ``grid.json``. ``made``: how many injections and
+    non-lenses this call scored. ``deaths``: how often workers died. ``pictures``: their paths.
+    """
+
+    out: Path
+    about: dict[str, Any]
+    made: int
+    deaths: int
+    pictures: list[Path]
+
+
+class Order(NamedTuple):
+    """What a worker has to know: the grid, where to put shards, and what it has to come to."""
+
+    config: GridConfig
+    folder: Path
+    fingerprint: str
+
+
+class Workers(NamedTuple):
+    """Where the work is done.
+
+    ``processes``: of this machine; 1 stays in this one, None is every core allowed.
+    ``dask``: address of a Dask scheduler, or of its file. ``dask_local``: workers of a Dask
+    cluster that is started for this run.
+    """
+
+    processes: int | None = None
+    dask: str | None = None
+    dask_local: int | None = None
+
+
+def run_grid(
+    config: GridConfig,
+    workers: Workers = Workers(),  # noqa: B008
+    *,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = warnings.warn,
+) -> Grid:
+    """Run a grid into ``config.out_dir``, or finish one that was interrupted.
+
+    The files are the same wherever the work is done, and however often it was interrupted. A
+    folder that is complete already is aggregated again, which takes other thresholds into account.
+
+    Parameters
+    ----------
+    config : GridConfig
+    workers : Workers
+        Where to make the shards. Processes are started afresh, so that a script needs
+        ``if __name__ == "__main__":``.
+    progress : function, optional
+        Called with how many rows are done, and how many there are to be.
+    warn : function
+        Told of every worker that died.
+
+    Returns
+    -------
+    Grid
+
+    Raises
+    ------
+    TypeError, ValueError
+        A number is out of its range; checkpoint or hosts cannot be used; there are too few
+        non-lenses for a false-positive rate; the folder holds something else, or a grid of
+        another configuration.
+    WorkersDiedError
+        See `dhs.selection.executors.run_all`.
+    OSError
+        A file cannot be read or written, or another process is writing the folder.
+    """
+    config = with_absolute_paths(config)
+    count = _check_workers(workers, config.threads)
+    engine = Engine(config)
+    require_enough(config.fpr_targets, len(engine.hosts), engine.hosts.data.name)
+    out = Path(config.out_dir)
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file; name a folder for the grid.")
+    out.mkdir(parents=True, exist_ok=True)
+    with only_writer(out, "a grid"):
+        claim(out, engine)
+        todo = missing(out, engine)
+        total = sum(shard.rows for shard in engine.shards())
+        left = sum(shard.rows for shard in todo)
+        done = total - left
+        report = progress or (lambda done, total: None)
+        report(done, total)
+
+        def advance(rows: int) -> None:
+            nonlocal done
+            done += rows
+            report(done, total)
+
+        order = Order(config, out / SHARDS, engine.injections_fingerprint)
+        deaths = _make(engine, order, todo, workers, count, advance, warn)
+        merge(out, engine, "negatives", NEGATIVES_SCHEMA)
+        merge(out, engine, "injections", SCHEMA)
+        about = aggregate(out, engine)
+        remove_shards(out)
+    from dhs.selection.figure import draw_grid
+
+    return Grid(out, about, left, deaths, draw_grid(out))
+
+
+def with_absolute_paths(config: GridConfig) -> GridConfig:
+    """So that workers of another folder, or another machine, find the same files."""
+    hosts = {
+        name: str(Path(located(path)).absolute())
+        for name in ("parquet_path", "manifest_path")
+        if (path := getattr(config.hosts, name))
+    }
+    return config.model_copy(
+        update={
+            "checkpoint": str(Path(located(config.checkpoint)).absolute()),
+            "out_dir": str(Path(config.out_dir).absolute()),
+            "hosts": config.hosts.model_copy(update=hosts),
+        }
+    )
+
+
+def aggregate(out: Path, engine: Engine) -> dict[str, Any]:
+    """Thresholds and completeness from complete tables: writes the selection function and JSON."""
+    config = engine.config
+    logits = np.empty(0, np.float32)
+    if config.fpr_targets:
+        logits = parquet.read_table(out / NEGATIVES, columns=["logit"])["logit"].to_numpy()
+    thresholds = find_thresholds(config.thresholds, config.fpr_targets, logits)
+    table = selection_function(out / INJECTIONS, config, thresholds)
+    is_whole = (table["source_mag_bin"] == "all") & (table["threshold"] == table["threshold"][0])
+    about = describe(engine) | {
+        "config": config.model_dump(mode="json"),
+        "thresholds": [threshold.to_dict() for threshold in thresholds],
+        "cells": {"total": len(config.cells()), "with_hosts": len(engine.cells)},
+        "hosts": {
+            "used": engine.hosts.used,
+            "outside": engine.hosts.outside,
+            "without_seeing": engine.hosts.without_seeing,
+            "by_cell": engine.hosts.counts,
+        },
+        "injections": int(table.loc[is_whole, "n_injections"].sum()),
+        "failed": int(table.loc[is_whole, "n_failed"].sum()),
+        "shards": len(engine.shards()),
+        "batch_size": config.batch_size,
+    }
+    _write(out, table, about)
+    return about
+
+
+def _write(out: Path, table: Any, about: dict[str, Any]) -> None:
+    import pyarrow
+
+    text = json.dumps(about, sort_keys=True, indent=1, allow_nan=False)
+    arrow = pyarrow.Table.from_pandas(table, preserve_index=False)
+    arrow = arrow.replace_schema_metadata({METADATA_KEY: text})
+    with atomic_path(out / f"{SELECTION}.parquet") as temporary:
+        parquet.write_table(arrow, temporary)
+    with atomic_path(out / f"{SELECTION}.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    with atomic_path(out / GRID) as temporary:
+        temporary.write_text(text + "\n", "utf-8")
+
+
+def _check_workers(workers: Workers, threads: int) -> int:
+    if workers.dask is not None and workers.dask_local is not None:
+        raise ValueError("dask and dask_local both say where to work; give one.")
+    if workers.processes is not None and (
+        workers.dask is not None or workers.dask_local is not None
+    ):
+        raise ValueError("workers are processes of this machine; with Dask, its own count.")
+    if workers.dask_local is not None:
+        return integer("dask_local", workers.dask_local, 1, 1024)
+    cores = max(dispatch.num_threads() // threads, 1)
+    return integer("workers", cores if workers.processes is None else workers.processes, 1, 1024)
+
+
+def _make(
+    engine: Engine,
+    order: Order,
+    todo: list[Shard],
+    workers: Workers,
+    count: int,
+    advance: Callable[[int], None],
+    warn: Callable[[str], None],
+) -> int:
+    if not todo:
+        return 0
+    if workers.dask is not None or workers.dask_local is not None:
+        with executors.dask_cluster(workers.dask, count) as (executor, found):
+            # Dask does a job again whose worker died: the executor itself does not break.
+            work = partial(_work, order)
+            return executors.run_all(
+                work, todo, lambda: nullcontext(executor), found, advance, warn
+            )
+    count = min(count, len(todo))
+    if count == 1:
+        with threads_of(engine.config.threads):
+            for shard in todo:
+                engine.make(shard, engine.path(order.folder, shard), advance)
+        return 0
+    folder = Path(engine.config.out_dir)
+    pool = partial(executors.local, count, engine.config.threads, folder)
+    return executors.run_all(partial(_work, order), todo, pool, count, advance, warn)
+
+
+_engines: dict[str, Engine] = {}
+_one_at_a_time = threading.Lock()
+
+
+def _work(order: Order, shard: Shard) -> int:
+    """Make one shard in a worker, which keeps the opened grid; give the number of rows."""
+    with _one_at_a_time, threads_of(order.config.threads):
+        engine = _engines.get(order.fingerprint)
+        if engine is None:
+            # The first process has said so already.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecatedCheckpointWarning)
+                engine = Engine(order.config)
+            if engine.injections_fingerprint != order.fingerprint:
+                raise ValueError(
+                    "a worker sees another grid than this process: other files at the same paths, "
+                    f"or other versions (there {engine.determining['versions']}); workers need the "
+                    "same installation and the same files."
+                )
+            _engines.clear()
+            _engines[order.fingerprint] = engine
+        path = engine.path(order.folder, shard)
+        engine.make(shard, path, lambda rows: None)
+        return shard.rows
+
+
+@contextmanager
+def threads_of(count: int) -> Iterator[None]:
+    """Use so many threads for all computation, here and for a while."""
+    before = torch.get_num_threads(), dispatch.num_threads()
+    torch.set_num_threads(count)
+    fastnorm.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        fastnorm.set_num_threads(before[1])
