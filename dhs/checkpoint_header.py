@@ -10,12 +10,12 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
-import timm
 import torch
 
 import fastnorm
@@ -176,6 +176,7 @@ def now() -> str:
 
 def versions() -> dict[str, str]:
     """Of Python and the packages that results depend on."""
-    packages = {"torch": torch, "timm": timm, "numpy": np, "safetensors": safetensors}
+    packages = {"torch": torch, "numpy": np, "safetensors": safetensors}
     found = {name: str(package.__version__) for name, package in packages.items()}
+    found["timm"] = metadata.version("timm")  # not imported: it takes seconds
     return {"python": platform.python_version(), "dhs": fastnorm.__version__} | found

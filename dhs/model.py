@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -69,6 +69,7 @@ def build_model(
         if pretrained:
             raise ValueError(f"pretrained=True: {arch} has no ImageNet weights; train it afresh.")
         return _build(BottleneckedResNet, arch, in_ch=in_ch, **kwargs)
+    timm = _timm()
     name, fixed = TIMM_NAMES.get(arch, (arch, {}))
     if not timm.is_model(name):
         known = ", ".join([BOTTLENECKED_RESNET, *TIMM_NAMES])
@@ -93,6 +94,11 @@ def build_model(
         ) from error
 
 
+def _timm() -> Any:
+    # With all that it imports, it takes three seconds; a worker of a grid may not need it.
+    return importlib.import_module("timm")
+
+
 def _build(make: Any, arch: str, *args: Any, **options: Any) -> nn.Module:
     try:
         return cast(nn.Module, make(*args, **options))
@@ -107,7 +113,7 @@ def _check_weights(path: Path, name: str) -> None:
             found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise OSError(f"{path} is damaged, or no .safetensors file: {error}") from error
-    model = timm.create_model(name)
+    model = _timm().create_model(name)
     config = cast(dict[str, Any], model.pretrained_cfg)
     # Layers that timm adapts: to one logit, and to another number of bands.
     adapted = tuple(

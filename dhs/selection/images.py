@@ -44,7 +44,7 @@ class InjectedRows:
 
     def __init__(self, folder: Path, ids: Sequence[int]) -> None:
         about = json.loads((folder / GRID).read_text("utf-8"))
-        config = GridConfig.model_validate(about["config"])
+        config = GridConfig.model_validate(about["config"] | {"out_dir": str(folder)})
         self._engine = Engine(config)
         if self._engine.draws_fingerprint != about["draws_fingerprint"]:
             raise ValueError(

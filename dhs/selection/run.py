@@ -22,7 +22,6 @@ from dhs.folder_lock import only_writer
 from dhs.injection.checks import integer
 from dhs.packs.format import METADATA_KEY
 from dhs.selection import executors
-from dhs.selection.completeness import selection_function
 from dhs.selection.config import GridConfig
 from dhs.selection.engine import NEGATIVES_SCHEMA, Engine, Shard
 from dhs.selection.folder import (
@@ -169,6 +168,9 @@ def with_absolute_paths(config: GridConfig) -> GridConfig:
 
 def aggregate(out: Path, engine: Engine) -> dict[str, Any]:
     """Thresholds and completeness from complete tables: writes the selection function and JSON."""
+    # Statistics and figures are not loaded by workers.
+    from dhs.selection.completeness import selection_function
+
     config = engine.config
     logits = np.empty(0, np.float32)
     if config.fpr_targets:
@@ -177,7 +179,7 @@ def aggregate(out: Path, engine: Engine) -> dict[str, Any]:
     table = selection_function(out / INJECTIONS, config, thresholds)
     is_whole = (table["source_mag_bin"] == "all") & (table["threshold"] == table["threshold"][0])
     about = describe(engine) | {
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude={"out_dir"}),
         "thresholds": [threshold.to_dict() for threshold in thresholds],
         "cells": {"total": len(config.cells()), "with_hosts": len(engine.cells)},
         "hosts": {
