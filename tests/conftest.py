@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 import fastnorm
+from tests import beside
 
 settings.register_profile(
     "repeatable",
@@ -33,7 +34,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if not session.config.option.collectonly:
+        for module in {item.module for item in session.items if _waits(item)}:  # type: ignore[attr-defined]
+            module.begin()
+
+
+def pytest_sessionfinish() -> None:
+    beside.end()
+
+
+def _waits(item: pytest.Item) -> bool:
+    """Whether a test needs what runs beside the others."""
+    return "outcomes" in getattr(item, "fixturenames", ())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_waits)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

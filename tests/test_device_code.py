@@ -7,16 +7,13 @@ process of its own; on a machine with a GPU the same checks run there too.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests import beside
 from tests.conftest import DEVICE_CODE
 from tests.gpu_cases import CHECKS, CUTOUTS, poisoned
 
@@ -27,28 +24,21 @@ MODES = {
 Outcomes = dict[str, dict[str, dict[str, Any]]]
 
 
+def begin() -> None:
+    """Run every check in both modes, beside the other tests."""
+    for backend, (variable, _) in MODES.items():
+        beside.begin("tests.gpu_cases", backend, **{variable: "1"})
+
+
 @pytest.fixture(scope="module")
 def outcomes() -> Outcomes:
-    """What every check gave in both modes; the two processes share the machine's cores."""
-    processes = {}
-    for backend, (variable, _) in MODES.items():
-        processes[backend] = subprocess.Popen(
-            [sys.executable, "-m", "tests.gpu_cases", backend],
-            cwd=Path(__file__).parents[1],
-            env={**os.environ, variable: "1", "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    """What every check gave in both modes."""
     found: Outcomes = {}
-    for backend, process in processes.items():
-        printed, errors = process.communicate(timeout=600)
-        assert process.returncode == 0, errors
-        lines = [json.loads(line) for line in printed.splitlines()]
+    for backend, (_, where) in MODES.items():
+        lines = [json.loads(line) for line in beside.printed_by("tests.gpu_cases", backend)]
         found[backend] = {line["check"]: line for line in lines}
-        assert not errors
         count = sum(line["planes"] for line in lines)
-        DEVICE_CODE.append(f"{count} planes through {MODES[backend][1]}, in {len(lines)} checks")
+        DEVICE_CODE.append(f"{count} planes through {where}, in {len(lines)} checks")
     return found
 
 

@@ -23,7 +23,6 @@ from pyarrow import parquet
 from dhs import checkpoint
 from dhs.injection import PSF, LensParams, SourceParams, inject
 from dhs.preprocess import preprocess_stack
-from dhs.selection import engine as engine_module
 from dhs.selection.config import GridConfig
 from dhs.selection.executors import WorkersDiedError
 from dhs.selection.folder import SHARDS
@@ -239,7 +238,7 @@ def test_a_full_disk_keeps_what_is_complete(
         if len(written) == 4:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(engine_module.parquet, "write_table", fill_up)
+    monkeypatch.setattr(parquet, "write_table", fill_up)
     with pytest.raises(OSError, match="No space left"):
         run_grid(config(home, tmp_path), ALONE)
     monkeypatch.undo()

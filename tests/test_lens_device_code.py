@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,32 +10,24 @@ import torch
 
 pytest.importorskip("triton")
 
+from tests import beside
 from tests.conftest import DEVICE_CODE
 from tests.lens_cases import CHECKS
 
 PROCESSES = 2
+COMMANDS = [("tests.lens_cases", *list(CHECKS)[i::PROCESSES]) for i in range(PROCESSES)]
+
+
+def begin() -> None:
+    """Run all checks beside the other tests; each process takes its share of them."""
+    for command in COMMANDS:
+        beside.begin(*command, TRITON_INTERPRET="1")
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, dict[str, Any]]:
-    """What every check gave; each process takes its share of them."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.lens_cases", *list(CHECKS)[i::PROCESSES]],
-            cwd=Path(__file__).parents[1],
-            env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(PROCESSES)
-    ]
-    lines = []
-    for process in processes:
-        printed, errors = process.communicate(timeout=600)
-        assert process.returncode == 0, errors
-        assert not errors
-        lines += [json.loads(line) for line in printed.splitlines()]
+    """What every check gave."""
+    lines = [json.loads(line) for command in COMMANDS for line in beside.printed_by(*command)]
     count = sum(line["images"] for line in lines)
     DEVICE_CODE.append(f"{count} lenses through Triton's interpreter, in {len(lines)} checks")
     return {line["check"]: line for line in lines}
