@@ -26,8 +26,11 @@ from torch import Tensor
 
 from dhs.constants import PIXEL_SCALE
 from dhs.injection import (
+    PSF,
     LensParams,
+    Noise,
     SourceParams,
+    inject,
     reference,
     sample_lens_params,
     sample_source_params,
@@ -35,6 +38,7 @@ from dhs.injection import (
 )
 from dhs.injection.quadrature import Plan, make_plan
 from dhs.injection.source import draw_clumps
+from dhs.injection.tensors import inject_tensors
 from fastnorm.kernels import lens_columns as column
 from fastnorm.kernels import triton_lens
 
@@ -217,6 +221,23 @@ def alone_or_in_a_batch(device: torch.device) -> int:
 def levels_that_are_rounded(device: torch.device) -> int:
     """Where float32 takes another level, as it may in more of these, it is within its error."""
     return compare(plan_of(*draws(5, 16), SMALL, 2), device, QUADRATURE)
+
+
+@check
+def in_hosts(device: torch.device) -> int:
+    """All of an injection where the hosts are, against that of arrays."""
+    lens, source = draws(1, 18)
+    hosts = np.random.default_rng(18).normal(0, 0.1, (1, 3, 33, 33)).astype(np.float32)
+    psf, ids = PSF.moffat(1.3), np.arange(1)
+    expected = inject(hosts, lens, source, psf, backend="reference")
+    there = torch.from_numpy(hosts).to(device)
+    got = inject_tensors(there, lens, source, psf, Noise(), 0, ids, backend="triton")
+    assert got.stamps.device.type == device.type
+    arc = got.stamps.cpu().numpy() - hosts
+    assert np.abs(arc - expected.arc).max() < 10 * ROUNDING * expected.arc.max()
+    for name, column_ in got.measured.items():
+        np.testing.assert_allclose(column_, expected.table[name], rtol=1e-4, err_msg=name)
+    return len(hosts)
 
 
 @check

@@ -95,7 +95,7 @@ def describe(engine: Engine) -> dict[str, Any]:
         "checkpoint": {
             "name": made.path.name,
             "fingerprint": made.fingerprint,
-            "architecture": made.architecture,
+            "architecture": made.arch,
             "data_origin": made.data_origin,
             "deprecated": made.deprecated,
         },
