@@ -50,16 +50,43 @@ def logits_of(
     -------
     (N,) float32
     """
+    logits = np.zeros(len(data), np.float32)
+
+    def keep(start: int, got: Tensor) -> None:
+        logits[start : start + len(got)] = got.float().cpu().numpy()
+
+    run_batches(model, data, batch_size, device, keep, rank=rank, world=world, progress=progress)
+    return logits
+
+
+def run_batches(
+    model: nn.Module,
+    data: Rows,
+    batch_size: int,
+    device: torch.device,
+    keep: Callable[[int, Tensor], None],
+    *,
+    rank: int = 0,
+    world: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Run a lens finder over a dataset, and hand on the logits of each batch.
+
+    Parameters
+    ----------
+    keep : function
+        Called after each batch with the position of its first cutout and its logits, those of the
+        repetitions left out.
+    model, data, batch_size, device, rank, world, progress
+        As of `logits_of`.
+    """
     model.eval()
     count = len(data)
-    logits = np.zeros(count, np.float32)
     with torch.inference_mode():
         for start in range(rank * batch_size, count, world * batch_size):
             wanted = np.arange(start, start + batch_size)
             images, mask = data.read(np.minimum(wanted, count - 1))
             bad = None if mask is None else mask.to(device)
-            got = model(images.to(device), mask=bad)[: count - start].float().cpu().numpy()
-            logits[start : start + batch_size] = got
+            keep(start, model(images.to(device), mask=bad)[: count - start])
             if progress is not None:
                 progress(min(start + batch_size, count), count)
-    return logits

@@ -1,4 +1,4 @@
-"""How good scores are: area under the ROC curve, and recall at a fixed false-positive rate."""
+"""How good scores are: AUC, recall at a fixed false-positive rate, intervals, McNemar's test."""
 
 from __future__ import annotations
 
@@ -79,19 +79,9 @@ def recall_at_fpr(
     """
     lenses = _finite("lens_scores", lens_scores)
     negatives = _finite("negative_scores", negative_scores)
-    if not 0 < fpr < 1:
-        raise ValueError(f"fpr={fpr!r} is not between 0 and 1.")
     if not lenses.size:
         raise ValueError("lens_scores is empty; a recall needs lenses.")
-    # Rounded first: 0.001 * 20,000 must be 20.
-    allowed = math.floor(round(fpr * negatives.size, 6))
-    if allowed < FEWEST_FALSE_POSITIVES:
-        needed = math.ceil(round(FEWEST_FALSE_POSITIVES / fpr, 6))
-        raise ValueError(
-            f"fpr={fpr:g} leaves {allowed} of {negatives.size} negatives as false positives; at "
-            f"least {FEWEST_FALSE_POSITIVES} are needed to set a threshold, hence {needed} "
-            "negatives. Give more, or a larger rate."
-        )
+    allowed = allowed_false_positives(negatives.size, fpr)
     threshold = np.partition(negatives, negatives.size - 1 - allowed)[negatives.size - 1 - allowed]
     found = int((lenses > threshold).sum())
     low, high = binomial_interval(found, lenses.size, interval, confidence)
@@ -106,6 +96,29 @@ def recall_at_fpr(
         int((negatives > threshold).sum()),
         negatives.size,
     )
+
+
+def allowed_false_positives(negatives: int, fpr: float) -> int:
+    """How many of so many non-lenses may be detected at a false-positive rate.
+
+    Raises
+    ------
+    ValueError
+        The rate is not in (0, 1), or leaves fewer than 10; the message says how many negatives
+        are needed.
+    """
+    if not 0 < fpr < 1:
+        raise ValueError(f"fpr={fpr!r} is not between 0 and 1.")
+    # Rounded first: 0.001 * 20,000 must be 20.
+    allowed = math.floor(round(fpr * negatives, 6))
+    if allowed < FEWEST_FALSE_POSITIVES:
+        needed = math.ceil(round(FEWEST_FALSE_POSITIVES / fpr, 6))
+        raise ValueError(
+            f"fpr={fpr:g} leaves {allowed} of {negatives} negatives as false positives; at "
+            f"least {FEWEST_FALSE_POSITIVES} are needed to set a threshold, hence {needed} "
+            "negatives. Give more, or a larger rate."
+        )
+    return allowed
 
 
 def binomial_interval(
@@ -145,6 +158,34 @@ def binomial_interval(
     name = "exact" if method == "clopper-pearson" else method
     found = stats.binomtest(successes, trials).proportion_ci(confidence, name)
     return float(found.low), float(found.high)
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """Exact two-sided p-value of McNemar's test (1947) of whether two models find as many.
+
+    Parameters
+    ----------
+    only_first, only_second : int
+        How many of the same objects one model finds and the other does not. Those that both find,
+        or neither, say nothing.
+
+    Returns
+    -------
+    float
+        Of so unequal a division, if a fair coin made it; 1 where the models agree on every object.
+
+    Raises
+    ------
+    ValueError
+        A number is negative.
+    """
+    if only_first < 0 or only_second < 0:
+        raise ValueError(
+            f"only_first={only_first!r} and only_second={only_second!r} count objects; neither "
+            "may be negative."
+        )
+    discordant = only_first + only_second
+    return float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0
 
 
 def _finite(name: str, values: ArrayLike) -> NDArray[np.float64]:

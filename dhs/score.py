@@ -1,72 +1,106 @@
-"""Score cutouts with a checkpoint: raw nanomaggies in, a table that says what made it out."""
+"""Score cutouts with one checkpoint or several: raw nanomaggies in, a table out.
+
+The work is cut into parts of a fixed number of batches. Each becomes a file beside the table, under
+the hash of all that determines it, so that an interrupted run goes on to the same bytes.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow
 import torch
-from numpy.typing import NDArray
 from pyarrow import parquet
-from torch import Tensor
 
 import fastnorm
-from dhs import checkpoint
-from dhs.checkpoint import Checkpoint
-from dhs.data import DatasetConfig, LensDataset
-from dhs.inference import logits_of
-from dhs.model import LensFinder
+from dhs.ensemble import (
+    COMBINATIONS,
+    Combiner,
+    Member,
+    Truth,
+    load_members,
+    mean_logits,
+    read_truth,
+)
+from dhs.folder_lock import only_writer
+from dhs.injection.checks import integer
 from dhs.pack import MANIFEST
-from fastnorm.io import Cutout, Rejected, find_cutouts, read_cutouts
+from dhs.score_batch import choose_batch_size, choose_device, describe_device
+from dhs.score_input import Input, open_input
+from dhs.score_parts import (
+    Part,
+    count_rows,
+    in_groups,
+    parts_folder,
+    read_about,
+    read_rows,
+    recorded_batch_size,
+    write_about,
+)
+from dhs.score_table import joint_fingerprint, open_table
+from dhs.score_work import Work
+from fastnorm.io import Rejected
 from fastnorm.output import atomic_path
-
-BATCH = 64
-METADATA_KEY = "dhs"
 
 
 class Scored(NamedTuple):
     """What `score` gives.
 
-    ``ids``, ``paths``: of every cutout. ``logits``: larger means more likely a lens.
-    ``probabilities``: their sigmoid, not calibrated. ``rejected``: what could not be scored.
-    ``checkpoint``: what made them. ``data_origin``: of the cutouts, None where files do not say.
+    ``out``: the table, None if there is nothing to write. ``written``: rows of it. ``rejected``:
+    what could not be scored. ``about``: what the table says of itself, as
+    `dhs.score_table.ScoreTable`. ``was_complete``: there was nothing to do.
     """
 
-    ids: list[str]
-    paths: list[str]
-    logits: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
+    out: Path | None
+    written: int
     rejected: list[Rejected]
-    checkpoint: Checkpoint
-    data_origin: str | None
+    about: dict[str, Any]
+    was_complete: bool
 
 
 def score(
-    model: str | Path,
+    checkpoints: str | Path | Sequence[str | Path],
     data: Sequence[str | Path],
+    out: str | Path,
     *,
-    batch_size: int = BATCH,
-    device: torch.device | None = None,
+    combine: str = "mean",
+    truth: str | Path | None = None,
+    label_col: str = "label",
+    across_annuli: bool = False,
+    batch_size: int | None = None,
+    device: str = "auto",
     allow_deprecated: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scored:
-    """Score a pack, or files, folders and patterns of cutouts.
+    """Score cutouts into a table, or finish one that was interrupted.
 
     Parameters
     ----------
-    model : path
-        A checkpoint; it normalises with its own annulus.
+    checkpoints : path, or sequence of paths
+        Several are an ensemble; each normalises with its own annulus.
     data : sequence of paths
-        One pack, or as of `fastnorm.io.find_cutouts`.
-    batch_size : int
-        Of every forward pass; the last bits of a logit depend on it.
-    device : torch.device, optional
-        The CPU by default.
+        As of `dhs.score_input.open_input`.
+    out : path
+        .parquet; appears whole. Parts of unfinished work lie beside it in ``.OUT.parts``.
+    combine : {"mean", "trained"}
+        The mean of the members' logits, or a `dhs.ensemble.Combiner` of them.
+    truth : path, optional
+        Manifest with the labels that a combiner is trained on.
+    label_col : str
+        Its column of labels, 0 or 1.
+    across_annuli : bool
+        Members may differ in their preprocessing; the table says so.
+    batch_size : int, optional
+        Of every forward pass; the last bits of a logit depend on it. By default that of the run
+        which is continued, otherwise as of `dhs.score_batch.choose_batch_size`.
+    device : {"auto", "cpu", "cuda"}
     allow_deprecated : bool
         Score with a checkpoint that is marked as deprecated.
     progress : function, optional
@@ -78,111 +112,150 @@ def score(
 
     Raises
     ------
+    SpecMismatchError
+        Two members differ in their preprocessing.
     ValueError
-        The checkpoint cannot be used, or is deprecated; or the cutouts are of another size.
+        An argument is not allowed; a checkpoint cannot be used, is deprecated, or gives logits
+        that are no numbers; the cutouts are of another size; there are too few labels.
     OSError
-        A file cannot be read.
+        A file cannot be read or written, or another process writes the same table. The parts
+        that are complete are kept.
     """
-    finder, made = checkpoint.load(model, allow_deprecated=allow_deprecated)
-    where = device or torch.device("cpu")
-    finder.to(where)
-    rejected: list[Rejected] = []
-    origin = None
-    if len(data) == 1 and (Path(data[0]) / MANIFEST).exists():
-        pack = LensDataset(DatasetConfig(parquet_path=str(data[0])), None)
-        _require_size(finder, pack.size, str(data[0]))
-        logits = logits_of(finder, pack, batch_size, where, progress=progress)
-        ids, paths = pack.ids.tolist(), [str(data[0])] * len(pack)
-        origin = pack.data_origin
-    else:
-        files = find_cutouts(data, rejected)
-        ids, paths, logits = _score_files(finder, files, rejected, batch_size, where, progress)
-    probabilities = (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
-    return Scored(ids, paths, logits, probabilities, rejected, made, origin)
+    paths = [checkpoints] if isinstance(checkpoints, str | Path) else list(checkpoints)
+    labels = _check_combination(combine, len(paths), truth, label_col)
+    where, out = choose_device(device), Path(out)
+    _refuse_to_replace(out, [*data, *paths, *([] if truth is None else [truth])])
+    members = load_members(paths, allow_deprecated=allow_deprecated, across_annuli=across_annuli)
+    size = members[0].checkpoint.size
+    cutouts = open_input(data, size)
+    for member in members:
+        member.finder.to(where)
+    about = _describe(members, combine, cutouts, where)
+    if batch_size is None:
+        batch_size = recorded_batch_size(out, about)
+    if batch_size is None:
+        batch_size = choose_batch_size([member.finder for member in members], size, where)
+    integer("batch_size", batch_size, 1, 2**31 - 1)
+    about["batch_size"] = batch_size
+
+    work = Work(members, cutouts, where, out, about)
+    about["fingerprint"] = _fingerprint(work, cutouts, about, labels)
+    folder = parts_folder(out)
+    folder.mkdir(exist_ok=True)
+    with only_writer(folder, f"the parts of {out}"):
+        # A run that has ended meanwhile has removed it.
+        folder.mkdir(exist_ok=True)
+        made = _complete(out, about, cutouts)
+        if made is None:
+            write_about(folder, about)
+            work.make_parts(progress or (lambda done, total: None))
+            with work.keeping_parts():
+                made = _merge(work, cutouts, out, about, labels)
+        shutil.rmtree(folder)
+    return made
 
 
-def _require_size(finder: LensFinder, size: int, name: str) -> None:
-    if size != finder.preprocess.size:
+def _check_combination(
+    combine: str, members: int, truth: str | Path | None, label_col: str
+) -> Truth | None:
+    if combine not in COMBINATIONS:
         raise ValueError(
-            f"{name} holds cutouts of {size} x {size}; the checkpoint takes "
-            f"{finder.preprocess.size} x {finder.preprocess.size}."
+            f"combine={combine!r} is not known; allowed are {', '.join(COMBINATIONS)}."
         )
+    if combine == "mean":
+        if truth is not None:
+            raise ValueError(
+                f"truth={str(truth)!r} is only for combine='trained'; leave it out, or ask for it."
+            )
+        return None
+    if members < 2:
+        raise ValueError("combine='trained' needs two checkpoints or more; name an ensemble.")
+    if truth is None:
+        raise ValueError("combine='trained' needs labels; give truth, a manifest that has them.")
+    return read_truth(truth, label_col)
 
 
-class _Stack:
-    """Cutouts in memory, as `dhs.inference.logits_of` reads them."""
-
-    def __init__(self, cutouts: list[Cutout]) -> None:
-        self._images = torch.from_numpy(np.stack([cutout.pixels for cutout in cutouts]))
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, None]:
-        return self._images[torch.from_numpy(rows)], None
+def _refuse_to_replace(out: Path, inputs: Sequence[str | Path]) -> None:
+    files = [Path(path) for path in inputs]
+    files += [path / MANIFEST for path in files]
+    if out.resolve() in {path.resolve() for path in files}:
+        raise ValueError(f"out={str(out)!r} is read, and would be replaced; name another file.")
 
 
-def _score_files(
-    finder: LensFinder,
-    files: list[Path],
-    rejected: list[Rejected],
-    batch_size: int,
-    device: torch.device,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[list[str], list[str], NDArray[np.float32]]:
-    ids: list[str] = []
-    paths: list[str] = []
-    parts = []
-    fitting = _fitting(files, finder.preprocess.size, rejected)
-    while batch := list(islice(fitting, batch_size)):
-        parts.append(logits_of(finder, _Stack(batch), batch_size, device))
-        ids += [cutout.id for cutout in batch]
-        paths += [str(cutout.path) for cutout in batch]
-        if progress is not None:
-            progress(len(ids), max(len(files), len(ids)))
-    return ids, paths, np.concatenate(parts) if parts else np.empty(0, np.float32)
-
-
-def _fitting(files: list[Path], size: int, rejected: list[Rejected]) -> Iterator[Cutout]:
-    for cutout in chain.from_iterable(read_cutouts(path, rejected) for path in files):
-        if cutout.pixels.shape[-2:] == (size, size):
-            yield cutout
-        else:
-            height, width = cutout.pixels.shape[-2:]
-            reason = f"{cutout.id} is {height} x {width}; the checkpoint takes {size} x {size}."
-            rejected.append(Rejected(cutout.path, reason))
-
-
-def write_scores(out: Path, scored: Scored, batch_size: int = BATCH) -> None:
-    """Write the table, with checkpoint, preprocessing and versions in its metadata.
-
-    Parameters
-    ----------
-    out : Path
-        .parquet; appears whole.
-    scored : Scored
-    batch_size : int
-        That the logits were computed with.
-    """
-    about: dict[str, Any] = {
-        "checkpoint": scored.checkpoint.path.name,
-        "checkpoint_fingerprint": scored.checkpoint.fingerprint,
-        "spec": scored.checkpoint.spec.to_dict(),
-        "spec_fingerprint": scored.checkpoint.spec.fingerprint,
-        "architecture": scored.checkpoint.architecture,
-        "data_origin": scored.data_origin,
-        "training_data_origin": scored.checkpoint.data_origin,
-        "deprecated": scored.checkpoint.deprecated,
-        "batch_size": batch_size,
+def _describe(
+    members: list[Member], combine: str, cutouts: Input, device: torch.device
+) -> dict[str, Any]:
+    specs = [member.checkpoint.spec for member in members]
+    return {
+        "members": [member.describe() for member in members],
+        "combination": combine if len(members) > 1 else "single",
+        "across_annuli": len(set(specs)) > 1,
+        "spec_fingerprint": joint_fingerprint(specs),
+        "data_origin": cutouts.data_origin,
+        "device": describe_device(device),
         "versions": {"dhs": fastnorm.__version__, "torch": torch.__version__},
     }
-    table = pyarrow.table(
-        {
-            "galaxy_id": scored.ids,
-            "logit": scored.logits,
-            "score": scored.probabilities,
-            "path": scored.paths,
-        }
-    ).replace_schema_metadata({METADATA_KEY: json.dumps(about)})
-    with atomic_path(out) as temporary:
-        parquet.write_table(table, temporary)
+
+
+def _fingerprint(work: Work, cutouts: Input, about: Mapping[str, Any], truth: Truth | None) -> str:
+    """The sha256 of all that determines a table."""
+    rejected = [str(item) for item in cutouts.rejected]
+    labels = None if truth is None else truth.labels
+    text = json.dumps([work.keys, about, labels, rejected], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _complete(out: Path, about: Mapping[str, Any], cutouts: Input) -> Scored | None:
+    """An earlier run's table, if it is this one and no cutout was rejected while it was read."""
+    there = read_about(out)
+    if there is None or there.get("fingerprint") != about["fingerprint"]:
+        return None
+    rows = parquet.read_metadata(out).num_rows
+    if rows != len(cutouts):
+        return None
+    return Scored(out, rows, list(cutouts.rejected), there, was_complete=True)
+
+
+def _merge(
+    work: Work, cutouts: Input, out: Path, about: dict[str, Any], truth: Truth | None
+) -> Scored:
+    """Put the parts together."""
+    rejected = list(cutouts.rejected)
+    parts = partial(read_rows, work.paths, cutouts.has_unique_ids)
+    if not count_rows(work.paths):
+        rejected += [item for part in parts() for item in part.rejected]
+        return Scored(None, 0, rejected, about, was_complete=False)
+    combiner = None
+    if truth is not None:
+        combiner = _fit(parts(), truth)
+        about["combiner"] = combiner.describe() | {"truth": Path(truth.name).name}
+    members = len(about["members"]) if about["combination"] != "single" else 0
+    written = 0
+    with (
+        atomic_path(out) as temporary,
+        open_table(temporary, about, members, combiner is not None) as write,
+    ):
+        for part in in_groups(parts()):
+            columns: dict[str, Any] = {
+                "galaxy_id": pyarrow.array(part.ids, pyarrow.string()),
+                "path": pyarrow.array(part.paths, pyarrow.string()),
+            } | {f"logit_{k}": part.logits[:, k] for k in range(members)}
+            if combiner is None:
+                columns["logit"] = mean_logits(part.logits)
+            else:
+                columns["logit"], columns["fold"] = combiner(part.ids, part.logits)
+            write(columns)
+            rejected += part.rejected
+            written += len(part.ids)
+    return Scored(out, written, rejected, about, was_complete=False)
+
+
+def _fit(parts: Iterator[Part], truth: Truth) -> Combiner:
+    labelled = []
+    for part in parts:
+        has_label = np.array([identity in truth.labels for identity in part.ids], bool)
+        labelled.append(part.at(has_label))
+    ids = np.concatenate([part.ids for part in labelled])
+    labels = np.array([truth.labels[identity] for identity in ids], int)
+    logits = np.concatenate([part.logits for part in labelled])
+    return Combiner(ids, logits, labels, f"the cutouts have in {truth.name}")

@@ -10,58 +10,95 @@ from typing import Annotated, Any
 import typer
 
 from dhs.commands.options import AsJson
-from fastnorm.terminal import check_out, console, counting, finish, messages, printable
+from fastnorm.terminal import check_out, console, counting, fail, finish, messages, printable
 
 
 def score(
     model: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="As dhs train writes it.")],
     data: Annotated[
-        list[Path], typer.Argument(metavar="DATA...", help="A pack, or files and folders.")
+        list[Path],
+        typer.Argument(metavar="DATA...", help="A pack, a manifest, or files and folders."),
     ],
     out: Annotated[Path, typer.Option(help="The table to write, .parquet.")],
+    ensemble: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="CHECKPOINT", help="Another member; may be given several times."),
+    ] = None,
+    combine: Annotated[
+        str, typer.Option(help="The members: mean of their logits, or trained.")
+    ] = "mean",
+    truth: Annotated[
+        Path | None, typer.Option(metavar="MANIFEST", help="Labels, for --combine trained.")
+    ] = None,
+    label_col: Annotated[str, typer.Option(help="Column of the labels, 0 or 1.")] = "label",
+    across_annuli: Annotated[
+        bool, typer.Option("--across-annuli", help="Members may differ in their preprocessing.")
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Cutouts of a forward pass.", show_default="by memory, then recorded"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     allow_deprecated: Annotated[
         bool, typer.Option("--allow-deprecated", help="Use a checkpoint that is marked.")
     ] = False,
     show: Annotated[int, typer.Option(help="Print so many of the highest scores.", min=0)] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Score cutouts with a checkpoint, under the checkpoint's own annulus.
+    """Score cutouts with a checkpoint, or several, each under its own annulus.
 
-    Exit status: 0 all scored; 1 some rejected, the others scored; 2 nothing done.
+    An interrupted run is continued by the same command, to the same bytes.
+
+    Exit status: 0 all scored; 1 some rejected, the others scored; 2 wrong arguments, or not
+    complete.
     """
     started = time.perf_counter()
     check_out(out, ".parquet")
     with messages(TypeError, ValueError, OSError, ImportError):
         from dhs.score import score as run
-        from dhs.score import write_scores
+        from dhs.score_table import describe_members, highest, specs_of
 
-        with counting("scoring", "cutouts") as advance:
-            made = run(model, data, allow_deprecated=allow_deprecated, progress=advance)
-        if made.ids:
-            write_scores(out, made)
-    best = sorted(range(len(made.ids)), key=lambda k: -made.logits[k])[:show]
-    highest = [
-        {"id": printable(made.ids[k]), "score": round(float(made.probabilities[k]), 6)}
-        for k in best
-    ]
+        try:
+            with counting("scoring", "cutouts") as advance:
+                made = run(
+                    [model, *(ensemble or [])],
+                    data,
+                    out,
+                    combine=combine,
+                    truth=truth,
+                    label_col=label_col,
+                    across_annuli=across_annuli,
+                    batch_size=batch_size,
+                    device=device,
+                    allow_deprecated=allow_deprecated,
+                    progress=advance,
+                )
+        except KeyboardInterrupt:
+            fail(f"interrupted; the same command goes on with {out}.")
+        best = highest(made.out, show) if made.out is not None else []
+    named = describe_members(made.about)
     report = {
-        "out": str(out) if made.ids else None,
-        "written": len(made.ids),
+        "out": None if made.out is None else str(made.out),
+        "written": made.written,
         "checkpoint": str(model),
-        "spec": str(made.checkpoint.spec),
-        "highest": highest,
+        "model": named,
+        "spec": "; ".join(map(str, specs_of(made.about))),
+        "batch_size": made.about["batch_size"],
+        "device": made.about["device"],
+        "highest": [{"id": printable(name), "score": round(value, 6)} for name, value in best],
     }
-    if highest and not as_json:
-        _print_best(highest, str(made.checkpoint.spec))
-    done = f"{len(made.ids)} cutouts scored, in {out}"
+    if best and not as_json:
+        _print_best(report["highest"], f"{named}; {report['spec']}")
+    state = "scored already, with these settings" if made.was_complete else "scored"
+    done = f"{made.written} cutouts {state}, in {out}"
     finish(report, made.rejected, started, done, as_json)
 
 
-def _print_best(highest: list[dict[str, Any]], spec: str) -> None:
+def _print_best(highest: list[dict[str, Any]], model: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console(sys.stdout).print(f"{len(highest)} highest scores; {spec}", markup=False)
+    console(sys.stdout).print(f"{len(highest)} highest scores; {model}", markup=False)
     table = Table()
     table.add_column("id", overflow="fold")
     table.add_column("score", justify="right")
