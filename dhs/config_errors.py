@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a configuration, in words that help."""
+"""What is wrong with a configuration, or differs between two, in words that help."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ def describe(error: ValidationError, name: str, model: type[BaseModel]) -> str:
         What it was read as.
     """
     return f"{name} is not allowed: {'; '.join(_fault(dict(f), model) for f in error.errors())}."
+
+
+def differences(first: Any, second: Any, name: str = "") -> list[str]:
+    """Where two nested values differ, by their innermost names."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return [
+            line
+            for key in sorted({*first, *second})
+            for line in differences(first.get(key), second.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    return [] if first == second else [f"{name} {first} against {second}"]
 
 
 def _fault(fault: dict[str, Any], model: type[BaseModel]) -> str:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow
 from pyarrow import parquet
 
+from dhs.config_errors import differences
 from dhs.packs.format import METADATA_KEY
-from dhs.selection.engine import Engine, Kind, Shard
 from fastnorm.output import atomic_path
+
+if TYPE_CHECKING:
+    from dhs.selection.engine import Engine, Kind, Shard
 
 SETTINGS, SHARDS = "settings.json", "shards"
 INJECTIONS, NEGATIVES = "injections.parquet", "negatives.parquet"
@@ -36,10 +39,11 @@ def claim(out: Path, engine: Engine) -> None:
     if path.exists():
         there = _settings(path)
         if there != settings:
-            differ = "; ".join(_differences(there, settings))
+            fingerprint = {"injections_fingerprint": there.get("injections_fingerprint")}
+            differ = "; ".join(differences(there, settings | fingerprint))
             raise ValueError(
-                f"{out} holds a grid of another configuration: {differ}. Its shards are not used "
-                "for this one; name another out_dir, or delete the folder."
+                f"{out} holds a grid of another configuration (there against here: {differ}). Its "
+                "shards are not used for this one; name another out_dir, or delete the folder."
             )
     else:
         foreign = sorted(
@@ -120,19 +124,6 @@ def _settings(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); delete the folder.") from error
     return found if isinstance(found, dict) else {}
-
-
-def _differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """Where two settings differ, by their innermost names."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        return [
-            line
-            for key in sorted({*there, *here} - {"injections_fingerprint"})
-            for line in _differences(
-                there.get(key), here.get(key), f"{name}.{key}" if name else key
-            )
-        ]
-    return [] if there == here else [f"{name} is {there} there, {here} here"]
 
 
 def _is_of(path: Path, engine: Engine) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dhs.config_errors import differences
 from dhs.selection.grid_result import AXES, GridResult, kind
 from dhs.selection.thresholds import Threshold
 
@@ -52,17 +53,6 @@ def require_same_injections(first: GridResult, second: GridResult) -> None:
     if first.bins != second.bins or first.rows != second.rows:
         why = differ or f"{first.rows} rows against {second.rows}: one is damaged"
         raise ValueError(f"{names} cannot be compared bin by bin ({why}); run one of them anew.")
-
-
-def differences(first: Any, second: Any, name: str = "") -> list[str]:
-    """Where two nested values differ, by their innermost names."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        return [
-            line
-            for key in sorted({*first, *second})
-            for line in differences(first.get(key), second.get(key), f"{name}.{key}".lstrip("."))
-        ]
-    return [] if first == second else [f"{name} {first} against {second}"]
 
 
 def common_thresholds(first: GridResult, second: GridResult) -> list[CommonThreshold]:

@@ -1,0 +1,192 @@
+"""``dhs evaluate``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dhs.commands.options import AsJson, Seed
+from fastnorm.terminal import console, counting, fail, messages, printable, say
+
+
+def evaluate(
+    scores: Annotated[
+        list[Path], typer.Argument(metavar="SCORES...", help="Tables that dhs score wrote.")
+    ],
+    truth: Annotated[
+        Path, typer.Option(metavar="MANIFEST", help="A pack, or .parquet or .csv with galaxy_id.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the report and pictures.")],
+    label_col: Annotated[str, typer.Option(help="Column of labels, 0 and 1.")] = "label",
+    tier_col: Annotated[
+        str | None,
+        typer.Option(help="Column of kinds of lenses.", show_default="tier, if there is one"),
+    ] = None,
+    category_col: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of kinds of non-lenses.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="val|train|test|all", show_default="val, or all where there is no split"
+        ),
+    ] = None,
+    fpr: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="A false-positive rate; again for more.",
+            show_default="those of 1e-2, 1e-3, 1e-4 that the negatives allow",
+        ),
+    ] = None,
+    interval: Annotated[
+        str, typer.Option(metavar="wilson|clopper-pearson|jeffreys", help="Of shares.")
+    ] = "wilson",
+    bootstrap: Annotated[int, typer.Option(help="Number of resamples.")] = 1000,
+    seed: Seed = 1,
+    across_annuli: Annotated[
+        bool,
+        typer.Option("--across-annuli", help="Compare tables of different preprocessing."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge scores: AUC, recall at fixed false-positive rates, calibration; compare models.
+
+    Exit status: 0 evaluated; 2 nothing done.
+    """
+    started = time.perf_counter()
+    if out.exists() and not out.is_dir():
+        fail(f"--out {out} is a file; name a folder.")
+    with messages(TypeError, ValueError, OSError, ImportError):
+        from dhs.evaluate import evaluate as run
+        from dhs.evaluate import write_evaluation
+
+        with counting("bootstrap", "resamples") as show:
+            made = run(
+                scores,
+                truth,
+                label_col=label_col,
+                tier_col=tier_col,
+                category_col=category_col,
+                split=split,
+                rates=fpr,
+                interval=interval,
+                resamples=bootstrap,
+                seed=seed,
+                across_annuli=across_annuli,
+                progress=show,
+            )
+        files = write_evaluation(out, made)
+    report = made.report
+    _say_notes(report)
+    if as_json:
+        seconds = round(time.perf_counter() - started, 3)
+        typer.echo(json.dumps(report | {"out": printable(out), "seconds": seconds}))
+        return
+    _print_results(report)
+    for pair in report["comparisons"]:
+        _print_comparison(pair)
+    typer.echo(printable(f"in {out}: {', '.join(path.name for path in files)}"))
+
+
+def _say_notes(report: Mapping[str, Any]) -> None:
+    """What differs, and what was left out."""
+    if report["across_annuli"]:
+        say("warning", "yellow", report["across_annuli"])
+    for item in report["refused"]:
+        say("note", "yellow", item["reason"])
+    split = report["truth"]["split"]
+    meanings = {
+        "unknown": "not in the truth",
+        "in_other_splits": f"in other splits than {split}",
+        "lenses_without_score": "lenses of the truth without score",
+        "negatives_without_score": "non-lenses of the truth without score",
+        "not_in_all_tables": "left out, since not every table scored them",
+    }
+    for table in report["tables"]:
+        for key, meaning in meanings.items():
+            count = table["counts"][key]
+            if count:
+                say("note", "yellow", f"{table['path']}: {meaning}: {count}")
+
+
+def _print_results(report: Mapping[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    title = (
+        f"{report['lenses']} lenses, {report['negatives']} non-lenses, split "
+        f"{report['truth']['split']}; data: {report['data_origin'] or 'origin not stated'}"
+    )
+    method = report["interval"]["method"].title()
+    table = Table(
+        title=Text(printable(title)),
+        title_justify="left",
+        caption=f"95 % intervals: {method}; b bootstrap; c Clopper-Pearson",
+        caption_justify="left",
+    )
+    table.add_column("", overflow="fold")
+    for item in report["tables"]:
+        table.add_column(Text(printable(item["name"])), overflow="fold")
+    for section in zip(*map(_sections, report["tables"]), strict=True):
+        for row in dict.fromkeys(name for cells in section for name in cells):
+            table.add_row(Text(printable(row)), *(cells[row] for cells in section))
+        table.add_section()
+    console(sys.stdout).print(table)
+
+
+def _sections(item: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One column of the results, by the names of its rows: of all rates, then of each."""
+    area, ece = _range(item["auc"], "value", "bootstrap", 4), item["calibration"]["ece"]
+    return [
+        {"AUC": f"{area} b", "ECE": f"{ece:.4f}"},
+        *map(_section, item["recall_at_fpr"]),
+    ]
+
+
+def _section(recall: Mapping[str, Any]) -> dict[str, str]:
+    low, high = recall["recall_bootstrap_low"], recall["recall_bootstrap_high"]
+    cells = {
+        f"recall at FPR {recall['fpr']:g}": _range(recall, "recall"),
+        "  threshold's scatter included": f"{low:.3f} to {high:.3f} b",
+        "  threshold (logit)": f"{_range(recall, 'threshold', 'threshold_bootstrap', 2)} b",
+        "  actual FPR": f"{_range(recall, 'actual_fpr', 'actual_fpr', 5)} c",
+    }
+    cells |= {f"  recall of {tier['name']}": _range(tier, "share") for tier in recall["tiers"]}
+    return cells | {
+        f"  FPR of {group['name']}": _range(group, "share", digits=5)
+        for group in recall["categories"]
+    }
+
+
+def _range(item: Mapping[str, Any], key: str, ends: str = "", digits: int = 3) -> str:
+    """A value and its interval, which is under ``low`` and ``high`` or under names that extend."""
+    low, high = (item[f"{ends}_{end}" if ends else end] for end in ("low", "high"))
+    return f"{item[key]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _print_comparison(pair: Mapping[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    difference = _range(pair["auc_difference"], "value", "bootstrap", 4)
+    title = (
+        f"first: {pair['first']}; second: {pair['second']}; AUC, first minus second: {difference}"
+    )
+    table = Table(title=Text(printable(title)), title_justify="left")
+    for name in ("FPR", "only first", "only second", "McNemar p", "recall, first minus second"):
+        table.add_column(name)
+    for item in pair["at_fpr"]:
+        table.add_row(
+            f"{item['fpr']:g}",
+            str(item["only_first"]),
+            str(item["only_second"]),
+            f"{item['mcnemar_p']:.3g}",
+            _range(item, "recall_difference", "bootstrap"),
+        )
+    console(sys.stdout).print(table)

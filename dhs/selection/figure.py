@@ -1,0 +1,61 @@
+"""Every picture of a finished grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dhs.selection.figure_curves import completeness_figure, score_figure
+from dhs.selection.figure_gallery import OpenImages, gallery_figure
+from dhs.selection.figure_maps import map_figure
+from dhs.selection.figure_style import drawn_thresholds, save
+from dhs.selection.grid_result import GridResult
+from fastnorm.io import INSTALL_EXTRA
+
+try:
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+
+
+def draw_grid(folder: Path, open_images: OpenImages | None = None) -> list[Path]:
+    """Write ``completeness.png``, ``maps.png``, ``scores.png`` and ``gallery.png``.
+
+    Injections are read in pieces: what is held does not grow with their number.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a finished grid; the pictures go there.
+    open_images : function, optional
+        What makes injections again; `dhs.selection.images.InjectedRows` by default.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    ValueError
+        The folder holds no whole grid, or no injection has a score; or the hosts of the gallery
+        are not what they were.
+    """
+    grid = GridResult(folder)
+    if open_images is None:
+        from dhs.selection.images import InjectedRows
+
+        open_images = InjectedRows
+    # Maps and gallery are of one threshold: the first of a false-positive rate.
+    first = drawn_thresholds(grid.thresholds)[0]
+    pictures: dict[str, Callable[[], Figure]] = {
+        "completeness": lambda: completeness_figure(grid),
+        "maps": lambda: map_figure(grid, first),
+        "scores": lambda: score_figure(grid),
+        "gallery": lambda: gallery_figure(grid, first, open_images),
+    }
+    written = []
+    for name, draw in pictures.items():
+        path = grid.folder / f"{name}.png"
+        save(draw(), path)
+        written.append(path)
+    return written

@@ -1,0 +1,176 @@
+"""Completeness of two models side by side, and their difference."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dhs.selection.compare import Comparison
+from dhs.selection.figure_style import (
+    DASH,
+    MINUS,
+    MOST_THRESHOLDS,
+    SMALL,
+    SOURCE_R,
+    USUAL,
+    add_axes,
+    colours_of,
+    count_range,
+    draw_map,
+    figure_with_heading,
+)
+from dhs.selection.grid_result import ALL_MAGNITUDES, MAGNITUDE
+from dhs.selection.matching import CommonThreshold
+from dhs.selection.paired import POOLED, SIGNIFICANT, p_text, signed
+from fastnorm.io import INSTALL_EXTRA
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+except ImportError as error:
+    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+
+LEAST_LIMIT = 0.05
+
+# Inches.
+CELL_WIDTH, CELL_HEIGHT, NARROWEST = 0.56, 0.26, 1.9
+LEFT, BETWEEN, BAR, BAR_WIDTH, RIGHT = 0.62, 0.2, 0.12, 0.13, 0.72
+ABOVE, BELOW = 0.58, 0.5
+
+
+def comparison_figure(comparison: Comparison) -> Figure:
+    """Draw maps of theta_E against magnitude: both models, and the second minus the first.
+
+    Parameters
+    ----------
+    comparison : Comparison
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Three maps and two colour bars in a row, for at most three thresholds. Cells whose
+        difference is significant are outlined, and marked with a star.
+    """
+    grid = comparison.first
+    drawn = sorted(comparison.thresholds, key=lambda common: common.first.fpr_target is None)
+    drawn = drawn[:MOST_THRESHOLDS]
+    across = max(NARROWEST, CELL_WIDTH * len(grid.bins))
+    up = CELL_HEIGHT * len(grid.centres["theta_e"])
+    second = LEFT + across + BETWEEN
+    third = second + across + BAR + BAR_WIDTH + RIGHT
+    width = third + across + BAR + BAR_WIDTH + RIGHT
+    height = len(drawn) * (ABOVE + up + BELOW)
+    figure = figure_with_heading((width, height), _heading(comparison))
+    limit = _limit([_cells(comparison, common) for common in drawn])
+    colours = {"share": colours_of("cividis", 0, 1), "change": colours_of("PuOr", -limit, limit)}
+    for row, common in enumerate(drawn):
+        bottom = height - (row + 1) * (ABOVE + up + BELOW) + BELOW
+        place = (LEFT / width, (bottom + up + ABOVE - 0.22) / figure.get_figheight())
+        figure.text(*place, _overall(comparison, common), size=USUAL, weight="bold")
+        maps = [add_axes(figure, left, bottom, across, up) for left in (LEFT, second, third)]
+        _draw_maps(maps, comparison, common, colours)
+        for left, name, says in (
+            (second, "share", "completeness"),
+            (third, "change", f"B {MINUS} A"),
+        ):
+            bar = add_axes(figure, left + across + BAR, bottom, BAR_WIDTH, up)
+            figure.colorbar(colours[name], cax=bar).set_label(says, size=SMALL)
+            bar.tick_params(labelsize=SMALL)
+    return figure
+
+
+def _draw_maps(
+    maps: list[Axes],
+    comparison: Comparison,
+    common: CommonThreshold,
+    colours: dict[str, ScalarMappable],
+) -> None:
+    grid, rows = comparison.first, _cells(comparison, common)
+    columns = [name.replace("-", DASH) for name in grid.bins]
+    radii = [f"{radius:g}" for radius in grid.centres["theta_e"]]
+    change, is_significant = (_by_cell(rows, grid.bins, n) for n in ("difference", "significant"))
+    values = [_by_cell(rows, grid.bins, f"completeness_{name}") for name in ("first", "second")]
+    texts = [np.vectorize("{:.2f}".format)(table).astype(object) for table in values]
+    values.append(change)
+    texts.append(np.vectorize(_change)(change).astype(object) + np.where(is_significant, "*", ""))
+    titles = [
+        f"A (score > {common.first.threshold:.4g})",
+        f"B (score > {common.second.threshold:.4g})",
+        f"B {MINUS} A",
+    ]
+    shades = ("share", "share", "change")
+    for k, (axes, title) in enumerate(zip(maps, titles, strict=True)):
+        ticks = radii if k == 0 else [""] * len(radii)
+        draw_map(axes, values[k], texts[k], colours[shades[k]], rows=ticks, columns=columns)
+        axes.set_title(title, size=USUAL)
+        axes.set_xlabel(SOURCE_R, size=SMALL)
+    maps[0].set_ylabel(r"$\theta_\mathrm{E}$ (arcsec)", size=SMALL)
+    for row, column in np.argwhere(is_significant):
+        corner = (column - 0.46, row - 0.44)
+        maps[2].add_patch(Rectangle(corner, 0.92, 0.88, fill=False, linewidth=1.3, zorder=3))
+
+
+def _heading(comparison: Comparison) -> list[str]:
+    first, second = comparison.first, comparison.second
+    title = "Completeness of two models"
+    preprocessing = [] if first.spec != second.spec else [f"both: {first.spec}"]
+    if first.spec.annulus != second.spec.annulus:
+        radii = [f"({g.spec.annulus_r_in:g}, {g.spec.annulus_r_out:g})" for g in (first, second)]
+        title = f"Across annuli: A {radii[0]} px, B {radii[1]} px"
+    others = [line for line in comparison.differences() if not line.startswith("annulus_")]
+    if others:
+        preprocessing = [f"different preprocessing: {'; '.join(others)}"]
+    pairs = _cells(comparison, comparison.thresholds[0])["n_injections"].to_numpy()
+    lost = f", {comparison.left_out:,} left out as failed" if comparison.left_out else ""
+    return [
+        title,
+        f"A: {first.model}; {first.annulus}",
+        f"B: {second.model}; {second.annulus}",
+        *preprocessing,
+        f"hosts: {first.about['data_origin']}; the same {comparison.injections:,} injections"
+        f"{lost}; {count_range(pairs)} in a cell, of all PSFs and depths",
+        f"outlined, with a star: p < {SIGNIFICANT} (McNemar's exact test; Benjamini-Hochberg over "
+        "the cells of a threshold)",
+    ]
+
+
+def _overall(comparison: Comparison, common: CommonThreshold) -> str:
+    found = comparison.overall(common)
+    low, high = (signed(found[f"difference_ci95_{end}"]) for end in ("lo", "hi"))
+    return (
+        f"{common}, all cells: A {found['completeness_first']:.3f}, "
+        f"B {found['completeness_second']:.3f}; B {MINUS} A {signed(found['difference'])} "
+        f"({low} to {high}), p {p_text(found['p_mcnemar'])}"
+    )
+
+
+def _cells(comparison: Comparison, common: CommonThreshold) -> pd.DataFrame:
+    """Rows of the cells that are drawn, at a threshold."""
+    rows = comparison.rows(POOLED, common)
+    return rows[rows[MAGNITUDE] != ALL_MAGNITUDES]
+
+
+def _by_cell(rows: pd.DataFrame, bins: list[str], name: str) -> NDArray[Any]:
+    """A column of the table by Einstein radius and bin."""
+    table: NDArray[Any] = rows.pivot(index="theta_e", columns=MAGNITUDE, values=name)[
+        bins
+    ].to_numpy()
+    return table
+
+
+def _change(value: float) -> str:
+    """A difference with two digits, without the sign of a zero."""
+    text = f"{value:+.2f}".replace("-", MINUS)
+    return text if float(f"{value:.2f}") else "0.00"
+
+
+def _limit(tables: list[pd.DataFrame]) -> float:
+    """The largest difference that is drawn, up to the next multiple of 0.05."""
+    largest = [float(table["difference"].abs().max()) for table in tables]
+    return max(LEAST_LIMIT, math.ceil(round(max(largest) / LEAST_LIMIT, 6)) * LEAST_LIMIT)

@@ -1,0 +1,200 @@
+"""A finished grid, opened: what it says of itself, its table, and its injections in pieces."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from dhs.packs.format import METADATA_KEY
+from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION
+from dhs.selection.thresholds import Threshold
+from dhs.spec import PreprocessSpec
+
+AXES = ("theta_e", "psf_fwhm", "depth_5sig")
+MAGNITUDE, ALL_MAGNITUDES = "source_mag_bin", "all"
+ROWS_AT_ONCE = 1 << 16
+
+_ABOUT = (
+    "checkpoint",
+    "spec",
+    "annulus",
+    "data_origin",
+    "config",
+    "injections_fingerprint",
+    "draws_fingerprint",
+    "thresholds",
+    "injections",
+    "failed",
+)
+_COLUMNS = (*AXES, "threshold", "threshold_type", MAGNITUDE, "n_injections", "n_detected")
+
+
+def kind(threshold: Threshold) -> str:
+    """What is the same of two models: the rate, or the score."""
+    if threshold.fpr_target is None:
+        return f"score > {threshold.threshold:g}"
+    return f"FPR {threshold.fpr_target:g}"
+
+
+def label(threshold: Threshold) -> str:
+    """Say the rate, and the score that it took."""
+    said = kind(threshold)
+    if threshold.fpr_target is None:
+        return said
+    return f"{said} (score > {threshold.threshold:.4g})"
+
+
+class GridResult:
+    """The folder of a finished grid.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Attributes
+    ----------
+    about : dict
+        What ``grid.json`` holds.
+    spec : PreprocessSpec
+    table : DataFrame
+        ``selection_function.parquet``.
+    thresholds : list of Threshold
+    centres : dict of (n,) float64
+        Of the cells, by axis, rising.
+    bins : list of str
+        Names of the bins of source magnitude, bright to faint, without "all".
+    edges : (len(bins) + 1,) float64
+
+    Raises
+    ------
+    ValueError
+        A file is missing, lacks what a grid has, or is of another grid than its neighbours.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        try:
+            self.about: dict[str, Any] = json.loads((self.folder / GRID).read_bytes())
+        except FileNotFoundError:
+            raise ValueError(
+                f"{folder} holds no {GRID}; give the folder of a grid that ran to its end."
+            ) from None
+        lacking = [name for name in _ABOUT if name not in self.about]
+        if lacking:
+            raise ValueError(f"{self.folder / GRID} lacks {', '.join(lacking)}.")
+        self.spec = PreprocessSpec.from_dict(self.about["spec"])
+        self.thresholds = [Threshold(**item) for item in self.about["thresholds"]]
+        self._injections = self._open(INJECTIONS)
+        self.table: pd.DataFrame = self._open(f"{SELECTION}.parquet").read().to_pandas()
+        lacking = [name for name in _COLUMNS if name not in self.table]
+        if lacking:
+            raise ValueError(f"{self.folder / SELECTION}.parquet lacks {', '.join(lacking)}.")
+        self.centres: dict[str, NDArray[np.float64]] = {
+            axis: np.unique(self.table[axis].to_numpy()) for axis in AXES
+        }
+        names = self.table[MAGNITUDE].unique()
+        self.bins = [n for n in names if n != ALL_MAGNITUDES and not n.startswith("lensed_")]
+        self.edges = np.array([float(edge) for edge in self.about["config"]["source_mag_bins"]])
+
+    def _open(self, name: str) -> Any:
+        path = self.folder / name
+        if not path.is_file():
+            raise ValueError(f"{self.folder} holds no {name}; the grid did not run to its end.")
+        opened = parquet.ParquetFile(path)
+        stored = json.loads((opened.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
+        key = "injections_fingerprint"
+        if stored.get(key) != self.about[key]:
+            raise ValueError(
+                f"{path} is of another grid than {GRID} beside it ({key} {stored.get(key)} "
+                f"against {self.about[key]}); run the grid anew into a folder of its own."
+            )
+        return opened
+
+    @property
+    def rows(self) -> int:
+        """Number of injections, failed ones included."""
+        return int(self._injections.metadata.num_rows)
+
+    @property
+    def cells(self) -> int:
+        return math.prod(len(centres) for centres in self.centres.values())
+
+    @property
+    def model(self) -> str:
+        """Architecture, and which checkpoint."""
+        made = self.about["checkpoint"]
+        name = f"{made['architecture']}, {made['name']} {made['fingerprint'][:8]}"
+        return f"{name}, deprecated" if made["deprecated"] else name
+
+    @property
+    def annulus(self) -> str:
+        """The annulus, as said in headings."""
+        radii = f"({self.spec.annulus_r_in:g}, {self.spec.annulus_r_out:g})"
+        return f"annulus {radii} px, {self.about['annulus']}"
+
+    def batches(self, *columns: str) -> Iterator[dict[str, NDArray[Any]]]:
+        """Read columns of all injections, in order, so many rows at once."""
+        for batch in self._injections.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
+            yield {name: batch[name].to_numpy(zero_copy_only=False) for name in columns}
+
+    def negatives(self) -> NDArray[np.float32] | None:
+        """Logits of the non-lenses that thresholds were set on, or None without such a file."""
+        path = self.folder / NEGATIVES
+        if not path.exists():
+            return None
+        logits: NDArray[np.float32] = self._open(NEGATIVES).read(["logit"])["logit"].to_numpy()
+        return logits
+
+    def bin_of(self, source_r_mag: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Positions in ``bins``; the last bin has both its edges.
+
+        Raises
+        ------
+        ValueError
+            A magnitude is in no bin.
+        """
+        position = np.searchsorted(self.edges, source_r_mag, "right") - 1
+        position[source_r_mag == self.edges[-1]] = len(self.bins) - 1
+        if ((position < 0) | (position >= len(self.bins))).any():
+            raise ValueError(
+                f"{self.folder}: sources of r magnitude {source_r_mag.min():g} to "
+                f"{source_r_mag.max():g} are not all in the bins {', '.join(self.bins)}."
+            )
+        return position
+
+    def counts(self, threshold: Threshold, by: Sequence[str]) -> tuple[Any, Any]:
+        """Injections and detections, summed over all axes but ``by``.
+
+        Parameters
+        ----------
+        threshold : Threshold
+        by : sequence of str
+            Names of axes, and "source_mag_bin" for the bins one by one.
+
+        Returns
+        -------
+        tried, found : int64 arrays
+            One axis for each of ``by``.
+        """
+        table = self.table
+        names = self.bins if MAGNITUDE in by else [ALL_MAGNITUDES]
+        chosen = table[
+            (table["threshold"] == threshold.threshold)
+            & (table["threshold_type"] == threshold.threshold_type)
+            & table[MAGNITUDE].isin(names)
+        ]
+        labels: dict[str, Any] = {**self.centres, MAGNITUDE: self.bins}
+        shape = [len(labels[name]) for name in by]
+        order = pd.MultiIndex.from_product([labels[name] for name in by], names=list(by))
+        sums = chosen.groupby(list(by))[["n_injections", "n_detected"]].sum()
+        sums = sums.reindex(order if len(by) > 1 else labels[by[0]])
+        tried, found = (sums[name].to_numpy(np.int64).reshape(shape) for name in sums)
+        return tried, found
