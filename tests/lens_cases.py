@@ -231,7 +231,8 @@ def in_hosts(device: torch.device) -> int:
     psf, ids = PSF.moffat(1.3), np.arange(1)
     expected = inject(hosts, lens, source, psf, backend="reference")
     there = torch.from_numpy(hosts).to(device)
-    got = inject_tensors(there, lens, source, psf, Noise(), 0, ids, backend="triton")
+    widths = np.array([[1.07 * 1.3, 1.3, 0.94 * 1.3]])
+    got = inject_tensors(there, lens, source, widths, Noise(), 0, ids, backend="triton")
     assert got.stamps.device.type == device.type
     arc = got.stamps.cpu().numpy() - hosts
     assert np.abs(arc - expected.arc).max() < 10 * ROUNDING * expected.arc.max()

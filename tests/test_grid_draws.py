@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 from dhs.injection import PSF, Noise, inject, sample_lens_params, sample_source_params
-from dhs.injection.tensors import inject_tensors
+from dhs.injection.tensors import convolve, inject_tensors, moffat_kernels
 from dhs.selection.draws import BLOCK, Drawer, injection_ids
 from dhs.selection.hosts import Hosts
 from tests.grid_runs import grid, write_hosts
@@ -84,10 +84,12 @@ def test_tensors_get_what_arrays_get(noise: Noise) -> None:
     source = dataclasses.replace(
         sample_source_params(rng, radii), n_clumps=[0, 2, 0, 1, 0], clump_frac=[0, 0.3, 0, 0.2, 0]
     )
-    psf = PSF.moffat(rng.uniform(1.0, 1.5, count))
+    widths = rng.uniform(1.0, 1.5, (count, 3))
+    in_g, in_r, in_z = widths.T
+    psf = PSF.moffat(in_r, fwhm_g_arcsec=in_g, fwhm_z_arcsec=in_z)
     numbers = rng.integers(0, 2**60, count)
     expected = inject(hosts, lens, source, psf, noise, seed=4, ids=numbers)
-    got = inject_tensors(torch.from_numpy(hosts), lens, source, psf, noise, 4, numbers)
+    got = inject_tensors(torch.from_numpy(hosts), lens, source, widths, noise, 4, numbers)
     close = 2e-6 * float(expected.arc.max())
     off = np.abs(got.stamps.numpy() - expected.stamps)
     # A count of photons changes where a mean differs in its last bit: rarely, and by one.
@@ -95,3 +97,15 @@ def test_tensors_get_what_arrays_get(noise: Noise) -> None:
     assert off.max() < close + (noise.gain is not None) * 1.001 / 150
     for name, column in got.measured.items():
         np.testing.assert_allclose(column, expected.table[name], rtol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(("side", "shape"), [(63, (101, 101)), (63, (33, 40)), (5, (6, 3))])
+def test_tensors_are_seen_through_the_same_psf(side: int, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    widths, images = rng.uniform(0.8, 2.0, (4, 3)), rng.random((4, 1, *shape), np.float32)
+    in_g, in_r, in_z = widths.T
+    psf = PSF.moffat(in_r, fwhm_g_arcsec=in_g, fwhm_z_arcsec=in_z, side=side)
+    kernels = moffat_kernels(torch.from_numpy(widths), side=side)
+    np.testing.assert_allclose(kernels.numpy(), psf.images, rtol=1e-12)
+    seen = convolve(torch.from_numpy(images), kernels.float())
+    np.testing.assert_allclose(seen.numpy(), psf.convolve(images), rtol=0, atol=1e-6)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import scipy.fft
@@ -13,9 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from dhs.constants import BANDS, PIXEL_SCALE
 from dhs.injection.checks import integer, real_array
 from fastnorm import dispatch
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Seeing falls with the fifth root of the wavelength (Kolmogorov): g and z against r.
 FWHM_OF_R = {"g": 1.07, "r": 1.0, "z": 0.94}
@@ -168,43 +164,16 @@ class PSF:
             one for all nor one per image.
         """
         count, _, height, width = images.shape
-        size = self._padded_size(count, height, width)
+        rows, columns = self.images.shape[2:]
+        if len(self) not in (1, count):
+            raise ValueError(f"psf holds {len(self)} PSFs for {count} images; give 1 or {count}.")
+        size = padded_size(height, width, rows, columns)
         workers = dispatch.num_threads()
         transfer = self._transfer(size, workers)
         seen = scipy.fft.rfft2(images, size, workers=workers) * transfer
         convolved = scipy.fft.irfft2(seen, size, workers=workers, overwrite_x=True)
         result: NDArray[np.float32] = np.ascontiguousarray(convolved[:, :, :height, :width])
         return result
-
-    def convolve_tensor(self, images: Tensor) -> Tensor:
-        """As `convolve`, for tensors, on their device."""
-        torch = importlib.import_module("torch")
-        count, _, height, width = images.shape
-        size = self._padded_size(count, height, width)
-        rows, columns = self.images.shape[2:]
-        padded = images.new_zeros((*self.images.shape[:2], *size))
-        padded[:, :, :rows, :columns] = torch.from_numpy(self.images).to(padded)
-        # Row 0 of an image is row rows // 2 of what comes out, where the PSF lies at the corner.
-        seen = torch.fft.rfft2(images, size) * torch.fft.rfft2(padded)
-        convolved = torch.fft.irfft2(seen, size)
-        top, left = rows // 2, columns // 2
-        result: Tensor = convolved[:, :, top : top + height, left : left + width].contiguous()
-        return result
-
-    def _padded_size(self, count: int, height: int, width: int) -> tuple[int, int]:
-        rows, columns = self.images.shape[2:]
-        if rows > 2 * height - 1 or columns > 2 * width - 1:
-            raise ValueError(
-                f"the PSF is {rows} x {columns} pixels, larger than the padded stamp, "
-                f"{2 * height - 1} x {2 * width - 1}; cut it to that size."
-            )
-        if len(self) not in (1, count):
-            raise ValueError(f"psf holds {len(self)} PSFs for {count} images; give 1 or {count}.")
-        # What wraps around lands in the padding: half a PSF is enough.
-        return (
-            scipy.fft.next_fast_len(height + rows // 2, real=True),
-            scipy.fft.next_fast_len(width + columns // 2, real=True),
-        )
 
     def _transfer(self, size: tuple[int, int], workers: int) -> NDArray[np.complex64]:
         """Transform of the PSF with its centre at the origin, complex64."""
@@ -214,6 +183,26 @@ class PSF:
         padded = np.roll(padded, (-(rows // 2), -(columns // 2)), axis=(2, 3))
         transfer: NDArray[np.complex64] = scipy.fft.rfft2(padded, workers=workers)
         return transfer
+
+
+def padded_size(height: int, width: int, rows: int, columns: int) -> tuple[int, int]:
+    """Size of the transform of an image that is seen through a PSF of so many rows and columns.
+
+    Raises
+    ------
+    ValueError
+        The PSF is larger than 2 H - 1 by 2 W - 1.
+    """
+    if rows > 2 * height - 1 or columns > 2 * width - 1:
+        raise ValueError(
+            f"the PSF is {rows} x {columns} pixels, larger than the padded stamp, "
+            f"{2 * height - 1} x {2 * width - 1}; cut it to that size."
+        )
+    # What wraps around lands in the padding: half a PSF is enough.
+    return (
+        scipy.fft.next_fast_len(height + rows // 2, real=True),
+        scipy.fft.next_fast_len(width + columns // 2, real=True),
+    )
 
 
 def _grid(

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dhs.constants import BANDS
+from dhs.constants import BANDS, PIXEL_SCALE
 from dhs.injection.engine import SIGMA_PER_MAD, SNR_RADII_PIXELS
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
-from dhs.injection.psf import PSF
+from dhs.injection.psf import MOFFAT_BETA, SIDE, padded_size
 from dhs.injection.render import render
 from fastnorm.annulus import Annulus, radius_map
 from fastnorm.normalize import annulus_median_mad
@@ -39,7 +39,7 @@ def inject_tensors(
     hosts: Tensor,
     lens: LensParams,
     source: SourceParams,
-    psf: PSF,
+    fwhm_arcsec: NDArray[np.float64],
     noise: Noise,
     seed: int,
     ids: NDArray[np.int64],
@@ -52,9 +52,11 @@ def inject_tensors(
     ----------
     hosts : (B, 3, H, W) float32 tensor
         Nanomaggies, finite.
-    lens, source, psf, noise, seed, ids, backend
+    lens, source, noise, seed, ids, backend
         As of `dhs.injection.inject`, one per host. Noise is drawn on the CPU, where its streams
         are.
+    fwhm_arcsec : (B, 3) float64
+        Of Moffat PSFs, as of `dhs.injection.PSF.moffat`, in g, r, z.
 
     Returns
     -------
@@ -72,7 +74,8 @@ def inject_tensors(
     )
     light = torch.as_tensor(rendered, device=hosts.device)
     flux = torch.from_numpy(source.fluxes().astype(np.float32)).to(hosts.device)
-    arc = psf.convolve_tensor(light) * flux[:, :, None, None]
+    kernels = moffat_kernels(torch.from_numpy(fwhm_arcsec).to(hosts))
+    arc = convolve(light, kernels) * flux[:, :, None, None]
     annulus = Annulus.default(height, width)
     _, mad = annulus_median_mad(hosts, annulus.r_in, annulus.r_out)
     sigma = SIGMA_PER_MAD * np.asarray(mad.cpu(), np.float64)
@@ -89,6 +92,56 @@ def inject_tensors(
     for k, band in enumerate(BANDS):
         measured |= {f"flux_out_{band}": flux_out[:, k], f"arc_snr_{band}": snr[:, k]}
     return InjectedTensors(hosts + added, measured)
+
+
+def moffat_kernels(
+    fwhm: Tensor, pixel_scale: float = PIXEL_SCALE, side: int = SIDE, beta: float = MOFFAT_BETA
+) -> Tensor:
+    """Images of Moffat PSFs, as those of `dhs.injection.PSF.moffat`, where their widths are.
+
+    Parameters
+    ----------
+    fwhm : (B, 3) tensor
+        Arcsec.
+    pixel_scale, side, beta
+        Arcsec per pixel, pixels per side (odd), exponent.
+
+    Returns
+    -------
+    (B, 3, side, side) tensor
+        Each sums to 1.
+    """
+    half = side // 2
+    offset = torch.arange(half + 1, device=fwhm.device, dtype=fwhm.dtype) * pixel_scale
+    square = offset[:, None] ** 2 + offset**2
+    narrow = 4 * (2 ** (1 / beta) - 1) / fwhm[:, :, None, None] ** 2
+    quadrant = (1 + narrow * square) ** -beta
+    mirrored = torch.arange(-half, half + 1, device=fwhm.device).abs()
+    images = quadrant[:, :, mirrored][..., mirrored]
+    return images / images.sum((2, 3), keepdim=True)
+
+
+def convolve(images: Tensor, kernels: Tensor) -> Tensor:
+    """Images as seen through PSFs, as `dhs.injection.PSF.convolve`.
+
+    Parameters
+    ----------
+    images : (B, 1, H, W) tensor
+    kernels : (B, 3, h, w) tensor
+        Odd sides, the centre in the middle pixel.
+
+    Returns
+    -------
+    (B, 3, H, W) tensor
+    """
+    height, width = images.shape[2:]
+    rows, columns = kernels.shape[2:]
+    size = padded_size(height, width, rows, columns)
+    seen = torch.fft.rfft2(images, size) * torch.fft.rfft2(kernels, size)
+    # The centre of a PSF is not at its corner: light is that much further down and right.
+    top, left = rows // 2, columns // 2
+    whole: Tensor = torch.fft.irfft2(seen, size)
+    return whole[:, :, top : top + height, left : left + width]
 
 
 def _snr_annulus(height: int, width: int) -> tuple[Tensor, int]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from dhs.constants import AB_ZEROPOINT_MAG, BANDS
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
-from dhs.injection.psf import FWHM_OF_R, PSF
+from dhs.injection.psf import FWHM_OF_R
 from dhs.injection.tensors import inject_tensors
 from dhs.selection.config import GridConfig
 from dhs.selection.draws import Drawer
@@ -89,7 +89,7 @@ class Injector:
             images,
             drawn.lens,
             drawn.source,
-            _psf(width),
+            _in_all_bands(width),
             self._noise(),
             self.config.seed,
             ids,
@@ -126,14 +126,10 @@ class Injector:
         return Noise(gain, noise.texture or None)
 
 
-def _psf(width: NDArray[np.float64]) -> PSF:
-    """Moffat PSFs (B, 3); widths in g and z that are not known follow from r."""
-    in_g, in_r, in_z = width.T
-    return PSF.moffat(
-        in_r,
-        fwhm_g_arcsec=np.where(np.isnan(in_g), FWHM_OF_R["g"] * in_r, in_g),
-        fwhm_z_arcsec=np.where(np.isnan(in_z), FWHM_OF_R["z"] * in_r, in_z),
-    )
+def _in_all_bands(width: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Widths (B, 3) of PSFs; those in g and z that are not known follow from r."""
+    in_r = width[:, BANDS.index("r"), None]
+    return np.where(np.isnan(width), in_r * [FWHM_OF_R[band] for band in BANDS], width)
 
 
 def _magnitude(flux: NDArray[np.float64]) -> NDArray[np.float64]:

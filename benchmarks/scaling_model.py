@@ -1,0 +1,152 @@
+"""A model of injection and recovery on GPUs: counted bytes and operations over data-sheet rates.
+
+It knows rates, and nothing of latency, launches, caches or clocks that change. What stays on the
+processors of the host is taken from a measurement on one core of this machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from fastnorm.kernels import gpu_model
+
+BYTES_PER_SECOND = 3.35e12
+"""Of the memory. NVIDIA H100 SXM data sheet."""
+
+TENSOR_FLOPS = {"TF32": 494.7e12, "FP16": 989.4e12}
+"""Dense, of the tensor cores: half of what the H100 SXM data sheet says with sparsity. TF32 is
+what convolutions of float32 use by default."""
+
+ACTIVATION_BYTES = {"TF32": 4, "FP16": 2}
+
+FLOAT_FLOPS = 66.9e12
+"""Of float32 without tensor cores. NVIDIA H100 SXM data sheet."""
+
+LINK_BYTES_PER_SECOND = 64e9
+"""From the host, PCIe Gen 5 x16: one direction of the 128 GB/s of the H100 SXM data sheet."""
+
+RENDER_WARP_INSTRUCTIONS = 219_684
+"""Of an image of 101 x 101 in three bands, sm_90: ``python -m fastnorm.kernels.compile_report
+--variants lens``. A grid renders one band."""
+
+EFFICIENCY = 0.3
+"""Assumed: the share of every rate above that is reached, the network's included."""
+
+HOST_CORES = 8
+"""Assumed: cores per GPU that share the work of the host, each as fast as one of this machine."""
+
+PLANE_PASSES = {"flux": 6, "MAD of the host": 3, "measures": 10, "sum": 9}
+"""Planes of a stamp that are read or written, three bands each; as `inject_tensors` has them."""
+
+CAPABILITY = 90
+
+
+class Work(NamedTuple):
+    """Of one injection: bytes and operations of the memory and the rate that bound it."""
+
+    bytes: float
+    flops: float = 0.0
+
+    def seconds(self, flops_per_second: float, efficiency: float) -> float:
+        bound = max(self.bytes / BYTES_PER_SECOND, self.flops / flops_per_second)
+        return bound / efficiency
+
+
+def count_network(backbone: nn.Module, seen: Tensor) -> Work:
+    """Operations of a forward pass of one cutout, and elements that its layers read and write.
+
+    Every layer without layers of its own reads its input and writes its output: nothing is fused.
+    Weights are read once per batch, which costs nothing per cutout.
+    """
+    elements = 0
+
+    def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal elements
+        elements += inputs[0].numel() + output.numel()
+
+    leaves = [module for module in backbone.modules() if not any(module.children())]
+    hooks = [module.register_forward_hook(add) for module in leaves]
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), counter:
+        backbone(seen[:1])
+    for hook in hooks:
+        hook.remove()
+    return Work(elements, counter.get_total_flops())
+
+
+def psf_work(side: int, psf_side: int) -> Work:
+    """One transform of the light, three of PSFs, three back; rows first, columns then.
+
+    Each of the two passes of a transform reads and writes its array; the product reads one and
+    three spectra and writes three. Operations: 2.5 N log2 N for a real transform of N values.
+    """
+    padded = next_fast_len(side + psf_side // 2, real=True)
+    transforms, spectra = 1 + 3 + 3, 1 + 3 + 3
+    moved = transforms * 2 * 2 * 4 * padded**2 + spectra * 8 * padded * (padded // 2 + 1)
+    cropped = 2 * 3 * 4 * side**2
+    return Work(moved + cropped, transforms * 2.5 * padded**2 * math.log2(padded**2))
+
+
+def gpu_stages(
+    network: Work, side: int, psf_side: int, precision: str, efficiency: float
+) -> dict[str, float]:
+    """Modelled seconds of an injection on one GPU, by stage."""
+    plane = 4 * side**2
+    forward = Work(network.bytes * ACTIVATION_BYTES[precision], network.flops)
+    render = gpu_model.issue_seconds(RENDER_WARP_INSTRUCTIONS, CAPABILITY)
+    return {
+        "host to GPU": 3 * plane / LINK_BYTES_PER_SECOND / efficiency,
+        "render": render / efficiency,
+        "PSF": psf_work(side, psf_side).seconds(FLOAT_FLOPS, efficiency),
+        "noise, sum, measures": Work(sum(PLANE_PASSES.values()) * plane).seconds(
+            FLOAT_FLOPS, efficiency
+        ),
+        "normalise": Work(6 * plane).seconds(FLOAT_FLOPS, efficiency),
+        "forward": forward.seconds(TENSOR_FLOPS[precision], efficiency),
+    }
+
+
+def hours(
+    gpu: Mapping[str, float], host_seconds: float, cores: int, injections: float, gpus: int
+) -> dict[str, float]:
+    """Hours of so many injections: one process per GPU in turn, or with both sides overlapped."""
+    on_gpu = sum(gpu.values())
+    in_turn = on_gpu + host_seconds
+    overlapped = max(on_gpu, host_seconds / cores)
+    share = injections / gpus / 3600
+    return {
+        "in_turn": share * in_turn,
+        "overlapped": share * overlapped,
+        "gpu_alone": share * on_gpu,
+    }
+
+
+def assumptions(efficiency: float, cores: int) -> list[str]:
+    """What the model rests on, for the reader."""
+    rates = ", ".join(f"{name} {rate / 1e12:g}" for name, rate in TENSOR_FLOPS.items())
+    return [
+        "Modelled, not measured: no GPU was used. Latency, launches, caches and clocks cost "
+        "nothing.",
+        f"Rates of the H100 SXM data sheet: memory {BYTES_PER_SECOND / 1e12:g} TB/s; dense tensor "
+        f"TFLOP/s {rates}; float32 {FLOAT_FLOPS / 1e12:g} TFLOP/s; PCIe "
+        f"{LINK_BYTES_PER_SECOND / 1e9:g} GB/s one way.",
+        f"Assumed: {efficiency:.0%} of every rate is reached.",
+        "A grid runs float32, whose convolutions are TF32 by default; FP16 is what half precision "
+        "would give.",
+        f"Render: {RENDER_WARP_INSTRUCTIONS:,} warp instructions, counted for three bands.",
+        "Network: operations by torch.utils.flop_counter; every layer reads its input and writes "
+        "its output, nothing fused.",
+        "Work of the host (draws, hosts, plan, writing): as measured on this CPU. "
+        f"In turn: one process per GPU. Overlapped: {cores} cores per GPU, assumed.",
+    ]
+
+
+def as_json(work: Work) -> dict[str, Any]:
+    return {"bytes_at_4_per_element": 4 * work.bytes, "flops": work.flops}

@@ -1,0 +1,218 @@
+"""Real lenses and injections for the realism check: drawn from packs, files, and grids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dhs.checkpoint import Checkpoint
+from dhs.data import DatasetConfig, LensDataset
+from dhs.inference import Rows
+from dhs.pack import MANIFEST
+from dhs.realism import one_of_each
+from dhs.selection.folder import GRID
+from dhs.selection.grid_result import GridResult
+from dhs.selection.images import InjectedRows
+from fastnorm.io import Cutout, Rejected, find_cutouts, read_cutouts
+
+HOST = "host_id"
+LENS = 1
+
+
+class Sample(NamedTuple):
+    """Cutouts of one side.
+
+    ``rows``: what reads them. ``groups``: of each, which it is independent of others by. ``about``:
+    where they are from, for the record. ``rejected``: what could not be used.
+    """
+
+    rows: Rows
+    groups: NDArray[np.str_]
+    about: dict[str, Any]
+    rejected: list[Rejected]
+
+
+def is_grid_folder(path: Path) -> bool:
+    """Whether a path is the folder of a selection grid."""
+    return (path / GRID).exists()
+
+
+class Draw:
+    """Draws samples that a checkpoint can take.
+
+    Parameters
+    ----------
+    made : Checkpoint
+    label_col : str
+        Of packs.
+    sample : int
+        At most so many of a side.
+    rng : numpy.random.Generator
+    """
+
+    def __init__(
+        self, made: Checkpoint, label_col: str, sample: int, rng: np.random.Generator
+    ) -> None:
+        self._made, self._label_col, self._sample, self._rng = made, label_col, sample, rng
+
+    def of(self, paths: Sequence[str | Path], split: str | None) -> Sample:
+        """From one pack, its lenses alone; or from files, folders and patterns.
+
+        Raises
+        ------
+        ValueError
+            There is no lens, no cutout that can be used, or no pack to split; or a pack holds
+            cutouts of another size.
+        OSError
+            A file cannot be read.
+        """
+        if len(paths) == 1 and (Path(paths[0]) / MANIFEST).exists():
+            return self._of_pack(str(paths[0]), split)
+        if split is not None:
+            raise ValueError(
+                f"split={split!r} is of a pack, which {', '.join(map(str, paths))} is not; leave "
+                "it out."
+            )
+        return self._of_files(paths)
+
+    def of_grid(self, folder: Path, least_snr: float | None) -> Sample:
+        """From a selection grid: of every host one injection, which did not fail.
+
+        Raises
+        ------
+        SpecMismatchError
+            The grid was computed with other preprocessing than the checkpoint's.
+        ValueError
+            It is no grid, or no injection is left.
+        OSError
+            A file cannot be read.
+        """
+        grid = GridResult(folder)
+        self._made.spec.require_same(grid.spec, str(self._made.path), str(folder))
+        ids, hosts = _injections(grid, least_snr)
+        if not ids.size:
+            least = "" if least_snr is None else f" of an arc_snr_r of at least {least_snr:g}"
+            raise ValueError(f"{folder} holds no injections{least} that did not fail.")
+        # Drawn before the features are taken: two injections into one host are not independent.
+        single = one_of_each(hosts, self._rng)
+        chosen = single[self._some(len(single))]
+        about = {
+            "grid": str(folder),
+            "injections_fingerprint": grid.about["injections_fingerprint"],
+            "scored_by": grid.about["checkpoint"]["fingerprint"],
+            "data_origin": grid.about["data_origin"],
+            "least_snr": least_snr,
+            "found": len(ids),
+            "hosts": len(single),
+            "drawn": len(chosen),
+        }
+        return Sample(InjectedRows(folder, ids[chosen].tolist()), hosts[chosen], about, [])
+
+    def _of_pack(self, name: str, split: str | None) -> Sample:
+        config = DatasetConfig(parquet_path=name, label_col=self._label_col)
+        data = LensDataset(config, split)
+        if data.size != self._made.size:
+            raise ValueError(
+                f"{name} holds cutouts of {data.size} x {data.size}; the checkpoint takes "
+                f"{self._made.size} x {self._made.size}."
+            )
+        lenses = np.flatnonzero(data.labels == LENS)
+        if not lenses.size:
+            of_split = "" if split is None else f" of {split!r}"
+            raise ValueError(f"{name} holds no cutout{of_split} with {self._label_col} {LENS}.")
+        rows = lenses[self._some(len(lenses))]
+        groups = data.table[HOST].to_numpy(str) if HOST in data.table else data.ids
+        about = {
+            "pack": name,
+            "fingerprint": data.fingerprint,
+            "data_origin": data.data_origin,
+            "label_col": self._label_col,
+            "split": split,
+            "found": len(lenses),
+            "drawn": len(rows),
+        }
+        return Sample(_Some(data, rows), groups[rows], about, [])
+
+    def _of_files(self, paths: Sequence[str | Path]) -> Sample:
+        """From files; a reservoir (Vitter 1985, algorithm R) holds no more than is drawn."""
+        rejected: list[Rejected] = []
+        kept: list[Cutout] = []
+        found, size = 0, self._made.size
+        files = find_cutouts(paths, rejected)
+        for cutout in chain.from_iterable(read_cutouts(path, rejected) for path in files):
+            height, width = cutout.pixels.shape[-2:]
+            if (height, width) != (size, size):
+                reason = f"{cutout.id} is {height} x {width}; the checkpoint takes {size} x {size}."
+                rejected.append(Rejected(cutout.path, reason))
+                continue
+            found += 1
+            if len(kept) < self._sample:
+                kept.append(cutout)
+            elif (place := int(self._rng.integers(found))) < self._sample:
+                kept[place] = cutout
+        if not kept:
+            first = rejected[0]
+            raise ValueError(
+                f"{len(rejected)} of {', '.join(map(str, paths))} rejected, and none left; the "
+                f"first, {first.path}: {first.reason}"
+            )
+        about = {
+            "files": [str(path) for path in paths],
+            "data_origin": None,
+            "found": found,
+            "drawn": len(kept),
+        }
+        groups = np.array([f"{cutout.path} {cutout.id}" for cutout in kept], str)
+        images = np.array([cutout.pixels for cutout in kept], np.float32)
+        return Sample(_Images(torch.from_numpy(images)), groups, about, rejected)
+
+    def _some(self, count: int) -> NDArray[np.int64]:
+        """At most as many positions as a sample has, in rising order."""
+        return np.sort(self._rng.permutation(count)[: self._sample])
+
+
+class _Some:
+    """Some rows of a dataset."""
+
+    def __init__(self, data: LensDataset, rows: NDArray[np.int64]) -> None:
+        self._data, self._rows = data, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        return self._data.read(self._rows[rows])
+
+
+class _Images:
+    """Cutouts in memory."""
+
+    def __init__(self, images: Tensor) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, None]:
+        return self._images[torch.from_numpy(rows)], None
+
+
+def _injections(
+    grid: GridResult, least_snr: float | None
+) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
+    """Ids and hosts of the injections that did not fail and are as bright as asked for."""
+    ids, hosts = [np.empty(0, np.int64)], [np.empty(0, str)]
+    for part in grid.batches("injection_id", HOST, "arc_snr_r", "failure"):
+        is_wanted = part["failure"] == ""
+        if least_snr is not None:
+            is_wanted &= part["arc_snr_r"] >= least_snr
+        ids.append(part["injection_id"][is_wanted])
+        hosts.append(part[HOST][is_wanted].astype(str))
+    return np.concatenate(ids), np.concatenate(hosts)
