@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 DEVICES = ("auto", "cpu", "cuda")
-MOST = {"cpu": 64, "cuda": 1024}
+MOST = {"cpu": 16, "cuda": 1024}
 SHARE_OF_FREE_MEMORY = 0.25
 
 
@@ -59,7 +59,7 @@ def choose_batch_size(models: Iterable[nn.Module], size: int, device: torch.devi
     Returns
     -------
     int
-        1 to 64 on a CPU, 1 to 1024 on CUDA.
+        1 to 16 on a CPU, 1 to 1024 on CUDA.
     """
     needed = max(activation_bytes(model, size, device) for model in models)
     allowed = SHARE_OF_FREE_MEMORY * free_bytes(device)

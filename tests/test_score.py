@@ -266,7 +266,7 @@ def test_the_batch_is_the_largest_that_fits_a_quarter_of_the_memory(
     needed = 3 * 2 * 5 * 5 * 4
     assert score_batch.activation_bytes(network, 5, cpu) == needed
     assert not any(module._forward_hooks for module in network.modules())
-    for free, expected in ((4 * 16 * needed, 16), (4 * 16 * needed - 1, 8), (0, 1), (1e12, 64)):
+    for free, expected in ((4 * 8 * needed, 8), (4 * 8 * needed - 1, 4), (0, 1), (1e12, 16)):
         monkeypatch.setattr(score_batch, "free_bytes", lambda device, free=free: free)
         assert score_batch.choose_batch_size([network], 5, cpu) == expected
     monkeypatch.undo()

@@ -13,6 +13,7 @@ import typer
 
 from dhs.commands.grid_compare import compare
 from dhs.commands.options import AsJson, Settings, group_with_default
+from dhs.memory import keep_freed_memory
 from fastnorm.terminal import console, counting, fail, messages, printable, say
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def run(
         from dhs.selection.run import Workers, run_grid
 
         config = _config(file, settings, psfdepth_unit)
+        keep_freed_memory()
         try:
             with counting("injecting", "cutouts") as show:
                 made = run_grid(
@@ -121,6 +123,7 @@ def plan(
     with messages(*ERRORS):
         from dhs.selection.plan import make_plan
 
+        keep_freed_memory()
         made = make_plan(_config(file, settings, psfdepth_unit), workers)
     if as_json:
         typer.echo(json.dumps(made._asdict()))

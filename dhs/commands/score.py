@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dhs.commands.options import AsJson
+from dhs.memory import keep_freed_memory
 from fastnorm.terminal import check_out, console, counting, fail, finish, messages, printable
 
 
@@ -58,6 +59,7 @@ def score(
         from dhs.score import score as run
         from dhs.score_table import describe_members, highest, specs_of
 
+        keep_freed_memory()
         try:
             with counting("scoring", "cutouts") as advance:
                 made = run(

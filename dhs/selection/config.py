@@ -153,7 +153,8 @@ class GridConfig(Section):
         Axis ratio of the mass: from its prior, or tied to the host's light (Model 2).
     seed : int
     batch_size : int
-        Of every forward pass; the last bits of a logit depend on it.
+        Of every forward pass; the last bits of a logit depend on it. 16 is fastest on a CPU, where
+        the layers of larger batches are fetched from the system anew each time; GPUs want more.
     shard_size : int
         Injections of one file, a multiple of ``batch_size``.
     threads : int
@@ -179,7 +180,7 @@ class GridConfig(Section):
     noise: NoiseSection = NoiseSection()
     q_lens: Literal["free", "host"] = "free"
     seed: Annotated[int, Field(ge=0)] = 1337
-    batch_size: Count = 64
+    batch_size: Count = 16
     shard_size: Count = 1024
     threads: Count = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"

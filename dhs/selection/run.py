@@ -20,6 +20,7 @@ from dhs.checkpoint import DeprecatedCheckpointWarning
 from dhs.config_file import located
 from dhs.folder_lock import only_writer
 from dhs.injection.checks import integer
+from dhs.memory import keep_freed_memory
 from dhs.packs.format import METADATA_KEY
 from dhs.selection import executors
 from dhs.selection.config import GridConfig
@@ -262,6 +263,7 @@ def _work(order: Order, shard: Shard) -> int:
     with _one_at_a_time, threads_of(order.config.threads):
         engine = _engines.get(order.fingerprint)
         if engine is None:
+            keep_freed_memory()
             # The first process has said so already.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecatedCheckpointWarning)
