@@ -14,7 +14,7 @@ endif
 # the cache of compiled kernels is named by all of their sources.
 export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell cat kernels/*.py | sha256sum | cut -c1-12)
 
-.PHONY: help demo test test-gpu report bench bench-injection lint format clean
+.PHONY: help demo test test-gpu report bench bench-injection bench-grid lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -25,13 +25,14 @@ $(STAMP): pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-demo: $(STAMP)  ## normalise, simulate, inject, train, score, and draw it all (CUTOUTS=DIR for real cutouts)
+demo: $(STAMP)  ## normalise, simulate, inject, train, score, measure completeness; draw it all (CUTOUTS=DIR)
 	$(BIN)/python -m dhs.demo --out demo $(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
 	$(BIN)/dhs simulate --out demo/survey --n 1200
 	$(BIN)/dhs inject --hosts '$(or $(CUTOUTS),demo/survey)' --theta-e 1.5 --r-mag 22 --limit 4 --out demo/arcs.png
 	$(BIN)/dhs train configs/demo_bottlenecked_resnet.yaml --set dataset.parquet_path=demo/survey \
 	  --set train.out_dir=demo/training --set train.epochs=5 --set train.batch_size=32
 	$(BIN)/dhs score demo/training/best.safetensors '$(or $(CUTOUTS),demo/survey)' --out demo/scores.parquet
+	$(BIN)/dhs grid configs/demo_grid.yaml
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
@@ -47,6 +48,10 @@ bench: $(STAMP)  ## time every backend against its peers, in one run
 
 bench-injection: $(STAMP)  ## time the renderer of lensed sources against lenstronomy and caustics
 	$(BIN)/python -W ignore -m benchmarks.injection
+
+bench-grid: $(STAMP)  ## time injection and recovery against a loop over stamps, and model it on GPUs
+	$(BIN)/python -W ignore -m benchmarks.grid
+	$(BIN)/python -W ignore -m benchmarks.scaling
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -41,6 +41,7 @@ from dhs.injection.psf import SIDE
 from dhs.injection.quadrature import make_plan
 from dhs.injection.source import draw_clumps
 from dhs.injection.tensors import convolve, moffat_kernels
+from dhs.memory import keep_freed_memory
 from dhs.score_table import sigmoid
 from dhs.selection.draws import BLOCK, Drawer
 from dhs.selection.engine import Engine, Shard
@@ -48,9 +49,9 @@ from dhs.selection.injector import SCHEMA
 from dhs.selection.run import threads_of
 from fastnorm.output import atomic_path
 
-BATCH = 64
+BATCH = 16
 TARGET = 1e8
-WHOLE_BATCHES = 2
+WHOLE_BATCHES = 8
 OVERSAMPLE = 4
 DRAW, READ, PLAN = "draw parameters", "read hosts", "of which plan"
 RENDER, CONVOLVE, MAKE, REST = "render", "PSF", "make", "noise, sum, measures"
@@ -275,6 +276,7 @@ def main(
     as_json_text: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Time every stage of an injection here, and extrapolate to 10^8 on GPUs, as a model."""
+    keep_freed_memory()  # as dhs grid does
     console = Console(stderr=as_json_text, width=110)
     result, networks = measure(rounds, threads, console)
     result |= {

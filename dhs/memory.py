@@ -1,4 +1,4 @@
-"""How the C library keeps memory: with its usual settings, fetching pages takes half of a network."""
+"""How the C library keeps memory: with its usual settings, page faults take half of a network."""
 
 from __future__ import annotations
 

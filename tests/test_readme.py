@@ -13,6 +13,7 @@ from dhs.cli import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = ("training", "injection", "selection")
 
 
 def run_blocks(page: str, count: int) -> dict[str, object]:
@@ -39,7 +40,7 @@ def test_block_of_the_injection_page_runs() -> None:
     assert injected.table["poisson_noise"].all()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/training.md", "docs/injection.md"])
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in PAGES)])
 def test_commands_of_a_page_exist(page: str) -> None:
     known: Any = get_command(app)
     shells = re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)

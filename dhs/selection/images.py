@@ -24,7 +24,8 @@ class InjectedRows:
     Parameters
     ----------
     folder : Path
-        Of a grid, as `dhs.selection.run.run_grid` left it.
+        Of a grid, as `dhs.selection.run.run_grid` left it. Relative paths of its configuration
+        start from where those of the run did.
     ids : sequence of int
         ``injection_id`` of those that are wanted, in this order.
 
@@ -36,8 +37,8 @@ class InjectedRows:
     Raises
     ------
     ValueError
-        An id is none of this grid; or checkpoint, hosts or versions are no longer those that the
-        grid was made with, so that the images would be others.
+        An id is none of this grid; or the hosts or the priors are no longer those that the grid
+        was made with, so that the images would be others.
     OSError
         A file cannot be read.
     """

@@ -118,7 +118,7 @@ def run_grid(
     OSError
         A file cannot be read or written, or another process is writing the folder.
     """
-    config = with_absolute_paths(config)
+    given, config = config, with_absolute_paths(config)
     count = _check_workers(workers, config.threads)
     engine = Engine(config)
     require_enough(config.fpr_targets, len(engine.hosts), engine.hosts.data.name)
@@ -144,7 +144,7 @@ def run_grid(
         deaths = _make(engine, order, todo, workers, count, advance, warn)
         merge(out, engine, "negatives", NEGATIVES_SCHEMA)
         merge(out, engine, "injections", SCHEMA)
-        about = aggregate(out, engine)
+        about = aggregate(out, engine, given)
         remove_shards(out)
     from dhs.selection.figure import draw_grid
 
@@ -167,8 +167,11 @@ def with_absolute_paths(config: GridConfig) -> GridConfig:
     )
 
 
-def aggregate(out: Path, engine: Engine) -> dict[str, Any]:
-    """Thresholds and completeness from complete tables: writes the selection function and JSON."""
+def aggregate(out: Path, engine: Engine, given: GridConfig) -> dict[str, Any]:
+    """Thresholds and completeness from complete tables: writes the selection function and JSON.
+
+    ``given`` is the configuration as the user wrote it: its paths mean something elsewhere, too.
+    """
     # Statistics and figures are not loaded by workers.
     from dhs.selection.completeness import selection_function
 
@@ -180,7 +183,7 @@ def aggregate(out: Path, engine: Engine) -> dict[str, Any]:
     table = selection_function(out / INJECTIONS, config, thresholds)
     is_whole = (table["source_mag_bin"] == "all") & (table["threshold"] == table["threshold"][0])
     about = describe(engine) | {
-        "config": config.model_dump(mode="json", exclude={"out_dir"}),
+        "config": given.model_dump(mode="json", exclude={"out_dir"}),
         "thresholds": [threshold.to_dict() for threshold in thresholds],
         "cells": {"total": len(config.cells()), "with_hosts": len(engine.cells)},
         "hosts": {
