@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dhs.commands.options import AsJson, Seed
+from dhs.memory import keep_freed_memory
 from fastnorm.terminal import counting, fail, finish, messages
 
 
@@ -56,6 +57,7 @@ def realism(
         from dhs.realism import probe
         from dhs.realism_check import gather, write_check
 
+        keep_freed_memory()
         with counting("features", "cutouts") as show:
             gathered = gather(
                 model,
