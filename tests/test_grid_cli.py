@@ -71,6 +71,15 @@ def test_two_annuli_are_run_and_compared(home: Path) -> None:
     assert len(table)
 
 
+def test_fixed_thresholds_need_no_negatives_scored(home: Path) -> None:
+    out = home / "fixed"
+    settings = ("fpr_targets=[]", f"out_dir={out}", "injections_per_cell=1")
+    result = run(home, "new", *(word for setting in settings for word in ("--set", setting)))
+    assert result.exit_code == 0, result.output
+    assert not (out / "negatives.parquet").exists()
+    assert all((out / picture).exists() for picture in PICTURES)
+
+
 def test_wrong_settings_are_named(home: Path) -> None:
     result = run(home, "new", "--set", "batchsize=8")
     assert result.exit_code == 2

@@ -142,7 +142,8 @@ def run_grid(
 
         order = Order(config, out / SHARDS, engine.injections_fingerprint)
         deaths = _make(engine, order, todo, workers, count, advance, warn)
-        merge(out, engine, "negatives", NEGATIVES_SCHEMA)
+        if engine.negatives:
+            merge(out, engine, "negatives", NEGATIVES_SCHEMA)
         merge(out, engine, "injections", SCHEMA)
         about = aggregate(out, engine, given)
         remove_shards(out)
