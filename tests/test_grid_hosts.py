@@ -60,6 +60,8 @@ def test_centres_of_the_default_axes() -> None:
     assert len(given.cells()) == 385
     with pytest.raises(ValueError, match="no whole number of step"):
         Axis(start=0.5, stop=3.0, step=0.4)
+    with pytest.raises(ValueError, match=r"2\.5e\+09 steps, at most 1000"):
+        Axis(start=0.5, stop=3.0, step=1e-9)
 
 
 def test_widths_in_other_bands_are_used_where_they_are_known(tmp_path: Path) -> None:
@@ -76,8 +78,10 @@ def test_the_unit_is_that_of_the_column(tmp_path: Path, unit: bytes) -> None:
 
 
 def test_an_undeclared_unit_that_may_be_either_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"psfdepth_r lie between 20 and 28.*--psfdepth-unit"):
-        opened(tmp_path / "pack", psfdepth_r=24.0)
+    with_placeholder = np.r_[99.0, np.full(2 * HOSTS - 1, 24.0)]
+    for name, values in (("some", with_placeholder), ("pack", 24.0)):
+        with pytest.raises(ValueError, match=r"psfdepth_r lie between 20 and 28.*--psfdepth-unit"):
+            opened(tmp_path / name, psfdepth_r=values)
     hosts = Hosts(config(tmp_path / "pack", hosts={"psfdepth_unit": "mag"}))
     assert (hosts.depth == 24.0).all()
 

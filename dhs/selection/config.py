@@ -20,6 +20,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 PSFDEPTH_UNITS = ("nanomaggy^-2", "mag")
 DECIMALS = 6
+MOST_STEPS = 1000
 
 
 def _is_rising(edges: tuple[float, ...]) -> tuple[float, ...]:
@@ -46,6 +47,8 @@ class Axis(Section):
                 f"from start={self.start:g} to stop={self.stop:g} is no whole number of "
                 f"step={self.step:g}"
             )
+        if steps > MOST_STEPS:
+            raise ValueError(f"step={self.step:g} makes {steps:g} steps, at most {MOST_STEPS}")
         return self
 
     def centres(self) -> list[float]:

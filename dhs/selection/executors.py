@@ -188,6 +188,8 @@ def dask_cluster(address: str | None, workers: int) -> Iterator[tuple[Executor, 
             )
             where = {"address": exits.enter_context(cluster)}
         elif address.endswith(".json"):
+            if not Path(address).exists():
+                raise FileNotFoundError(f"dask={address!r}: there is no such scheduler file.")
             where = {"scheduler_file": address}
         client = exits.enter_context(Client(**where, timeout=SECONDS_TO_CONNECT))
         count = len(client.scheduler_info(n_workers=-1)["workers"])

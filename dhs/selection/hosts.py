@@ -168,9 +168,10 @@ def _depths(manifest: Manifest, section: HostsSection) -> NDArray[np.float64]:
     given = values[np.isfinite(values) & (values > 0)]
     if not unit:
         low, high = AMBIGUOUS_RANGE
-        if given.size and low <= given.min() and given.max() <= high:
+        # Their median: a placeholder among magnitudes must not make them variances.
+        if given.size and low <= np.median(given) <= high:
             raise ValueError(
-                f"{manifest.name}: all values of {column} lie between {low:g} and {high:g}, and no "
+                f"{manifest.name}: values of {column} lie between {low:g} and {high:g}, and no "
                 "unit is declared: they may be magnitudes or inverse variances. Say "
                 "--psfdepth-unit mag or --psfdepth-unit nanomaggy^-2 (hosts.psfdepth_unit)."
             )

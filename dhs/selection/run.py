@@ -141,7 +141,12 @@ def run_grid(
             report(done, total)
 
         order = Order(config, out / SHARDS, engine.injections_fingerprint)
-        deaths = _make(engine, order, todo, workers, count, advance, warn)
+        try:
+            deaths = _make(engine, order, todo, workers, count, advance, warn)
+        except OSError as error:
+            raise OSError(
+                f"{error}. Shards that are complete are kept in {out}; the same command goes on."
+            ) from error
         if engine.negatives:
             merge(out, engine, "negatives", NEGATIVES_SCHEMA)
         merge(out, engine, "injections", SCHEMA)
