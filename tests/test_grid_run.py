@@ -239,7 +239,7 @@ def test_a_full_disk_keeps_what_is_complete(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(parquet, "write_table", fill_up)
-    with pytest.raises(OSError, match="No space left.*are kept in"):
+    with pytest.raises(OSError, match=r"No space left.*are kept in"):
         run_grid(config(home, tmp_path), ALONE)
     monkeypatch.undo()
     assert len(list((tmp_path / SHARDS).iterdir())) == 3
