@@ -1,6 +1,6 @@
 """``python -m benchmarks.scaling``: what an injection costs, stage by stage, and what 10^8 would.
 
-Every stage is timed on this CPU in one run, interleaved, in batches of 64 cutouts. The hours on
+Every stage is timed on this CPU in one run, interleaved, in batches of 16 cutouts. The hours on
 GPUs are those of the model in `benchmarks.scaling_model`: none was measured.
 """
 

@@ -80,7 +80,7 @@ def test_the_unit_is_that_of_the_column(tmp_path: Path, unit: bytes) -> None:
 def test_an_undeclared_unit_that_may_be_either_is_an_error(tmp_path: Path) -> None:
     with_placeholder = np.r_[99.0, np.full(2 * HOSTS - 1, 24.0)]
     for name, values in (("some", with_placeholder), ("pack", 24.0)):
-        with pytest.raises(ValueError, match=r"psfdepth_r lie between 20 and 28.*--psfdepth-unit"):
+        with pytest.raises(ValueError, match=r"psfdepth_r lies between 20 and 28.*--psfdepth-unit"):
             opened(tmp_path / name, psfdepth_r=values)
     hosts = Hosts(config(tmp_path / "pack", hosts={"psfdepth_unit": "mag"}))
     assert (hosts.depth == 24.0).all()

@@ -198,6 +198,10 @@ class GridConfig(Section):
             )
         if not (self.thresholds or self.fpr_targets):
             raise ValueError("thresholds and fpr_targets are both empty; give at least one")
+        for name in ("thresholds", "fpr_targets"):
+            given = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise ValueError(f"{name}={list(given)} has one twice")
         return self
 
     def cells(self) -> list[tuple[float, float, float]]:

@@ -100,6 +100,8 @@ class Hosts:
         is_usable = np.isfinite(width) & (width > 0) & np.isfinite(depth)
         if self.q is not None:
             is_usable &= (self.q > 0) & (self.q <= 1)
+        if self.phi is not None:
+            is_usable &= np.isfinite(self.phi)
         places = np.stack(
             [_place(config.psf_fwhm, width), _place(config.depth_5sig, depth)], axis=1
         )
@@ -171,7 +173,7 @@ def _depths(manifest: Manifest, section: HostsSection) -> NDArray[np.float64]:
         # Their median: a placeholder among magnitudes must not make them variances.
         if given.size and low <= np.median(given) <= high:
             raise ValueError(
-                f"{manifest.name}: values of {column} lie between {low:g} and {high:g}, and no "
+                f"{manifest.name}: the median of {column} lies between {low:g} and {high:g}, and no "
                 "unit is declared: they may be magnitudes or inverse variances. Say "
                 "--psfdepth-unit mag or --psfdepth-unit nanomaggy^-2 (hosts.psfdepth_unit)."
             )
