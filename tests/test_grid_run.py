@@ -282,9 +282,11 @@ def test_a_host_that_is_not_finite_fails_and_is_counted(home: Path, tmp_path: Pa
 
 def test_a_network_that_gives_nan_is_named(home: Path, tmp_path: Path) -> None:
     broken = write_model(tmp_path / "broken.safetensors", bias=float("nan"))
-    with pytest.raises(ValueError, match=r"broken.safetensors gives 8 NaN of 8 logits"):
+    with pytest.raises(ValueError, match=r"broken.safetensors gives 8 NaN or infinite of 8 logits"):
         run_grid(grid(home / "pack", broken, tmp_path / "out"), ALONE)
-    with pytest.raises(ValueError, match=r"broken.safetensors gives 4 NaN of 4 logits.*injection"):
+    with pytest.raises(
+        ValueError, match=r"broken.safetensors gives 4 NaN or infinite of 4 logits.*injection"
+    ):
         run_grid(grid(home / "pack", broken, tmp_path / "no", fpr_targets=[]), ALONE)
 
 

@@ -81,3 +81,4 @@ def _print(comparison: Comparison) -> None:
             f"{found['significant_cells']} of {found['cells']}",
         )
     screen.print(table)
+    screen.print("Thresholds are taken as given: their own scatter is in no interval and no p.")

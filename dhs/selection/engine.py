@@ -155,7 +155,7 @@ class Engine:
         Raises
         ------
         ValueError
-            A logit is NaN.
+            A logit is NaN or infinite.
         OSError
             The file cannot be written.
         """
@@ -183,11 +183,12 @@ class Engine:
             made = self.injector.make(ids)
             logits = self._logits(made.images, made.mask)
             logits[~made.is_good] = np.nan
-            wrong = made.is_good & np.isnan(logits)
+            wrong = made.is_good & ~np.isfinite(logits)
             if wrong.any():
                 raise ValueError(
-                    f"{self.checkpoint.path} gives {int(wrong.sum())} NaN of {len(ids)} logits, "
-                    f"the first for injection {ids[wrong][0]}; its weights are not fit for use."
+                    f"{self.checkpoint.path} gives {int(wrong.sum())} NaN or infinite of "
+                    f"{len(ids)} logits, the first for injection {ids[wrong][0]}; its weights are "
+                    "not fit for use."
                 )
             scores = {"logit": logits, "score": sigmoid(logits)}
             parts.append(pyarrow.table(made.columns | scores, schema=SCHEMA))
@@ -215,10 +216,11 @@ class Engine:
 
         logits = logits_of(self.finder, rows, self.config.batch_size, self.device, progress=show)
         ids = self.hosts.data.ids[self.hosts.rows[shard.start : shard.stop]]
-        if np.isnan(logits).any():
+        wrong = ~np.isfinite(logits)
+        if wrong.any():
             raise ValueError(
-                f"{self.checkpoint.path} gives {int(np.isnan(logits).sum())} NaN of {len(rows)} "
-                f"logits of non-lenses, the first for {ids[np.isnan(logits)][0]}; mend the cutout, "
+                f"{self.checkpoint.path} gives {int(wrong.sum())} NaN or infinite of {len(rows)} "
+                f"logits of non-lenses, the first for {ids[wrong][0]}; mend the cutout, "
                 "or the checkpoint."
             )
         return pyarrow.table({"galaxy_id": ids.tolist(), "logit": logits}, schema=NEGATIVES_SCHEMA)

@@ -173,8 +173,8 @@ def _depths(manifest: Manifest, section: HostsSection) -> NDArray[np.float64]:
         # Their median: a placeholder among magnitudes must not make them variances.
         if given.size and low <= np.median(given) <= high:
             raise ValueError(
-                f"{manifest.name}: the median of {column} lies between {low:g} and {high:g}, and no "
-                "unit is declared: they may be magnitudes or inverse variances. Say "
+                f"{manifest.name}: the median of {column} lies between {low:g} and {high:g}, and "
+                "no unit is declared: they may be magnitudes or inverse variances. Say "
                 "--psfdepth-unit mag or --psfdepth-unit nanomaggy^-2 (hosts.psfdepth_unit)."
             )
         unit = "nanomaggy^-2"

@@ -26,6 +26,8 @@ METHODS = {
     "p_adjusted": "Benjamini & Hochberg (1995), over the rows of one threshold and one level; "
     "those of all magnitudes together apart",
     "significant": f"p_adjusted below {SIGNIFICANT}",
+    "thresholds": "taken as given by interval and test; their scatter, where false positives set "
+    "them, is not included",
     "levels": f"{CELL}: one cell of the grid; {POOLED}: all PSFs and depths; {OVERALL}: all cells",
 }
 
