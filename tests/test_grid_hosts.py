@@ -116,3 +116,11 @@ def test_the_host_s_light_is_read_where_the_mass_follows_it(tmp_path: Path) -> N
     assert hosts.q is not None
     assert hosts.phi is None
     assert 0.55 <= hosts.q.min() < hosts.q.max() <= 0.95
+
+
+@pytest.mark.parametrize(
+    "twice", [{"thresholds": [0.5, 0.5]}, {"fpr_targets": [0.01, 0.0102]}], ids=["score", "rate"]
+)
+def test_a_threshold_is_asked_for_once(twice: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="has one twice"):
+        config(Path("pack"), **twice)

@@ -200,7 +200,9 @@ class GridConfig(Section):
             raise ValueError("thresholds and fpr_targets are both empty; give at least one")
         for name in ("thresholds", "fpr_targets"):
             given = getattr(self, name)
-            if len(set(given)) < len(given):
+            # Rates are told apart by their labels in the table, of two digits.
+            labels = {f"{value:.1e}" for value in given} if name == "fpr_targets" else set(given)
+            if len(labels) < len(given):
                 raise ValueError(f"{name}={list(given)} has one twice")
         return self
 

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from dhs.selection.config import GridConfig
 from dhs.selection.engine import Engine, Kind, Shard
-from dhs.selection.run import threads_of, with_absolute_paths
+from dhs.selection.run import default_workers, threads_of, with_absolute_paths
 from dhs.selection.thresholds import require_enough
-from fastnorm import dispatch
 
 TRIAL_BATCHES = 2
 
@@ -64,7 +63,7 @@ def make_plan(config: GridConfig, workers: int | None = None) -> Plan:
     config = with_absolute_paths(config)
     engine = Engine(config)
     require_enough(config.fpr_targets, len(engine.hosts), engine.hosts.data.name)
-    count = workers or max(dispatch.num_threads() // config.threads, 1)
+    count = workers or default_workers(config)
     with threads_of(config.threads), tempfile.TemporaryDirectory() as folder:
         per_injection, row_bytes = _trial(engine, "injections", engine.injections, Path(folder))
         per_negative, _ = _trial(engine, "negatives", engine.negatives, Path(folder))

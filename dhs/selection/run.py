@@ -22,6 +22,7 @@ from dhs.folder_lock import only_writer
 from dhs.injection.checks import integer
 from dhs.memory import keep_freed_memory
 from dhs.packs.format import METADATA_KEY
+from dhs.score_batch import choose_device
 from dhs.selection import executors
 from dhs.selection.config import GridConfig
 from dhs.selection.engine import NEGATIVES_SCHEMA, Engine, Shard
@@ -70,7 +71,7 @@ class Order(NamedTuple):
 class Workers(NamedTuple):
     """Where the work is done.
 
-    ``processes``: of this machine; 1 stays in this one, None is every core allowed.
+    ``processes``: of this machine; 1 stays in this one, None is `default_workers`.
     ``dask``: address of a Dask scheduler, or of its file. ``dask_local``: workers of a Dask
     cluster that is started for this run.
     """
@@ -119,7 +120,7 @@ def run_grid(
         A file cannot be read or written, or another process is writing the folder.
     """
     given, config = config, with_absolute_paths(config)
-    count = _check_workers(workers, config.threads)
+    count = _check_workers(workers, config)
     engine = Engine(config)
     require_enough(config.fpr_targets, len(engine.hosts), engine.hosts.data.name)
     out = Path(config.out_dir)
@@ -221,7 +222,14 @@ def _write(out: Path, table: Any, about: dict[str, Any]) -> None:
         temporary.write_text(text + "\n", "utf-8")
 
 
-def _check_workers(workers: Workers, threads: int) -> int:
+def default_workers(config: GridConfig) -> int:
+    """One process per core and threads of a worker; one on a GPU, which they would share."""
+    if choose_device(config.device).type == "cuda":
+        return 1
+    return max(dispatch.num_threads() // config.threads, 1)
+
+
+def _check_workers(workers: Workers, config: GridConfig) -> int:
     if workers.dask is not None and workers.dask_local is not None:
         raise ValueError("dask and dask_local both say where to work; give one.")
     if workers.processes is not None and (
@@ -230,8 +238,8 @@ def _check_workers(workers: Workers, threads: int) -> int:
         raise ValueError("workers are processes of this machine; with Dask, its own count.")
     if workers.dask_local is not None:
         return integer("dask_local", workers.dask_local, 1, 1024)
-    cores = max(dispatch.num_threads() // threads, 1)
-    return integer("workers", cores if workers.processes is None else workers.processes, 1, 1024)
+    asked = workers.processes
+    return integer("workers", default_workers(config) if asked is None else asked, 1, 1024)
 
 
 def _make(
