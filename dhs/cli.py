@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import fastnorm
-from dhs.commands import checkpoint, evaluate, grid, pack, realism, score, survey, train
+from dhs.commands import audit, checkpoint, evaluate, grid, pack, realism, score, survey, train
 
 app = typer.Typer(
     help="Find strong lenses in cutouts of the DESI Legacy Surveys.",
@@ -42,6 +42,8 @@ app.command()(score.score)
 app.command()(evaluate.evaluate)
 app.add_typer(grid.app, name="grid")
 app.command()(realism.realism)
+app.command()(audit.audit)
+app.command()(audit.methods)
 app.add_typer(checkpoint.app, name="checkpoint")
 
 if __name__ == "__main__":

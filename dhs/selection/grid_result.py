@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 from numpy.typing import NDArray
 from pyarrow import parquet
 
@@ -108,7 +109,10 @@ class GridResult:
         path = self.folder / name
         if not path.is_file():
             raise ValueError(f"{self.folder} holds no {name}; the grid did not run to its end.")
-        opened = parquet.ParquetFile(path)
+        try:
+            opened = parquet.ParquetFile(path)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ValueError(f"{path} is damaged ({error}); run the grid anew.") from error
         stored = json.loads((opened.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
         key = "injections_fingerprint"
         if stored.get(key) != self.about[key]:

@@ -1,0 +1,233 @@
+"""What folders hold: checkpoints, scores, grids, and what was made of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from packaging.version import InvalidVersion, Version
+from pyarrow import parquet
+
+import fastnorm
+from dhs import checkpoint
+from dhs.checkpoint import Checkpoint, NoCheckpointError
+from dhs.evaluate import REPORT
+from dhs.legacy import SUFFIXES
+from dhs.methods import MARK
+from dhs.methods import SUFFIXES as TEXTS
+from dhs.packs.format import MANIFEST, METADATA_KEY
+from dhs.score_table import joint_fingerprint, specs_of
+from dhs.selection.compare import NAME as COMPARISON
+from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION, SETTINGS
+from dhs.selection.grid_result import GridResult
+from fastnorm.io import Rejected
+
+REALISM = "realism.json"
+_OF_A_GRID = {INJECTIONS, NEGATIVES, f"{SELECTION}.parquet"}
+_PARTS = {"shards", "parts"}
+"""Folders of unfinished work, which belong to what is beside them."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file, and what it says of itself.
+
+    Attributes
+    ----------
+    path : Path
+        The file; of a pack, its folder.
+    about : dict
+        The content of a JSON file; the metadata of a table.
+    """
+
+    path: Path
+    about: dict[str, Any]
+
+
+@dataclass
+class Artefacts:
+    """What folders hold, at any depth; every list is in the order of the paths.
+
+    Attributes
+    ----------
+    folders : list of Path
+        Those that were searched.
+    checkpoints : list of Checkpoint
+    old : list of Path
+        The .pt files, which carry neither spec nor mark.
+    scores : list of Document
+        Tables of `dhs score`; ``about`` as of `dhs.score_table.ScoreTable`.
+    grids : list of GridResult
+        Finished ones.
+    evaluations, comparisons, realism : list of Document
+        What `dhs evaluate`, `dhs grid compare` and `dhs realism` wrote.
+    packs : list of Document
+        Packs and simulated surveys.
+    methods : list of Path
+        Texts of `dhs methods`.
+    rejected : list of Rejected
+        What cannot be read, with the reason.
+    """
+
+    folders: list[Path]
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    old: list[Path] = field(default_factory=list)
+    scores: list[Document] = field(default_factory=list)
+    grids: list[GridResult] = field(default_factory=list)
+    evaluations: list[Document] = field(default_factory=list)
+    comparisons: list[Document] = field(default_factory=list)
+    realism: list[Document] = field(default_factory=list)
+    packs: list[Document] = field(default_factory=list)
+    methods: list[Path] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing, not even something that cannot be read."""
+        return not any(
+            getattr(self, name) for name in self.__dataclass_fields__ if name != "folders"
+        )
+
+
+def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
+    """Read what every artefact in some folders says of itself.
+
+    Parameters
+    ----------
+    folders : sequence of paths
+        Searched to any depth; links to folders are not followed.
+
+    Returns
+    -------
+    Artefacts
+        A file that cannot be read, or is of a newer version, is among ``rejected``.
+
+    Raises
+    ------
+    ValueError
+        No folder is given.
+    NotADirectoryError
+        One of them is no folder.
+    OSError
+        A part of one may not be listed.
+    """
+    paths = [Path(folder) for folder in folders]
+    if not paths:
+        raise ValueError("folders is empty; name at least one folder of artefacts.")
+    for folder in paths:
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is no folder; name one that holds artefacts.")
+    found = Artefacts(paths)
+    for path in _files(paths):
+        try:
+            _take(found, path)
+        except NoCheckpointError:
+            continue
+        except (ValueError, OSError, pyarrow.ArrowException) as error:
+            said = str(error)
+            is_named = str(path.parent) in said
+            found.rejected.append(Rejected(path, said if is_named else f"{path}: {said}"))
+        except (AttributeError, KeyError, TypeError) as error:
+            reason = f"lacks what it should have ({type(error).__name__}: {error}); make it anew."
+            found.rejected.append(Rejected(path, f"{path} {reason}"))
+    return found
+
+
+def _files(folders: Sequence[Path]) -> Iterator[Path]:
+    """Every file once, also where one folder lies in another."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen = set()
+    for folder in folders:
+        for parent, inner, names in os.walk(folder, onerror=refuse):
+            inner[:] = sorted(name for name in inner if name not in _PARTS)
+            for path in sorted(Path(parent, name) for name in names if not name.startswith(".")):
+                if path.resolve() not in seen:
+                    seen.add(path.resolve())
+                    yield path
+
+
+def _take(found: Artefacts, path: Path) -> None:
+    """Read a file, if it is an artefact, into its list."""
+    if path.suffix in SUFFIXES:
+        found.old.append(path)
+    elif path.suffix == checkpoint.SUFFIX:
+        found.checkpoints.append(checkpoint.read(path))
+    elif path.suffix == ".parquet" and path.name not in _OF_A_GRID:
+        _take_table(found, path)
+    elif path.suffix in TEXTS:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            if MARK in file.readline():
+                found.methods.append(path)
+    elif path.name == GRID:
+        grid = GridResult(path.parent)
+        _require_known(path, grid.about.get("determining", {}))
+        found.grids.append(grid)
+    elif path.name == SETTINGS and not (path.parent / GRID).exists():
+        if "draws" in _json(path):
+            raise ValueError(
+                f"{path.parent} holds a grid that did not run to its end; give the same dhs grid "
+                "again, and it goes on."
+            )
+    elif path.name in _DOCUMENTS:
+        name, needs = _DOCUMENTS[path.name]
+        about = _json(path)
+        lacking = [key for key in needs if key not in about]
+        if lacking:
+            raise ValueError(f"{path} lacks {', '.join(lacking)}; make it anew.")
+        _require_known(path, about)
+        getattr(found, name).append(Document(path, about))
+
+
+def _take_table(found: Artefacts, path: Path) -> None:
+    about = json.loads((parquet.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}"))
+    if not isinstance(about, dict):
+        raise ValueError(f"{path}: its metadata 'dhs' are no JSON object.")
+    _require_known(path, about)
+    if {"members", "combination"} <= about.keys():
+        if joint_fingerprint(specs_of(about)) != about["spec_fingerprint"]:
+            raise ValueError(f"{path}: its preprocessing is not that of its fingerprint.")
+        found.scores.append(Document(path, about))
+    elif path.name == MANIFEST:
+        found.packs.append(Document(path.parent, about))
+
+
+_DOCUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    REPORT: ("evaluations", ("tables", "comparisons", "data_origin", "across_annuli")),
+    f"{COMPARISON}.json": ("comparisons", ("first", "second", "thresholds", "data_origin")),
+    REALISM: ("realism", ("checkpoint", "spec", "real", "injected", "probe")),
+}
+"""Names of JSON files, the list that they go to, and what they need to have."""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, or no JSON ({error}); make it anew.") from error
+    if not isinstance(about, dict):
+        raise ValueError(f"{path} holds no JSON object; make it anew.")
+    return about
+
+
+def _require_known(path: Path, about: Mapping[str, Any]) -> None:
+    """Refuse what a newer version wrote: this one cannot know what it means."""
+    written = about.get("versions", {}).get("dhs")
+    if written is None:
+        return
+    try:
+        is_newer = Version(written) > Version(fastnorm.__version__)
+    except (InvalidVersion, TypeError) as error:
+        raise ValueError(f"{path} says that dhs {written!r} wrote it, which is none.") from error
+    if is_newer:
+        raise ValueError(
+            f"{path} was written by dhs {written}, newer than this {fastnorm.__version__}; "
+            "install that version, or a newer one."
+        )

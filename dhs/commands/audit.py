@@ -1,0 +1,106 @@
+"""``dhs audit`` and ``dhs methods``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dhs.commands.options import AsJson
+from fastnorm.terminal import SOME_REJECTED, console, fail, messages, printable
+
+if TYPE_CHECKING:
+    from dhs.audit import Audit
+
+Folders = Annotated[
+    list[Path], typer.Argument(metavar="DIR...", help="Searched to any depth for artefacts.")
+]
+_LOOKS = {"holds": ("[x]", "green"), "fails": ("[ ]", "red"), "cannot be judged": ("[?]", "yellow")}
+
+
+def audit(folders: Folders, as_json: AsJson = False) -> None:
+    """Hold checkpoints, scores and grids against the retraining plan, line by line.
+
+    Every line comes with its evidence, and says what is missing where it does not hold. What was
+    made of simulated data is named, and does not count where the plan asks for DR10.
+
+    Exit status: 0 every line holds; 1 some do not; 2 nothing was judged.
+    """
+    with messages(ValueError, OSError):
+        from dhs.artefacts import find_artefacts
+        from dhs.audit import audit as judge
+
+        found = judge(find_artefacts(folders))
+    if as_json:
+        typer.echo(json.dumps(found.to_dict()))
+    else:
+        _print(found)
+    if not found.holds:
+        raise typer.Exit(SOME_REJECTED)
+
+
+def _print(audit: Audit) -> None:
+    from rich.text import Text
+
+    screen = console(sys.stdout)
+
+    def show(first: str, said: str, colour: str = "") -> None:
+        # A path is kept whole: it is there to be copied.
+        text = textwrap.fill(
+            printable(said),
+            max(screen.width, 60) - 1,
+            initial_indent=first,
+            subsequent_indent=" " * 8,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        screen.print(Text(text, colour), soft_wrap=True)
+
+    for line in audit.lines:
+        mark, colour = _LOOKS[line.verdict]
+        show(f"{mark} ", f"{line.title}: {line.verdict}", colour)
+        for said in line.evidence:
+            show("      ", said)
+        if line.missing:
+            show("      ", f"missing: {line.missing}", "italic")
+    screen.print(Text(audit.summary, "bold"))
+
+
+def methods(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file.")],
+    grid: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of a grid that it scored.")
+    ] = None,
+    latex: Annotated[
+        bool, typer.Option("--latex", help="For LaTeX instead of plain text.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write it: .tex for LaTeX, .md for plain text."),
+    ] = None,
+) -> None:
+    """Write the paper's paragraph on the normalisation, from the checkpoint's own preprocessing.
+
+    With a grid, a sentence on the selection function follows. A file that is written says in a
+    comment what it was made from, so that dhs audit can hold it against the checkpoint.
+
+    Exit status: 0 written; 2 refused.
+    """
+    if latex and out is not None and out.suffix == ".md":
+        fail(f"--latex and --out {out} contradict each other; name a .tex file.")
+    with messages(ValueError, OSError):
+        from dhs.checkpoint import read
+        from dhs.methods import methods_text, write_methods
+        from dhs.selection.grid_result import GridResult
+
+        made = read(checkpoint)
+        result = None if grid is None else GridResult(grid)
+        if out is None:
+            typer.echo(printable(methods_text(made, result, latex=latex)), nl=False)
+            return
+        write_methods(out, made, result)
+    typer.echo(printable(f"written: {out}"))

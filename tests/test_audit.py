@@ -1,0 +1,378 @@
+"""``dhs audit``: which line holds, which fails, and what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+import fastnorm
+from dhs import audit_results
+from dhs.artefacts import Artefacts, find_artefacts
+from dhs.audit import LINES, Line, Verdict, audit
+from dhs.audit_models import is_dr10
+from dhs.checkpoint import Checkpoint
+from dhs.cli import app
+from dhs.selection.grid_result import GridResult
+from fastnorm.io import Rejected
+from tests.audit_cases import ARCHITECTURES, evaluation, finished, grid_of, of, scores
+from tests.audit_cases import grid_folder as grid_folder
+from tests.audit_cases import template as template
+from tests.command_line import invoke, message
+from tests.grid_cases import CORRECTED, LEGACY, Axes, write_grid
+from tests.model_cases import save, small, write
+
+Change = Callable[[Artefacts], object]
+
+
+@pytest.fixture
+def found(template: Checkpoint, grid_folder: Path, tmp_path: Path) -> Artefacts:
+    return finished(template, grid_folder, tmp_path)
+
+
+def lines_of(found: Artefacts) -> dict[str, Line]:
+    return {line.key: line for line in audit(found).lines}
+
+
+def test_a_finished_plan_holds(found: Artefacts) -> None:
+    judged = audit(found)
+    assert judged.holds, [line for line in judged.lines if line.verdict is not Verdict.HOLDS]
+    assert judged.summary.startswith(f"{len(LINES)} lines: {len(LINES)} holds")
+    assert not any(line.missing for line in judged.lines)
+    said = " ".join(lines_of(found)["real_lens_recall"].evidence)
+    assert "recall 0.910 against 0.880 of the old, difference +0.030 (95 % +0.010 to +0.050" in said
+
+
+def change_checkpoint(found: Artefacts, k: int, **changes: Any) -> None:
+    found.checkpoints[k] = replace(found.checkpoints[k], **changes)
+
+
+def simulate(found: Artefacts, k: int = 1) -> None:
+    change_checkpoint(found, k, data={"data_origin": "simulated"})
+
+
+def swap_comparison(found: Artefacts) -> None:
+    about = found.evaluations[0].about["comparisons"][0]
+    about["first"], about["second"] = about["second"], about["first"]
+
+
+U, F = Verdict.UNKNOWN, Verdict.FAILS
+CHANGES: dict[str, tuple[Change, dict[str, Verdict]]] = {
+    "simulated training": (
+        simulate,
+        dict.fromkeys(["retrained", "validation_auc", "real_lens_recall", "selection_grid"], U)
+        | {"methods_text": F},
+    ),
+    "low AUC": (
+        lambda f: change_checkpoint(f, 1, metrics={"val_auc": 0.9949}),
+        {"validation_auc": F, "methods_text": F},
+    ),
+    "AUC of the other bar": (lambda f: change_checkpoint(f, 3, metrics={"val_auc": 0.99}), {}),
+    "low AUC of the other": (
+        lambda f: change_checkpoint(f, 3, metrics={"val_auc": 0.9899}),
+        {"validation_auc": F},
+    ),
+    "no AUC": (lambda f: change_checkpoint(f, 3, metrics={"val_auc": None}), {"validation_auc": U}),
+    "old files' AUC": (lambda f: change_checkpoint(f, 3, metrics={"best_auc": 0.997}), {}),
+    "no mark": (
+        lambda f: change_checkpoint(f, 0, deprecated=None),
+        {"deprecated": F, "unmixed": F},
+    ),
+    "no evaluation": (lambda f: f.evaluations.clear(), {"real_lens_recall": U}),
+    "evaluation of simulated lenses": (
+        lambda f: f.evaluations[0].about.update(data_origin="simulated"),
+        {"real_lens_recall": U},
+    ),
+    "too few negatives": (
+        lambda f: f.evaluations[0].about["comparisons"][0].update(at_fpr=[]),
+        {"real_lens_recall": U},
+    ),
+    "no grid": (lambda f: f.grids.clear(), {"selection_grid": U, "methods_text": U}),
+    "simulated hosts": (
+        lambda f: f.grids[1].about.update(data_origin="simulated"),
+        {"selection_grid": U},
+    ),
+    "grid of an unknown checkpoint": (
+        lambda f: f.grids[1].about["checkpoint"].update(fingerprint="ff" * 32),
+        {"selection_grid": U},
+    ),
+    "ensemble across annuli": (
+        lambda f: f.scores.append(scores(Path("both.parquet"), *f.checkpoints[:2])),
+        {"unmixed": F},
+    ),
+    "evaluation that hides its annuli": (
+        lambda f: f.evaluations[0].about.update(across_annuli=None),
+        {"unmixed": F},
+    ),
+    "no text": (lambda f: f.methods.clear(), {"methods_text": U}),
+    "changed text": (
+        lambda f: f.methods[0].write_text(f.methods[0].read_text().replace("32.5", "20")),
+        {"methods_text": F},
+    ),
+    "scores of unknown origin": (
+        lambda f: f.scores[0].about.update(data_origin=None),
+        {"known_origin": F},
+    ),
+    "damaged file": (
+        lambda f: f.rejected.append(Rejected(Path("x"), "x is damaged")),
+        {"readable": F},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_one_change_is_seen_in_its_lines(found: Artefacts, name: str) -> None:
+    change, expected = CHANGES[name]
+    change(found)
+    lines = lines_of(found)
+    wrong = {key: line.verdict for key, line in lines.items() if line.verdict is not Verdict.HOLDS}
+    assert wrong == expected
+    assert all(lines[key].missing for key in expected)
+
+
+def test_simulated_numbers_are_shown_and_do_not_count(found: Artefacts) -> None:
+    simulate(found)
+    line = lines_of(found)["validation_auc"]
+    path = found.checkpoints[1].path
+    assert f"{path}: 0.9960 on data of origin 'simulated' does not count" in line.evidence
+
+
+def test_dr10_of_the_wrong_annulus_fails(found: Artefacts) -> None:
+    del found.checkpoints[1]
+    assert lines_of(found)["retrained"].verdict is Verdict.UNKNOWN
+    change_checkpoint(found, 0, deprecated=None)
+    assert lines_of(found)["retrained"].verdict is Verdict.FAILS
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ("legacysurvey-dr10", True),
+        ("DESI Legacy Surveys DR10", True),
+        ("Legacy Surveys Data Release 10", True),
+        ("legacysurvey-dr9", False),
+        ("dr101", False),
+        ("simulated", False),
+        ("simulated after DR10", False),
+        (None, False),
+    ],
+)
+def test_what_counts_as_dr10(origin: str | None, expected: bool) -> None:
+    assert is_dr10(origin) == expected
+
+
+def test_order_of_a_comparison_does_not_matter(found: Artefacts) -> None:
+    swap_comparison(found)
+    said = " ".join(lines_of(found)["real_lens_recall"].evidence)
+    assert "difference -0.030 (95 % -0.050 to -0.010" in said
+
+
+def test_result_of_another_annulus_than_its_checkpoint(found: Artefacts) -> None:
+    found.grids[1].spec = LEGACY
+    found.grids[1].about["spec"] = LEGACY.to_dict()
+    line = lines_of(found)["unmixed"]
+    assert line.verdict is Verdict.FAILS
+    said = " ".join(line.evidence)
+    assert str(found.grids[1].folder) in said
+    assert str(found.checkpoints[3].path) in said
+    assert "annulus_r_in 20.0 against 32.5" in said
+
+
+def test_results_of_marked_models_may_stand_beside(found: Artefacts) -> None:
+    found.scores.append(scores(Path("old.parquet"), found.checkpoints[0]))
+    # Scored before the mark, which the checkpoint has got since.
+    unmarked = replace(found.checkpoints[0], deprecated=None)
+    found.scores.append(scores(Path("older.parquet"), unmarked))
+    assert lines_of(found)["unmixed"].verdict is Verdict.HOLDS
+
+
+def test_old_files_are_marked_by_a_notice(found: Artefacts, tmp_path: Path) -> None:
+    found.old.append(write(tmp_path / "v1.pt"))
+    assert lines_of(found)["deprecated"].verdict is Verdict.FAILS
+    (tmp_path / "DEPRECATED.md").write_text(
+        "# Deprecated checkpoints\n| v1.pt | (20, 32) | x | |\n"
+    )
+    assert lines_of(found)["deprecated"].verdict is Verdict.HOLDS
+    found.old.append(tmp_path / "damaged.pt")
+    found.old[-1].write_bytes(b"nothing")
+    assert lines_of(found)["deprecated"].verdict is Verdict.UNKNOWN
+
+
+def test_marked_simulated_models_are_not_the_published_ones(found: Artefacts) -> None:
+    for k in (0, 2):
+        simulate(found, k)
+    assert lines_of(found)["deprecated"].verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("broken", ["value", "error"])
+def test_a_backend_that_is_wrong_fails_the_lock(
+    found: Artefacts, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def normalize(images: Any, *args: Any, backend: str, **options: Any) -> Any:
+        done = fastnorm.normalize_outer_annulus(images, *args, backend=backend, **options)
+        if backend == "numba" and broken == "error":
+            raise RuntimeError("no such kernel")
+        return done + np.float32(1e-5 * (backend == "numba"))
+
+    class Broken:
+        normalize_outer_annulus = staticmethod(normalize)
+        backends = staticmethod(fastnorm.backends)
+        AnnulusWarning = fastnorm.AnnulusWarning
+
+    monkeypatch.setattr(audit_results, "fastnorm", Broken)
+    line = lines_of(found)["lock"]
+    assert line.verdict is Verdict.FAILS
+    said = "\n".join(line.evidence)
+    assert "reference, annulus (32.5, 45): 1b21317c14b7e67c" in said
+    assert "reference, annulus (20, 32): 7e25b9e366471bda" in said
+    assert said.count("1b21317c14b7e67c") == 1
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    """A folder of simulated artefacts: checkpoint, scores, grid."""
+    (tmp_path / "training").mkdir()
+    made = save(tmp_path / "training" / "best.safetensors")
+    folder = write_grid(
+        tmp_path / "grid",
+        axes=Axes(theta_e=(1.0, 2.0, 1.0), depth_5sig=(23.5, 23.5, 0.5)),
+        per_cell=90,
+    )
+    write_scores(tmp_path / "scores.parquet", made)
+    about = json.loads((folder / "grid.json").read_text())
+    about["checkpoint"]["fingerprint"] = made.fingerprint
+    (folder / "grid.json").write_text(json.dumps(about))
+    return tmp_path
+
+
+def write_scores(path: Path, made: Checkpoint, **changes: Any) -> None:
+    about = scores(path, made, origin="simulated").about
+    about |= {"spec_fingerprint": made.spec.fingerprint} | changes
+    table = pyarrow.table({"logit": [0.5]}).replace_schema_metadata({"dhs": json.dumps(about)})
+    parquet.write_table(table, path)
+
+
+def test_the_command_on_simulated_data(demo: Path) -> None:
+    result = invoke(app, "audit", demo)
+    assert result.exit_code == 1
+    assert "[x] Normalisation lock" in result.stdout
+    assert "[x] No artefact mixes annuli" in result.stdout
+    assert "[?] Both architectures retrained" in result.stdout
+    assert str(demo / "training" / "best.safetensors") in result.stdout
+    report = json.loads(invoke(app, "audit", demo, "--json").stdout)
+    assert not report["holds"]
+    verdicts = {line["key"]: line["verdict"] for line in report["lines"]}
+    asked_of_dr10 = ("retrained", "validation_auc", "real_lens_recall", "selection_grid")
+    assert {verdicts[key] for key in asked_of_dr10} == {"cannot be judged"}
+
+
+def test_the_command_names_both_of_a_mixture(demo: Path) -> None:
+    old = save(demo / "old.safetensors", small(LEGACY))
+    report = json.loads(invoke(app, "audit", demo, "--json").stdout)
+    line = next(line for line in report["lines"] if line["key"] == "unmixed")
+    assert line["verdict"] == "fails"
+    assert set(line["files"]) == {str(old.path), str(demo / "training" / "best.safetensors")}
+    old.path.unlink()
+    write_scores(demo / "old.parquet", replace(old, path=Path("old.safetensors")))
+    text = invoke(app, "audit", demo).stdout
+    assert "[ ] No artefact mixes annuli: fails" in text
+    assert str(demo / "old.parquet") in text
+
+
+def test_folders_and_their_parts_are_searched_once(demo: Path) -> None:
+    found = find_artefacts([demo, demo / "training"])
+    assert [item.path for item in found.checkpoints] == [demo / "training" / "best.safetensors"]
+    assert [item.folder for item in found.grids] == [demo / "grid"]
+    assert [item.path for item in found.scores] == [demo / "scores.parquet"]
+    assert not found.rejected
+    assert isinstance(found.grids[0], GridResult)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def put(name: str, text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(text)
+
+
+NEWER: dict[str, Any] = {
+    "versions": {"dhs": "999.1"},
+    "data_origin": "simulated",
+    "tables": [],
+    "comparisons": [],
+    "across_annuli": None,
+}
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated scores": (lambda d: truncate(d / "scores.parquet"), "scores.parquet"),
+    "truncated table of a grid": (
+        lambda d: truncate(d / "grid" / "injections.parquet"),
+        "injections.parquet is damaged",
+    ),
+    "truncated checkpoint": (lambda d: truncate(d / "training" / "best.safetensors"), "training"),
+    "newer version": (put("evaluation.json", json.dumps(NEWER)), "dhs 999.1, newer than this"),
+    "no version": (
+        put("evaluation.json", json.dumps(NEWER | {"versions": {"dhs": "x"}})),
+        "dhs 'x' wrote it, which is none",
+    ),
+    "no JSON": (put("realism.json", "{"), "no JSON"),
+    "no object": (put("realism.json", "[1]"), "no JSON object"),
+    "empty object": (put("comparison.json", "{}"), "lacks first"),
+    "unfinished grid": (put("settings.json", '{"draws": 1}'), "did not run to its end"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_cannot_be_read_is_named(demo: Path, name: str) -> None:
+    damage, said = DAMAGE[name]
+    damage(demo)
+    found = find_artefacts([demo])
+    assert len(found.rejected) == 1
+    assert said in found.rejected[0].reason
+    line = lines_of(found)["readable"]
+    assert line.verdict is Verdict.FAILS
+    assert line.evidence == (found.rejected[0].reason,)
+
+
+def test_scores_whose_preprocessing_was_changed_are_refused(
+    demo: Path, template: Checkpoint
+) -> None:
+    write_scores(demo / "scores.parquet", template, spec_fingerprint="ab")
+    assert "not that of its fingerprint" in find_artefacts([demo]).rejected[0].reason
+
+
+def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
+    result = invoke(app, "audit", tmp_path)
+    assert result.exit_code == 1
+    assert f"nothing in {tmp_path}" in result.stdout
+    lines = lines_of(find_artefacts([tmp_path]))
+    assert {key for key, line in lines.items() if line.verdict is Verdict.HOLDS} == {"lock"}
+
+
+def test_no_folder_is_an_error(tmp_path: Path) -> None:
+    result = invoke(app, "audit", tmp_path / "gone")
+    assert result.exit_code == 2
+    assert "gone is no folder" in message(result)
+    with pytest.raises(ValueError, match="folders is empty"):
+        find_artefacts([])
+
+
+def test_every_architecture_of_the_plan_is_asked_for(
+    template: Checkpoint, found: Artefacts
+) -> None:
+    assert len(lines_of(found)["retrained"].files) == len(ARCHITECTURES)
+    other = of(template, "resnet18", CORRECTED, Path("r.safetensors"))
+    found.checkpoints = [*found.checkpoints[:2], other]
+    found.grids = [grid_of(found.grids[0].folder, found.checkpoints[1])]
+    found.evaluations = [evaluation(Path("e.json"), found.checkpoints[1], found.checkpoints[0])]
+    lines = lines_of(found)
+    for key in ("retrained", "validation_auc", "real_lens_recall", "selection_grid"):
+        assert lines[key].verdict is Verdict.UNKNOWN, key
+        assert "bottlenecked ResNet: no" in " ".join(lines[key].evidence)
