@@ -25,14 +25,19 @@ $(STAMP): pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-demo: $(STAMP)  ## normalise, simulate, inject, train, score, measure completeness; draw it all (CUTOUTS=DIR)
+demo: $(STAMP)  ## the whole way on simulated data, to a report in demo/report.html (CUTOUTS=DIR)
 	$(BIN)/python -m dhs.demo --out demo $(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
 	$(BIN)/dhs simulate --out demo/survey --n 1200
 	$(BIN)/dhs inject --hosts '$(or $(CUTOUTS),demo/survey)' --theta-e 1.5 --r-mag 22 --limit 4 --out demo/arcs.png
 	$(BIN)/dhs train configs/demo_bottlenecked_resnet.yaml --set dataset.parquet_path=demo/survey \
 	  --set train.out_dir=demo/training --set train.epochs=5 --set train.batch_size=32
-	$(BIN)/dhs score demo/training/best.safetensors '$(or $(CUTOUTS),demo/survey)' --out demo/scores.parquet
+	$(BIN)/dhs score demo/training/best.safetensors demo/survey --out demo/scores.parquet
+	$(if $(CUTOUTS),$(BIN)/dhs score demo/training/best.safetensors '$(CUTOUTS)' --out demo/cutouts.parquet)
+	$(BIN)/dhs evaluate demo/scores.parquet --truth demo/survey --out demo/evaluation
 	$(BIN)/dhs grid configs/demo_grid.yaml
+	$(BIN)/dhs methods demo/training/best.safetensors --grid demo/grid --out demo/methods.md
+	$(BIN)/dhs audit demo || test $$? -eq 1  # simulated data cannot fulfil the plan
+	$(BIN)/dhs report demo --out demo/report.html
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest

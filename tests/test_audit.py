@@ -81,6 +81,17 @@ CHANGES: dict[str, tuple[Change, dict[str, Verdict]]] = {
     ),
     "no AUC": (lambda f: change_checkpoint(f, 3, metrics={"val_auc": None}), {"validation_auc": U}),
     "old files' AUC": (lambda f: change_checkpoint(f, 3, metrics={"best_auc": 0.997}), {}),
+    "other size": (
+        lambda f: change_checkpoint(
+            f, 3, architecture=f.checkpoints[3].architecture | {"size": 64}
+        ),
+        {"retrained": F}
+        | dict.fromkeys(["validation_auc", "real_lens_recall", "selection_grid"], U),
+    ),
+    "retrained and deprecated": (
+        lambda f: change_checkpoint(f, 3, deprecated="a bug"),
+        dict.fromkeys(["retrained", "validation_auc", "real_lens_recall", "selection_grid"], U),
+    ),
     "no mark": (
         lambda f: change_checkpoint(f, 0, deprecated=None),
         {"deprecated": F, "unmixed": F},
@@ -142,6 +153,15 @@ def test_simulated_numbers_are_shown_and_do_not_count(found: Artefacts) -> None:
     line = lines_of(found)["validation_auc"]
     path = found.checkpoints[1].path
     assert f"{path}: 0.9960 on data of origin 'simulated' does not count" in line.evidence
+
+
+def test_the_best_of_several_is_judged(found: Artefacts) -> None:
+    worse = replace(found.checkpoints[3], path=Path("z.safetensors"), metrics={"val_auc": 0.5})
+    for items in ([worse, *found.checkpoints], [*found.checkpoints, worse]):
+        found.checkpoints = items
+        line = lines_of(found)["validation_auc"]
+        assert line.verdict is Verdict.HOLDS
+        assert "z.safetensors" not in line.files
 
 
 def test_dr10_of_the_wrong_annulus_fails(found: Artefacts) -> None:
