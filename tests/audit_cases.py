@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from dhs.artefacts import Artefacts, Document
+from dhs.audit import Line, audit
 from dhs.checkpoint import Checkpoint
 from dhs.methods import write_methods
 from dhs.selection.grid_result import GridResult
@@ -125,3 +129,31 @@ def evaluation(path: Path, first: Checkpoint, second: Checkpoint, origin: str = 
         ],
     }
     return Document(path, about)
+
+
+def lines_of(found: Artefacts) -> dict[str, Line]:
+    return {line.key: line for line in audit(found).lines}
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    """A folder of simulated artefacts: checkpoint, scores, grid."""
+    (tmp_path / "training").mkdir()
+    made = save(tmp_path / "training" / "best.safetensors")
+    folder = write_grid(
+        tmp_path / "grid",
+        axes=Axes(theta_e=(1.0, 2.0, 1.0), depth_5sig=(23.5, 23.5, 0.5)),
+        per_cell=90,
+    )
+    write_scores(tmp_path / "scores.parquet", made)
+    about = json.loads((folder / "grid.json").read_text())
+    about["checkpoint"]["fingerprint"] = made.fingerprint
+    (folder / "grid.json").write_text(json.dumps(about))
+    return tmp_path
+
+
+def write_scores(path: Path, made: Checkpoint, **changes: Any) -> None:
+    about = scores(path, made, origin="simulated").about
+    about |= {"spec_fingerprint": made.spec.fingerprint} | changes
+    table = pyarrow.table({"logit": [0.5]}).replace_schema_metadata({"dhs": json.dumps(about)})
+    parquet.write_table(table, path)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
 import pytest
-from pyarrow import parquet
 
 import fastnorm
 from dhs import audit_results
-from dhs.artefacts import Artefacts, find_artefacts
-from dhs.audit import LINES, Line, Verdict, audit
+from dhs.artefacts import Artefacts
+from dhs.audit import LINES, Verdict, audit
 from dhs.audit_models import is_dr10
 from dhs.checkpoint import Checkpoint
-from dhs.cli import app
-from dhs.selection.grid_result import GridResult
+from dhs.spec import PreprocessSpec
 from fastnorm.io import Rejected
-from tests.audit_cases import ARCHITECTURES, evaluation, finished, grid_of, of, scores
+from tests.audit_cases import ARCHITECTURES, evaluation, finished, grid_of, lines_of, of, scores
 from tests.audit_cases import grid_folder as grid_folder
 from tests.audit_cases import template as template
-from tests.command_line import invoke, message
-from tests.grid_cases import CORRECTED, LEGACY, Axes, write_grid
-from tests.model_cases import save, small, write
+from tests.grid_cases import CORRECTED, LEGACY
+from tests.model_cases import DATASET, write
 
 Change = Callable[[Artefacts], object]
 
@@ -35,10 +30,6 @@ Change = Callable[[Artefacts], object]
 @pytest.fixture
 def found(template: Checkpoint, grid_folder: Path, tmp_path: Path) -> Artefacts:
     return finished(template, grid_folder, tmp_path)
-
-
-def lines_of(found: Artefacts) -> dict[str, Line]:
-    return {line.key: line for line in audit(found).lines}
 
 
 def test_a_finished_plan_holds(found: Artefacts) -> None:
@@ -197,7 +188,9 @@ def test_order_of_a_comparison_does_not_matter(found: Artefacts) -> None:
 def test_result_of_another_annulus_than_its_checkpoint(found: Artefacts) -> None:
     found.grids[1].spec = LEGACY
     found.grids[1].about["spec"] = LEGACY.to_dict()
-    line = lines_of(found)["unmixed"]
+    lines = lines_of(found)
+    assert lines["selection_grid"].verdict is Verdict.FAILS
+    line = lines["unmixed"]
     assert line.verdict is Verdict.FAILS
     said = " ".join(line.evidence)
     assert str(found.grids[1].folder) in said
@@ -214,6 +207,8 @@ def test_results_of_marked_models_may_stand_beside(found: Artefacts) -> None:
 
 
 def test_old_files_are_marked_by_a_notice(found: Artefacts, tmp_path: Path) -> None:
+    for k in (0, 2):
+        simulate(found, k)
     found.old.append(write(tmp_path / "v1.pt"))
     assert lines_of(found)["deprecated"].verdict is Verdict.FAILS
     (tmp_path / "DEPRECATED.md").write_text(
@@ -255,133 +250,25 @@ def test_a_backend_that_is_wrong_fails_the_lock(
     assert said.count("1b21317c14b7e67c") == 1
 
 
-@pytest.fixture
-def demo(tmp_path: Path) -> Path:
-    """A folder of simulated artefacts: checkpoint, scores, grid."""
-    (tmp_path / "training").mkdir()
-    made = save(tmp_path / "training" / "best.safetensors")
-    folder = write_grid(
-        tmp_path / "grid",
-        axes=Axes(theta_e=(1.0, 2.0, 1.0), depth_5sig=(23.5, 23.5, 0.5)),
-        per_cell=90,
-    )
-    write_scores(tmp_path / "scores.parquet", made)
-    about = json.loads((folder / "grid.json").read_text())
-    about["checkpoint"]["fingerprint"] = made.fingerprint
-    (folder / "grid.json").write_text(json.dumps(about))
-    return tmp_path
+def test_an_ensemble_is_no_model_of_the_plan(found: Artefacts) -> None:
+    found.evaluations[0].about["tables"][0]["combination"] = "mean"
+    assert lines_of(found)["real_lens_recall"].verdict is Verdict.UNKNOWN
 
 
-def write_scores(path: Path, made: Checkpoint, **changes: Any) -> None:
-    about = scores(path, made, origin="simulated").about
-    about |= {"spec_fingerprint": made.spec.fingerprint} | changes
-    table = pyarrow.table({"logit": [0.5]}).replace_schema_metadata({"dhs": json.dumps(about)})
-    parquet.write_table(table, path)
+def test_the_old_annulus_is_right_on_crops(found: Artefacts, tmp_path: Path) -> None:
+    crop = replace(found.checkpoints[0], spec=PreprocessSpec(crop=True), deprecated=None)
+    found.checkpoints.append(crop)
+    found.old.append(write(tmp_path / "crop.pt", dataset=DATASET | {"crop": True}))
+    line = lines_of(found)["deprecated"]
+    assert line.verdict is Verdict.HOLDS
+    assert str(crop.path) in line.files  # that of its namesake, which is marked
+    assert str(tmp_path / "crop.pt") not in line.files
 
 
-def test_the_command_on_simulated_data(demo: Path) -> None:
-    result = invoke(app, "audit", demo)
-    assert result.exit_code == 1
-    assert "[x] Normalisation lock" in result.stdout
-    assert "[x] No artefact mixes annuli" in result.stdout
-    assert "[?] Both architectures retrained" in result.stdout
-    assert str(demo / "training" / "best.safetensors") in result.stdout
-    report = json.loads(invoke(app, "audit", demo, "--json").stdout)
-    assert not report["holds"]
-    verdicts = {line["key"]: line["verdict"] for line in report["lines"]}
-    asked_of_dr10 = ("retrained", "validation_auc", "real_lens_recall", "selection_grid")
-    assert {verdicts[key] for key in asked_of_dr10} == {"cannot be judged"}
-
-
-def test_the_command_names_both_of_a_mixture(demo: Path) -> None:
-    old = save(demo / "old.safetensors", small(LEGACY))
-    report = json.loads(invoke(app, "audit", demo, "--json").stdout)
-    line = next(line for line in report["lines"] if line["key"] == "unmixed")
-    assert line["verdict"] == "fails"
-    assert set(line["files"]) == {str(old.path), str(demo / "training" / "best.safetensors")}
-    old.path.unlink()
-    write_scores(demo / "old.parquet", replace(old, path=Path("old.safetensors")))
-    text = invoke(app, "audit", demo).stdout
-    assert "[ ] No artefact mixes annuli: fails" in text
-    assert str(demo / "old.parquet") in text
-
-
-def test_folders_and_their_parts_are_searched_once(demo: Path) -> None:
-    found = find_artefacts([demo, demo / "training"])
-    assert [item.path for item in found.checkpoints] == [demo / "training" / "best.safetensors"]
-    assert [item.folder for item in found.grids] == [demo / "grid"]
-    assert [item.path for item in found.scores] == [demo / "scores.parquet"]
-    assert not found.rejected
-    assert isinstance(found.grids[0], GridResult)
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def put(name: str, text: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / name).write_text(text)
-
-
-NEWER: dict[str, Any] = {
-    "versions": {"dhs": "999.1"},
-    "data_origin": "simulated",
-    "tables": [],
-    "comparisons": [],
-    "across_annuli": None,
-}
-DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated scores": (lambda d: truncate(d / "scores.parquet"), "scores.parquet"),
-    "truncated table of a grid": (
-        lambda d: truncate(d / "grid" / "injections.parquet"),
-        "injections.parquet is damaged",
-    ),
-    "truncated checkpoint": (lambda d: truncate(d / "training" / "best.safetensors"), "training"),
-    "newer version": (put("evaluation.json", json.dumps(NEWER)), "dhs 999.1, newer than this"),
-    "no version": (
-        put("evaluation.json", json.dumps(NEWER | {"versions": {"dhs": "x"}})),
-        "dhs 'x' wrote it, which is none",
-    ),
-    "no JSON": (put("realism.json", "{"), "no JSON"),
-    "no object": (put("realism.json", "[1]"), "no JSON object"),
-    "empty object": (put("comparison.json", "{}"), "lacks first"),
-    "unfinished grid": (put("settings.json", '{"draws": 1}'), "did not run to its end"),
-}
-
-
-@pytest.mark.parametrize("name", DAMAGE)
-def test_what_cannot_be_read_is_named(demo: Path, name: str) -> None:
-    damage, said = DAMAGE[name]
-    damage(demo)
-    found = find_artefacts([demo])
-    assert len(found.rejected) == 1
-    assert said in found.rejected[0].reason
-    line = lines_of(found)["readable"]
-    assert line.verdict is Verdict.FAILS
-    assert line.evidence == (found.rejected[0].reason,)
-
-
-def test_scores_whose_preprocessing_was_changed_are_refused(
-    demo: Path, template: Checkpoint
-) -> None:
-    write_scores(demo / "scores.parquet", template, spec_fingerprint="ab")
-    assert "not that of its fingerprint" in find_artefacts([demo]).rejected[0].reason
-
-
-def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
-    result = invoke(app, "audit", tmp_path)
-    assert result.exit_code == 1
-    assert f"nothing in {tmp_path}" in result.stdout
-    lines = lines_of(find_artefacts([tmp_path]))
-    assert {key for key, line in lines.items() if line.verdict is Verdict.HOLDS} == {"lock"}
-
-
-def test_no_folder_is_an_error(tmp_path: Path) -> None:
-    result = invoke(app, "audit", tmp_path / "gone")
-    assert result.exit_code == 2
-    assert "gone is no folder" in message(result)
-    with pytest.raises(ValueError, match="folders is empty"):
-        find_artefacts([])
+def test_a_notice_names_whole_names(found: Artefacts, tmp_path: Path) -> None:
+    found.old.append(write(tmp_path / "v1.pt"))
+    (tmp_path / "DEPRECATED.md").write_text("# Deprecated checkpoints\n| old-v1.pt | (20, 32) |\n")
+    assert lines_of(found)["deprecated"].verdict is Verdict.FAILS
 
 
 def test_every_architecture_of_the_plan_is_asked_for(
