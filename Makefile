@@ -33,7 +33,7 @@ demo: $(STAMP)  ## the whole way on simulated data, to a report in demo/report.h
 	  --set train.out_dir=demo/training --set train.epochs=5 --set train.batch_size=32
 	$(BIN)/dhs score demo/training/best.safetensors demo/survey --out demo/scores.parquet
 	$(if $(CUTOUTS),$(BIN)/dhs score demo/training/best.safetensors '$(CUTOUTS)' --out demo/cutouts.parquet)
-	$(BIN)/dhs evaluate demo/scores.parquet --truth demo/survey --out demo/evaluation
+	$(BIN)/dhs evaluate demo/scores.parquet --truth demo/survey --fpr 0.05 --out demo/evaluation
 	$(BIN)/dhs grid configs/demo_grid.yaml
 	$(BIN)/dhs methods demo/training/best.safetensors --grid demo/grid --out demo/methods.md
 	$(BIN)/dhs audit demo || test $$? -eq 1  # simulated data cannot fulfil the plan

@@ -18,10 +18,13 @@ from pyarrow import parquet
 
 import fastnorm
 from dhs import simulate
+from dhs.data import SplitConfig
+from dhs.manifest import Manifest
 from dhs.simulate import Survey, write_survey
 from dhs.survey import files
 from dhs.survey.config import SurveyConfig, survey_config
 from dhs.survey.images import simulate_cutouts
+from dhs.truth import read_truth
 from tests.test_simulated_sky import config_with
 
 N, SEED, SHARE, PER_SHARD = 20, 3, 0.5, 8
@@ -85,6 +88,19 @@ def test_files_and_manifest(survey: Path) -> None:
         truth = [row[name] for name in ("theta_e_arcsec", "source_q", "arc_snr_r", "magnification")]
         assert [value is None for value in truth] == [row["label"] == 0] * 4
         assert all(row[name] is not None for name in ("psfsize_g", "psfdepth_z", "host_q"))
+
+
+def test_what_is_judged_is_what_a_training_leaves_out(survey: Path) -> None:
+    table = parquet.read_table(survey / "manifest.parquet").to_pandas()
+    given = SplitConfig()
+    splits = Manifest(table.drop(columns="split"), "m").splits(
+        given.split_col, given.train_fraction, given.seed
+    )
+    assert set(splits) == {"train", "val"}
+    assert splits.tolist() == table["split"].tolist()
+    judged = read_truth(survey)
+    assert judged.split == "val"
+    assert judged.ids.tolist() == table.loc[table["split"] == "val", "galaxy_id"].tolist()
 
 
 def test_metadata(survey: Path) -> None:

@@ -33,6 +33,7 @@ from dhs.packs.format import (
     pixel_sha256,
     shard_name,
 )
+from dhs.splits import assign_splits
 from dhs.survey.config import SurveyConfig
 from dhs.survey.images import (
     DATA_ORIGIN,
@@ -56,6 +57,7 @@ SCHEMA = pyarrow.schema(
         "galaxy_id": _TEXT,
         "label": pyarrow.int8(),
         "tier": _TEXT,
+        "split": _TEXT,
     }
     | {f"{name}_{band}": _REAL for name in ("psfsize", "psfdepth") for band in BANDS}
     | {"host_type": _TEXT}
@@ -74,7 +76,9 @@ SCHEMA = pyarrow.schema(
 )
 """Columns of a manifest. ``psfsize_BAND``: FWHM of the PSF, arcsec. ``psfdepth_BAND``: inverse
 variance of the flux of a point source, nanomaggies^-2. ``sha256`` is that of the cutout's bytes,
-little-endian. Lens and source, ``magnification`` and ``arc_snr_r`` are null without an arc.
+little-endian. ``split`` is that of `dhs.splits.assign_splits`, so that whatever is judged on a
+survey leaves out what was trained on it. Lens and source, ``magnification`` and ``arc_snr_r`` are
+null without an arc.
 ``host_re_arcsec``, ``host_n_sersic`` and ``host_q`` are those of the disc of a spiral.
 """
 
@@ -163,6 +167,8 @@ def make_shard(
                 place = {"shard": name, "row": start + k, "sha256": pixel_sha256(image)}
                 rows.append(place | row)
             advance(len(batch))
+    splits = assign_splits([row["galaxy_id"] for row in rows], None, None).tolist()
+    rows = [row | {"split": split} for row, split in zip(rows, splits, strict=True)]
     with atomic_path(part_path(out, name)) as temporary:
         parquet.write_table(pyarrow.Table.from_pylist(rows, settings.schema()), temporary)
 
