@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 import fastnorm
-from dhs.commands import audit, checkpoint, evaluate, grid, pack, realism, score, survey, train
+from dhs.commands import (
+    audit,
+    checkpoint,
+    evaluate,
+    grid,
+    pack,
+    realism,
+    report,
+    score,
+    survey,
+    train,
+)
 
 app = typer.Typer(
     help="Find strong lenses in cutouts of the DESI Legacy Surveys.",
@@ -43,6 +54,7 @@ app.command()(evaluate.evaluate)
 app.add_typer(grid.app, name="grid")
 app.command()(realism.realism)
 app.command()(audit.audit)
+app.command()(report.report)
 app.command()(audit.methods)
 app.add_typer(checkpoint.app, name="checkpoint")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import fastnorm
 from dhs.bootstrap import percentile_interval, resample
 from dhs.calibration import DEFINITION
-from dhs.evaluation_results import compare, judge
+from dhs.evaluation_results import compare, judge, roc
 from dhs.injection.checks import integer
 from dhs.metrics import INTERVALS, allowed_false_positives
 from dhs.score_table import ScoreTable, read_table, require_same_preprocessing
@@ -141,6 +141,7 @@ def evaluate(
         _provenance(table, name)
         | {"counts": matched.counts[k]}
         | judge(matched, k, used, drawn, interval)
+        | {"roc": roc(is_lens, matched.logits[k], grid, low[k], high[k])}
         for k, (table, name) in enumerate(zip(tables, _names(tables), strict=True))
     ]
     report = {

@@ -58,6 +58,36 @@ def judge(
     }
 
 
+def roc(
+    is_lens: NDArray[np.bool_],
+    logits: NDArray[np.float64],
+    allowed: NDArray[np.int64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> dict[str, list[float]]:
+    """Recall against the false-positive rate, at so many points as are drawn.
+
+    Parameters
+    ----------
+    is_lens : (N,) bool
+    logits : (N,) float64
+    allowed : (F,) int
+        How many non-lenses may be detected, rising.
+    low, high : (F,) float64
+        Interval of the recall at each.
+    """
+    negatives, lenses = np.sort(logits[~is_lens]), np.sort(logits[is_lens])
+    thresholds = negatives[np.maximum(len(negatives) - 1 - allowed, 0)]
+    missed = np.searchsorted(lenses, thresholds, "right")
+    columns = {
+        "fpr": allowed / len(negatives),
+        "recall": 1 - missed / len(lenses),
+        "low": low,
+        "high": high,
+    }
+    return {name: values.tolist() for name, values in columns.items()}
+
+
 def compare(
     matched: Matched,
     judged: Sequence[Mapping[str, Any]],

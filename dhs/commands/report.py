@@ -1,0 +1,51 @@
+"""``dhs report``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dhs.commands.options import AsJson
+from fastnorm.terminal import check_out, counting, finish, messages, say
+
+
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Folders of artefacts, searched to any depth."),
+    ],
+    out: Annotated[Path, typer.Option(help="The report to write, .html.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write one HTML file that shows what folders hold, and needs no network to be read.
+
+    The plan's checklist, the annuli, training curves, recall, calibration, completeness with a
+    slider over thresholds, injections found and missed, and how everything was made.
+
+    Exit status: 0 written; 1 written, but something could not be read, or nothing was found; 2 not
+    written.
+    """
+    started = time.perf_counter()
+    check_out(out, ".html")
+    with messages(ValueError, OSError, ImportError):
+        from dhs.artefacts import find_artefacts
+        from dhs.audit import audit
+        from dhs.report import write_report
+
+        artefacts = find_artefacts(folders)
+        judged = audit(artefacts)
+        with counting("writing", "sections") as show:
+            rejected = write_report(artefacts, judged, out, show)
+    if artefacts.is_empty:
+        say("warning", "yellow", "no artefact was found; the report says which commands make them.")
+    size = out.stat().st_size
+    done = {
+        "out": str(out),
+        "bytes": size,
+        "written": int(not artefacts.is_empty),
+        "audit": judged.to_dict(),
+    }
+    finish(done, rejected, started, f"{out}, {size / 1e6:.1f} MB; {judged.summary}", as_json)

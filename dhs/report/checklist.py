@@ -1,0 +1,47 @@
+"""The section of the retraining plan's checklist."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dhs.audit import Audit, Line, Verdict
+from dhs.report.parts import Block, Section, heading, table, text
+from fastnorm.io import Rejected
+from fastnorm.terminal import printable
+
+SAYS = "The retraining plan, line by line, held against what was found."
+MARKS = {
+    Verdict.HOLDS: ("holds", "\N{CHECK MARK}"),
+    Verdict.FAILS: ("fails", "\N{BALLOT X}"),
+    Verdict.UNKNOWN: ("unknown", "?"),
+}
+
+
+def section(audit: Audit, rejected: Sequence[Rejected]) -> Section:
+    """Verdicts with their evidence, and the files that could not be read."""
+    made = Section("plan", "The retraining plan", SAYS)
+    state = "The plan is fulfilled." if audit.holds else "The plan is not fulfilled yet."
+    made.blocks = [
+        text(f"{state} {audit.summary}"),
+        Block("checklist", {"lines": [_line(line) for line in audit.lines]}),
+    ]
+    if rejected:
+        rows = [[printable(item.path), printable(item.reason)] for item in rejected]
+        made.blocks += [
+            heading("What could not be read"),
+            table("Files, and why", ["file", "reason"], rows),
+        ]
+    return made
+
+
+def _line(line: Line) -> dict[str, object]:
+    kind, mark = MARKS[line.verdict]
+    return {
+        "kind": kind,
+        "mark": mark,
+        "verdict": str(line.verdict),
+        "title": line.title,
+        "evidence": line.evidence,
+        "files": line.files,
+        "missing": line.missing,
+    }

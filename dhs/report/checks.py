@@ -1,0 +1,92 @@
+"""The sections of the realism check and of grids compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dhs.artefacts import Document
+from dhs.report.parts import Block, Section, each, heading, missing, note, table, text
+from dhs.report.style import badge, number, rate, with_interval
+from dhs.spec import PreprocessSpec
+from fastnorm.io import Rejected
+
+REALISM_SAYS = (
+    "Whether the network can tell injected arcs from real lenses: an AUC near 0.5 means that it "
+    "cannot, and that completeness measured with injections may stand for that of real lenses."
+)
+COMPARISON_SAYS = (
+    "Two models on the same injected arcs: which finds more, and whether the difference is more "
+    "than chance."
+)
+
+
+def realism_section(documents: Sequence[Document], rejected: list[Rejected]) -> Section:
+    """The probe of every realism.json."""
+    made = Section("realism", "Realism check", REALISM_SAYS)
+    made.blocks += each(documents, lambda document: document.path, _realism, rejected)
+    if not made.blocks:
+        command = "dhs realism CHECKPOINT --real DATA --injected GRID --out DIR"
+        made.blocks.append(missing("No realism check was found.", command))
+    return made
+
+
+def comparison_section(documents: Sequence[Document], rejected: list[Rejected]) -> Section:
+    """The table of every comparison.json."""
+    made = Section("comparisons", "Models compared on the same injections", COMPARISON_SAYS)
+    made.blocks += each(documents, lambda document: document.path, _comparison, rejected)
+    if not made.blocks:
+        made.blocks.append(
+            missing("No comparison of grids was found.", "dhs grid compare A B --out DIR")
+        )
+    return made
+
+
+def _realism(document: Document) -> list[Block]:
+    about = document.about
+    probe, spec = about["probe"], PreprocessSpec.from_dict(about["spec"])
+    size = about["checkpoint"]["architecture"]["size"]
+    trained = about["checkpoint"]["data_origin"]
+    rows = [
+        ["AUC, 95 % interval", with_interval(probe["auc"], *probe["interval"])],
+        ["told apart", "yes" if probe["told_apart"] else "no"],
+        ["p value of the permutations", rate(probe["p_value"])],
+        ["detectable AUC", number(probe["detectable_auc"])],
+        ["cutouts of each", f"{probe['used_of_each']:,}"],
+        ["data of the real lenses", about["real"]["data_origin"] or "not known"],
+        ["hosts of the injections", about["injected"]["data_origin"] or "not known"],
+        ["network", f"{about['checkpoint']['architecture']['arch']}, trained on {trained}"],
+    ]
+    blocks = [heading(str(document.path), badge(spec, size)), text(probe["verdict"])]
+    if about["real"]["data_origin"] == "simulated":
+        blocks.append(note("The “real” lenses of this check are simulated ones."))
+    return [*blocks, table("The probe", ["quantity", "value"], rows)]
+
+
+def _comparison(document: Document) -> list[Block]:
+    about = document.about
+    blocks = [heading(str(document.path))]
+    for name in ("first", "second"):
+        side = about[name]
+        spec = PreprocessSpec.from_dict(side["spec"])
+        architecture = side["checkpoint"]["architecture"]
+        blocks.append(text(f"{name.capitalize()}: {side['folder']}, {architecture}"))
+        blocks.append(badge(spec))
+    rows = [
+        [
+            item["threshold"],
+            number(item["completeness_first"]),
+            number(item["completeness_second"]),
+            with_interval(
+                item["difference"], item["difference_ci95_lo"], item["difference_ci95_hi"], 4
+            ),
+            f"{item['n_only_first']:,}",
+            f"{item['n_only_second']:,}",
+            rate(item["p_mcnemar"]),
+            f"{item['significant_cells']} of {item['cells']}",
+        ]
+        for item in about["thresholds"]
+    ]
+    head = ["threshold", "first", "second", "second minus first", "only first", "only second"]
+    head += ["McNemar p", "cells that differ"]
+    caption = f"Completeness on {about['injections']:,} injections; hosts: {about['data_origin']}"
+    return [*blocks, table(caption, head, rows)]

@@ -1,0 +1,129 @@
+"""The commands that make artefacts again, from what they recorded; nothing is guessed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from dhs.artefacts import Document
+from dhs.checkpoint import Checkpoint
+from dhs.selection.grid_result import GridResult
+
+TRAINING_SECTIONS = {"dataset", "train"}
+
+
+def command(*words: object) -> str:
+    """A line for a shell; names that stand for what is not recorded are in capitals."""
+    return shlex.join(str(word) for word in words)
+
+
+def with_file(name: str, content: Mapping[str, Any], line: str) -> str:
+    """A command, and the YAML file that it reads."""
+    text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
+    return f"# {name}\n{text}\n{line}"
+
+
+def of_checkpoint(checkpoint: Checkpoint) -> str:
+    """Training from the recorded configuration, or the import of an old file."""
+    if checkpoint.imported_from is not None:
+        old = checkpoint.imported_from["file"]
+        line = command(
+            *("dhs", "checkpoint", "import", old, "--out", checkpoint.path),
+            *("--data-origin", checkpoint.data_origin),
+        )
+        return f"# {old}: sha256 {checkpoint.imported_from['sha256']}\n{line}"
+    if not checkpoint.config.keys() >= TRAINING_SECTIONS:
+        return "# its training was not recorded"
+    return with_file("training.yaml", checkpoint.config, "dhs train training.yaml")
+
+
+def of_grid(grid: GridResult) -> str:
+    config = {**grid.about["config"], "out_dir": str(grid.folder)}
+    return with_file("grid.yaml", config, "dhs grid grid.yaml")
+
+
+def of_scores(document: Document) -> str:
+    """Scoring; of the checkpoints the names are known, and of the cutouts what they are."""
+    about = document.about
+    first, *others = [member["checkpoint"] for member in about["members"]]
+    words = ["dhs", "score", first, "DATA", "--out", document.path]
+    for member in others:
+        words += ["--ensemble", member]
+    if about["combination"] == "trained":
+        words += [
+            "--combine",
+            "trained",
+            "--truth",
+            about.get("combiner", {}).get("truth", "TRUTH"),
+        ]
+    if about.get("across_annuli"):
+        words.append("--across-annuli")
+    if "batch_size" in about:
+        words += ["--batch-size", about["batch_size"]]
+    return command(*words)
+
+
+def of_evaluation(document: Document) -> str:
+    about, truth = document.about, document.about["truth"]
+    words = ["dhs", "evaluate", *(item["path"] for item in about["tables"])]
+    words += ["--truth", truth["path"], "--out", document.path.parent]
+    for option, value in (
+        ("--label-col", truth["label_col"]),
+        ("--tier-col", truth["tier_col"]),
+        ("--category-col", truth["category_col"]),
+        ("--split", truth["split"]),
+    ):
+        words += [] if value is None else [option, value]
+    # Rates are refused only where none was asked for.
+    for point in [] if about["refused"] else about["tables"][0]["recall_at_fpr"]:
+        words += ["--fpr", f"{point['fpr']:g}"]
+    words += ["--interval", about["interval"]["method"]]
+    words += ["--bootstrap", about["bootstrap"]["resamples"], "--seed", about["bootstrap"]["seed"]]
+    return command(*words, *(["--across-annuli"] if about["across_annuli"] else []))
+
+
+def of_comparison(document: Document) -> str:
+    sides = [document.about[name]["folder"] for name in ("first", "second")]
+    return command("dhs", "grid", "compare", *sides, "--out", document.path.parent)
+
+
+def of_realism(document: Document) -> str:
+    about = document.about
+    real, injected = about["real"], about["injected"]
+    words = ["dhs", "realism", about["checkpoint"]["name"]]
+    words += _data("--real", real) + _data("--injected", injected)
+    words += ["--out", document.path.parent]
+    for option, value in (
+        ("--label-col", real.get("label_col")),
+        ("--split", real.get("split")),
+        ("--least-snr", injected.get("least_snr")),
+        ("--sample", about.get("sample")),
+        ("--permutations", about["probe"].get("permutations")),
+        ("--seed", about.get("seed")),
+    ):
+        words += [] if value is None else [option, value]
+    return command(*words)
+
+
+def _data(option: str, about: Mapping[str, Any]) -> list[object]:
+    names = [about[key] for key in ("pack", "grid") if key in about] + about.get("files", [])
+    return [word for name in names or ["DATA"] for word in (option, name)]
+
+
+def of_pack(document: Document) -> str:
+    """The simulation, or the packing; of a manifest only the checksum is known."""
+    about, out = document.about, document.path
+    if "source_manifest_sha256" in about:
+        words = ["dhs", "pack", "MANIFEST", "--out", out, "--data-origin", about["data_origin"]]
+        drawn = about.get("split")
+        if isinstance(drawn, Mapping):
+            words += ["--train-fraction", drawn["train_fraction"], "--seed", drawn["seed"]]
+        words += ["--shard-bytes", about["shard_bytes"]]
+        return f"# MANIFEST: sha256 {about['source_manifest_sha256']}\n{command(*words)}"
+    if {"n", "seed", "lens_fraction"} <= about.keys():
+        words = ["dhs", "simulate", "--out", out, "--n", about["n"], "--seed", about["seed"]]
+        return command(*words, "--lens-fraction", about["lens_fraction"])
+    return "# how it was made was not recorded"

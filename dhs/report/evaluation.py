@@ -1,0 +1,225 @@
+"""The section of recall, from what ``dhs evaluate`` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dhs.artefacts import Document
+from dhs.report.parts import Block, Section, each, heading, missing, note, table, text
+from dhs.report.style import (
+    Legend,
+    chart,
+    faint,
+    figure,
+    key_entry,
+    line_style,
+    mark_style,
+    named,
+    number,
+    radii,
+    rate,
+    status_of,
+    with_interval,
+)
+from dhs.score_table import specs_of
+from fastnorm.io import Rejected
+
+COMMAND = "dhs evaluate SCORES... --truth MANIFEST --out DIR"
+SAYS = (
+    "The share of lenses that is found, against the share of non-lenses that is mistaken for "
+    "one; bands are 95 % bootstrap intervals, threshold included."
+)
+
+
+def section(evaluations: Sequence[Document], rejected: list[Rejected]) -> Section:
+    """Draw ROC curves with their bands, and tabulate recall at fixed false-positive rates."""
+    made = Section("recall", "Recall and false positives", SAYS)
+    numbered = list(enumerate(evaluations))
+    made.blocks += each(
+        numbered, lambda item: item[1].path, lambda item: _recall(item[0], item[1]), rejected
+    )
+    if not made.blocks:
+        made.blocks.append(missing("No evaluation was found.", COMMAND))
+    return made
+
+
+def table_name(about: Mapping[str, Any]) -> str:
+    """Name of a score table, with what its annuli are."""
+    kinds = {status_of(s).partition(",")[0]: radii(s) for s in specs_of(about)}
+    said = " and ".join(f"{kind} annulus" for kind in kinds)
+    return f"{about['name']}, {said}"
+
+
+def about_evaluation(evaluation: Document) -> list[Block]:
+    """Which evaluation it is: file, objects, truth, and whether annuli differ."""
+    about = evaluation.about
+    blocks = [heading(str(evaluation.path))]
+    blocks.append(
+        text(
+            f"{about['lenses']:,} lenses and {about['negatives']:,} non-lenses; data: "
+            f"{about['data_origin'] or 'origin not known'}; truth: {about['truth']['path']}, split "
+            f"{about['truth']['split'] or 'all'}."
+        )
+    )
+    if about["across_annuli"]:
+        blocks.append(note(str(about["across_annuli"])))
+    return blocks
+
+
+def _recall(position: int, evaluation: Document) -> list[Block]:
+    about = evaluation.about
+    blocks = about_evaluation(evaluation)
+    tables = about["tables"]
+    if all("roc" in item for item in tables):
+        blocks.append(_roc_chart(f"roc-{position}", about))
+    else:
+        blocks.append(
+            note(
+                f"{evaluation.path} was written before curves were kept in it: give the same dhs "
+                "evaluate again to see them."
+            )
+        )
+    blocks.append(_recall_table(about))
+    blocks += _groups_table(about, "tiers", "Recall of every kind of lens")
+    blocks += _groups_table(about, "categories", "What is detected of every kind of non-lens")
+    if about["comparisons"]:
+        blocks.append(_differences(about["comparisons"]))
+    return blocks
+
+
+def _roc_chart(key: str, about: Mapping[str, Any]) -> Block:
+    negatives = about["negatives"]
+    drawn = figure(
+        {
+            "type": "log",
+            "title": "false-positive rate",
+            "dtick": 1,
+            "exponentformat": "power",
+        },
+        {"title": "recall", "range": [-0.02, 1.02]},
+        height=440,
+    )
+    # Fewer than ten false positives set no threshold.
+    few: dict[str, Any] = {"x0": 1 / negatives, "x1": min(10 / negatives, 1), "layer": "below"}
+    drawn.add_vrect(fillcolor="#efefec", line_width=0, **few)
+    for k, item in enumerate(about["tables"]):
+        curve, style, name = item["roc"], line_style(k), named(table_name(item))
+        for side, fill in (("high", None), ("low", "tonexty")):
+            drawn.add_scatter(
+                x=curve["fpr"],
+                y=curve[side],
+                mode="lines",
+                line={"width": 0, "color": style["color"]},
+                fill=fill,
+                fillcolor=faint(style["color"]),
+                hoverinfo="skip",
+            )
+        drawn.add_scatter(
+            x=curve["fpr"],
+            y=curve["recall"],
+            mode="lines",
+            line=style,
+            hovertemplate=f"FPR %{{x:.2g}}: recall %{{y:.3f}}<extra>{name}</extra>",
+        )
+        points = item["recall_at_fpr"]
+        drawn.add_scatter(
+            x=[max(point["actual_fpr"], 0.5 / negatives) for point in points],
+            y=[point["recall"] for point in points],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [point["high"] - point["recall"] for point in points],
+                "arrayminus": [point["recall"] - point["low"] for point in points],
+                "thickness": 1.2,
+            },
+            mode="markers",
+            marker=mark_style(k),
+            hovertemplate=f"threshold at FPR %{{x:.2g}}: recall %{{y:.3f}}<extra>{name}</extra>",
+        )
+    areas = "; ".join(f"{table_name(item)}: AUC {_area(item)}" for item in about["tables"])
+    return chart(
+        key,
+        drawn,
+        "Recall against the false-positive rate, on a logarithmic axis",
+        f"{areas}. Marks: the thresholds of the table; grey ground: below ten false positives.",
+        legend=legend_of(about),
+    )
+
+
+def legend_of(about: Mapping[str, Any]) -> list[Legend]:
+    """An entry for every score table."""
+    return [key_entry(table_name(item), k) for k, item in enumerate(about["tables"])]
+
+
+def _area(item: Mapping[str, Any]) -> str:
+    area = item["auc"]
+    return with_interval(area["value"], area["bootstrap_low"], area["bootstrap_high"], 4)
+
+
+def _recall_table(about: Mapping[str, Any]) -> Block:
+    rows = []
+    for item in about["tables"]:
+        name = table_name(item)
+        if not item["recall_at_fpr"]:
+            rows.append([name, _area(item), *["\N{EN DASH}"] * 4])
+        rows += [
+            [
+                name,
+                _area(item),
+                rate(point["fpr"]),
+                with_interval(point["recall"], point["low"], point["high"]),
+                f"{point['found']:,} of {point['lenses']:,}",
+                number(point["threshold_score"], 4),
+            ]
+            for point in item["recall_at_fpr"]
+        ]
+    method = about["interval"]["method"]
+    refused = "; ".join(f"FPR {rate(item['fpr'])}" for item in about["refused"])
+    caption = f"Recall at fixed false-positive rates, 95 % intervals ({method}; AUC: bootstrap)"
+    if refused:
+        caption += f". Too few non-lenses for {refused}"
+    return table(caption, ["scores", "AUC", "FPR", "recall", "found", "threshold (score)"], rows)
+
+
+def _groups_table(about: Mapping[str, Any], key: str, caption: str) -> list[Block]:
+    """What is detected of every kind of lens or non-lens; nothing where there are no kinds."""
+    rows = [
+        [
+            table_name(item),
+            rate(point["fpr"]),
+            group["name"] or "none",
+            with_interval(group["share"], group["low"], group["high"]),
+            f"{group['detected']:,} of {group['objects']:,}",
+        ]
+        for item in about["tables"]
+        for point in item["recall_at_fpr"]
+        for group in point[key]
+    ]
+    return [table(caption, ["scores", "FPR", "kind", "share", "detected"], rows)] if rows else []
+
+
+def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Block:
+    rows = []
+    for pair in comparisons:
+        name = f"{pair['first']} minus {pair['second']}"
+        area = pair["auc_difference"]
+        rows.append([name, "AUC", _difference(area, "value"), "", "", ""])
+        rows += [
+            [
+                name,
+                f"recall at FPR {rate(point['fpr'])}",
+                _difference(point, "recall_difference"),
+                point["only_first"],
+                point["only_second"],
+                rate(point["mcnemar_p"]),
+            ]
+            for point in pair["at_fpr"]
+        ]
+    head = ["scores", "of", "difference", "only first", "only second", "McNemar p"]
+    caption = "Differences on the same objects, with 95 % bootstrap intervals"
+    return table(caption, head, rows)
+
+
+def _difference(values: Mapping[str, Any], key: str) -> str:
+    return with_interval(values[key], values["bootstrap_low"], values["bootstrap_high"], 4)

@@ -1,0 +1,120 @@
+"""Completeness of a grid at many thresholds, in one pass over its injections."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from dhs.metrics import binomial_interval
+from dhs.selection.completeness import FEWEST_PER_BIN
+from dhs.selection.grid_result import GridResult, kind
+
+STEPS = 56
+SAMPLE = 200_000
+"""Logits of injections, at most, that levels are chosen by where no non-lens was scored."""
+
+Count = NDArray[np.int64]
+
+
+class FalsePositives(NamedTuple):
+    """``found`` of ``negatives`` non-lenses lie above a level; 95 % Clopper-Pearson interval."""
+
+    found: int
+    negatives: int
+    low: float
+    high: float
+
+
+class Levels(NamedTuple):
+    """What a grid finds, by threshold.
+
+    ``logits`` (K,) float64, rising. ``names`` (K,) list of str: what the grid calls those that are
+    its own, otherwise empty. ``tried`` (M, T) int64: injections that were scored, by bin of source
+    magnitude and by Einstein radius, over all PSFs and depths. ``found`` (K, M, T) int64: those
+    above each threshold. ``negatives`` (K,) list, None without scores of non-lenses.
+    """
+
+    logits: NDArray[np.float64]
+    names: list[str]
+    tried: Count
+    found: Count
+    negatives: list[FalsePositives | None]
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        return np.asarray(expit(self.logits), np.float64)
+
+    @property
+    def is_sufficient(self) -> NDArray[np.bool_]:
+        """(M, T): cells with enough injections to speak of a share."""
+        return self.tried >= FEWEST_PER_BIN
+
+    def overall(self, level: int) -> tuple[int, int, float, float]:
+        """Found, tried, and the 95 % Jeffreys interval of their share, over all cells."""
+        found, tried = int(self.found[level].sum()), int(self.tried.sum())
+        return found, tried, *binomial_interval(found, tried, "jeffreys")
+
+
+def completeness_levels(grid: GridResult) -> Levels:
+    """Count what a grid finds at its own thresholds and at many between.
+
+    Levels are even steps in the logarithm of the false-positive rate where non-lenses were scored,
+    otherwise quantiles of the injections' scores.
+
+    Parameters
+    ----------
+    grid : GridResult
+        Its injections are read in pieces.
+
+    Raises
+    ------
+    ValueError
+        No injection has a score.
+    """
+    negatives = grid.negatives()
+    if negatives is not None and not len(negatives):
+        negatives = None
+    logits, names = _levels(grid, negatives)
+    shape = (len(grid.bins), len(grid.centres["theta_e"]))
+    per_radius = grid.cells // shape[1]
+    counts = np.zeros((len(logits) + 1, *shape), np.int64)
+    for batch in grid.batches("cell", "source_r_mag", "logit"):
+        is_scored = ~np.isnan(batch["logit"])
+        radius = batch["cell"][is_scored].astype(np.int64) // per_radius
+        magnitude = grid.bin_of(batch["source_r_mag"][is_scored])
+        # How many thresholds lie below: a score on a threshold is no detection.
+        above = np.searchsorted(logits, batch["logit"][is_scored].astype(np.float64), "left")
+        np.add.at(counts, (above, magnitude, radius), 1)
+    tried = counts.sum(axis=0)
+    if not tried.any():
+        raise ValueError(f"{grid.folder}: no injection has a score; run the grid anew.")
+    found = np.cumsum(counts[::-1], axis=0)[::-1][1:]
+    return Levels(logits, names, tried, found, [_false(negatives, level) for level in logits])
+
+
+def _levels(
+    grid: GridResult, negatives: NDArray[np.float32] | None
+) -> tuple[NDArray[np.float64], list[str]]:
+    if negatives is None:
+        sample = np.concatenate([batch["logit"] for batch in grid.batches("logit")])[:SAMPLE]
+        chosen = np.nanquantile(sample.astype(np.float64), np.linspace(0.02, 0.999, STEPS))
+    else:
+        ordered = np.sort(negatives.astype(np.float64))
+        last = len(ordered) - 1
+        counts = np.geomspace(max(len(ordered) / 2, 1), 1, STEPS).astype(int)
+        chosen = ordered[last - np.minimum(counts, last)]
+    own: dict[float, list[str]] = {}
+    for threshold in grid.thresholds:
+        own.setdefault(threshold.logit, []).append(kind(threshold))
+    logits = np.unique(np.concatenate([chosen, list(own)]))
+    return logits, [", ".join(own.get(logit, [])) for logit in logits.tolist()]
+
+
+def _false(negatives: NDArray[np.float32] | None, logit: float) -> FalsePositives | None:
+    if negatives is None:
+        return None
+    above, count = int((negatives > logit).sum()), len(negatives)
+    return FalsePositives(above, count, *binomial_interval(above, count, "clopper-pearson"))

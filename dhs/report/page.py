@@ -1,0 +1,46 @@
+"""The page: sections, style, script and the plotting library in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+import fastnorm
+from dhs.report.parts import Section
+from dhs.report.style import INSTALL
+
+try:
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+except ImportError as error:
+    raise ImportError(INSTALL) from error
+
+
+def render(sections: Sequence[Section], folders: Sequence[Path]) -> str:
+    """Put sections into the page.
+
+    Parameters
+    ----------
+    sections : sequence of Section
+    folders : sequence of Path
+        Those that were searched.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_read("template.html.j2")).render(
+        sections=sections,
+        folders=[str(folder) for folder in folders],
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        version=fastnorm.__version__,
+        style=Markup(_read("style.css")),
+        script=Markup(_read("script.js")),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def _read(name: str) -> str:
+    return resources.files("dhs.report").joinpath(name).read_text("utf-8")

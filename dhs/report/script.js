@@ -1,0 +1,69 @@
+"use strict";
+
+// Charts, drawn by Plotly from the JSON beside each.
+const CONFIG = {
+  displaylogo: false,
+  responsive: true,
+  modeBarButtons: [["zoom2d", "resetScale2d", "toImage"]],
+};
+const charts = [];
+
+for (const source of document.querySelectorAll("script[data-chart]")) {
+  const drawn = JSON.parse(source.textContent);
+  Plotly.newPlot(source.dataset.chart, drawn.data, drawn.layout, CONFIG);
+  charts.push(source.dataset.chart);
+}
+
+// A map follows its slider, and so do the words and the table beside it.
+for (const map of document.querySelectorAll("[data-map]")) {
+  const levels = JSON.parse(map.querySelector("script[data-levels]").textContent);
+  const slider = map.querySelector("input[type=range]");
+  const cells = [...map.querySelectorAll("table tbody tr")].map((row) => row.querySelectorAll("td"));
+  const counts = levels.tried.map((row) => row.map((tried) => tried.toLocaleString("en")));
+
+  const show = () => {
+    const step = levels.steps[Number(slider.value)];
+    const shares = levels.tried.map((row, i) => row.map((tried, j) =>
+      tried < levels.fewest ? null : step.found[i][j] / tried));
+    const write = (between, otherwise) => shares.map((row, i) => row.map((share, j) =>
+      share === null ? otherwise : share.toFixed(2) + between + counts[i][j]));
+
+    Plotly.restyle(map.dataset.map, { z: [shares], text: [write("<br>", "")] }, [1]);
+    write(" of ", "n/a").forEach((row, i) => row.forEach((text, j) => {
+      cells[i][j].textContent = text;
+    }));
+    for (const place of map.querySelectorAll("[data-say]")) {
+      place.textContent = step[place.dataset.say];
+    }
+    slider.setAttribute("aria-valuetext", step.said);
+  };
+
+  slider.addEventListener("input", show);
+  // A browser may keep the slider's place when the page is loaded again.
+  show();
+}
+
+// What is wider than its box is scrolled with keys too.
+const reach = () => {
+  for (const box of document.querySelectorAll(".scroll, pre")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+};
+reach();
+window.addEventListener("resize", reach);
+document.addEventListener("toggle", reach, true);
+
+// Paper is narrower than most screens, and shows what is folded away.
+const PAPER_WIDTH = 640;
+let folded = [];
+
+window.addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  folded.forEach((item) => { item.open = true; });
+  charts.forEach((chart) => Plotly.relayout(chart, { width: PAPER_WIDTH }));
+});
+window.addEventListener("afterprint", () => {
+  folded.forEach((item) => { item.open = false; });
+  charts.forEach((chart) => Plotly.relayout(chart, { width: null, autosize: true }));
+});

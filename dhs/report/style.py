@@ -1,0 +1,168 @@
+"""How things are named and drawn: badges of annuli, numbers, lines told apart without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dhs.constants import CUTOUT_SIZE
+from dhs.report.parts import Block, in_script
+from dhs.selection.figure_style import BIN_STYLES
+from dhs.spec import PreprocessSpec
+from fastnorm.terminal import printable
+
+INSTALL = "reports need plotly and jinja2: pip install 'dhs-fastnorm[dhs]'"
+
+try:
+    from plotly import graph_objects as go
+except ImportError as error:
+    raise ImportError(INSTALL) from error
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+MARKS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x")
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+INK, FAINT, RULE = "#1b1b1b", "#595959", "#d9d9d6"
+Legend = dict[str, Any]
+EN_DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+
+_AXIS: dict[str, Any] = {
+    "linecolor": FAINT,
+    "gridcolor": "#ececea",
+    "ticks": "outside",
+    "tickcolor": FAINT,
+    "zeroline": False,
+    "automargin": True,
+    "title": {"standoff": 8, "font": {"size": 13}},
+    "tickfont": {"size": 12},
+}
+_LAYOUT: dict[str, Any] = {
+    "template": "none",
+    "font": {"family": FONT, "size": 13, "color": INK},
+    "paper_bgcolor": "white",
+    "plot_bgcolor": "white",
+    "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+    "showlegend": False,
+    # A page is scrolled over its charts; the button of the mode bar brings zooming.
+    "dragmode": False,
+    "hoverlabel": {"font": {"family": FONT}},
+}
+
+
+def figure(x: Mapping[str, Any], y: Mapping[str, Any], *, height: int = 380) -> go.Figure:
+    """An empty chart of the page's looks.
+
+    Parameters
+    ----------
+    x, y : mapping
+        Of the axes, as `plotly.graph_objects.layout.XAxis` has them, but ``title`` is a string.
+    height : int
+        CSS pixels.
+    """
+    axes = {name: _axis(**given) for name, given in (("xaxis", x), ("yaxis", y))}
+    return go.Figure(layout=_LAYOUT | {"height": height} | axes)
+
+
+def _axis(title: str, **given: Any) -> dict[str, Any]:
+    return _AXIS | {"title": _AXIS["title"] | {"text": title}} | given
+
+
+def line_style(position: int) -> dict[str, Any]:
+    """Colour and dashes of the line at this position."""
+    style = BIN_STYLES[position % len(BIN_STYLES)]
+    return {"color": style["color"], "dash": DASHES[position % len(DASHES)], "width": 2}
+
+
+def mark_style(position: int) -> dict[str, Any]:
+    return {
+        "color": BIN_STYLES[position % len(BIN_STYLES)]["color"],
+        "symbol": MARKS[position % len(MARKS)],
+        "size": 8,
+    }
+
+
+def faint(colour: str, opacity: float = 0.16) -> str:
+    """A colour of six hexadecimal digits, made transparent."""
+    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def key_entry(name: str, position: int, *, dash: str | None = None, width: int = 2) -> Legend:
+    """An entry of a legend: a sample of the line, drawn by the page so that names can wrap."""
+    style = line_style(position)
+    gaps = {"solid": "none", "dash": "9 6", "dot": "3 3", "dashdot": "9 4 3 4"}
+    gaps |= {"longdash": "14 6", "longdashdot": "14 4 3 4"}
+    about = {"name": name, "colour": style["color"], "width": width}
+    return about | {"gaps": gaps[dash or style["dash"]]}
+
+
+def chart(
+    key: str,
+    drawn: go.Figure,
+    label: str,
+    summary: str,
+    *,
+    legend: Sequence[Legend] = (),
+    least_width: int = 0,
+) -> Block:
+    """A chart with what it shows in words, for those who do not see it.
+
+    Parameters
+    ----------
+    key : str
+        Its id on the page.
+    drawn : plotly.graph_objects.Figure
+    label : str
+        What is drawn.
+    summary : str
+        What is to be seen in it.
+    legend : sequence
+        As of `key_entry`.
+    least_width : int
+        CSS pixels, below which it scrolls.
+    """
+    about: dict[str, Any] = {"key": key, "label": label, "summary": summary}
+    about |= {"legend": list(legend), "least_width": least_width, "height": drawn.layout.height}
+    return Block("chart", about | {"json": in_script(drawn.to_json())})
+
+
+def named(words: Any) -> str:
+    """A name for Plotly, which takes tags and entities for markup."""
+    escaped = printable(str(words)).replace("&", "&amp;")
+    return escaped.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with so many decimals and a real minus sign; a dash where there is none."""
+    return EN_DASH if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def with_interval(value: float, low: float, high: float, digits: int = 3) -> str:
+    return f"{number(value, digits)} ({number(low, digits)} to {number(high, digits)})"
+
+
+def rate(value: float) -> str:
+    """A rate or a probability in as few digits as say it."""
+    return f"{value:.2g}"
+
+
+def radii(spec: PreprocessSpec) -> str:
+    return f"({spec.annulus_r_in:g}, {spec.annulus_r_out:g}) px"
+
+
+def status_of(spec: PreprocessSpec, size: int | None = None) -> str:
+    return spec.annulus_status(size or CUTOUT_SIZE)
+
+
+def badge(spec: PreprocessSpec, size: int | None = None) -> Block:
+    """A mark that names the annulus and says what it is; legacy ones are never without."""
+    status = status_of(spec, size)
+    kind = status.partition(",")[0]
+    mark = {"corrected": "\N{CHECK MARK}", "legacy": "\N{WARNING SIGN}"}.get(kind, "?")
+    said = f"{kind} annulus {radii(spec)}"
+    return Block("badge", {"kind": kind, "mark": mark, "text": said, "title": status})
+
+
+def model_name(architecture: str, spec: PreprocessSpec, size: int | None = None) -> str:
+    """Architecture and annulus, for legends."""
+    kind = status_of(spec, size).partition(",")[0]
+    return f"{architecture}, {kind} annulus {radii(spec)}"

@@ -1,0 +1,149 @@
+"""The section of training curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from plotly import graph_objects as go
+
+from dhs.checkpoint import Checkpoint
+from dhs.report.parts import Block, Section, each, missing, note, table
+from dhs.report.style import chart, figure, key_entry, line_style, model_name, named, number
+from dhs.training.records import METRICS
+from fastnorm.io import Rejected
+
+SAYS = (
+    "Loss and validation AUC of every training, epoch by epoch; the AUC is that of the data the "
+    "network was trained on, simulated or real."
+)
+
+
+def section(checkpoints: Sequence[Checkpoint], rejected: list[Rejected]) -> Section:
+    """Draw the ``metrics.jsonl`` beside the checkpoints, each training once."""
+    made = Section("training", "Training curves", SAYS)
+    by_folder: dict[Path, Checkpoint] = {}
+    for checkpoint in checkpoints:
+        by_folder.setdefault(checkpoint.path.parent, checkpoint)
+    kept = {f: c for f, c in by_folder.items() if (f / METRICS).is_file()}
+    curves: list[tuple[Checkpoint, list[dict[str, Any]]]] = []
+
+    def read(folder: Path) -> list[Block]:
+        curves.append((kept[folder], read_metrics(folder / METRICS)))
+        return []
+
+    problems = each(kept, lambda folder: folder / METRICS, read, rejected)
+    if curves:
+        made.blocks += _charts(curves)
+    elif not problems:
+        made.blocks.append(missing(f"No {METRICS} lies beside a checkpoint.", "dhs train CONFIG"))
+    without = [str(folder) for folder in by_folder if folder not in kept]
+    if without and curves:
+        made.blocks.append(note(f"Without {METRICS}, hence without a curve: {', '.join(without)}."))
+    made.blocks += problems
+    return made
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The epochs of a training.
+
+    Raises
+    ------
+    ValueError
+        A line is no JSON, or lacks what an epoch has.
+    OSError
+        The file cannot be read.
+    """
+    epochs = []
+    for count, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        try:
+            epoch = json.loads(line)
+            float(epoch["train_loss"]), float(epoch["val_loss"]), int(epoch["epoch"])
+            epoch["val_auc"] = None if epoch["val_auc"] is None else float(epoch["val_auc"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}: line {count} is no epoch of a training ({error}); train anew."
+            ) from error
+        epochs.append(epoch)
+    if not epochs:
+        raise ValueError(f"{path} is empty; train anew.")
+    return epochs
+
+
+def _charts(curves: list[tuple[Checkpoint, list[dict[str, Any]]]]) -> list[Block]:
+    epoch_axis = {"title": "epoch", "tickformat": "d"}
+    losses = figure(epoch_axis, {"title": "binary cross-entropy", "type": "log"})
+    areas = figure(epoch_axis, {"title": "validation AUC"})
+    rows, legend = [], []
+    for k, (checkpoint, epochs) in enumerate(curves):
+        folder = checkpoint.path.parent.name
+        name = f"{model_name(checkpoint.arch, checkpoint.spec, checkpoint.size)}, {folder}"
+        numbers = [epoch["epoch"] + 1 for epoch in epochs]
+        style = line_style(k)
+        legend.append(key_entry(name, k))
+        for what, key, width in (("training", "train_loss", 1), ("validation", "val_loss", 2.4)):
+            losses.add_scatter(
+                x=numbers,
+                y=[epoch[key] for epoch in epochs],
+                name=named(f"{what}, {folder}"),
+                mode="lines",
+                line=style | {"width": width},
+                hovertemplate=f"epoch %{{x}}, {what} loss %{{y:.4f}}<extra>{named(folder)}</extra>",
+            )
+        _add_areas(areas, numbers, epochs, named(folder), style)
+        judged = [epoch for epoch in epochs if epoch["val_auc"] is not None]
+        best = max(judged, key=lambda epoch: epoch["val_auc"], default=None)
+        rows.append(
+            [
+                name,
+                len(epochs),
+                number(epochs[-1]["train_loss"], 4),
+                number(epochs[-1]["val_loss"], 4),
+                number(None if best is None else best["val_auc"], 4),
+                "" if best is None else best["epoch"] + 1,
+                checkpoint.data_origin,
+            ]
+        )
+    best_of = "; ".join(f"{row[0]}: best AUC {row[4]} in epoch {row[5]}" for row in rows)
+    return [
+        chart(
+            "training-loss",
+            losses,
+            "Training and validation loss against the epoch",
+            "Thick lines: validation. Thin lines: training.",
+            legend=legend,
+        ),
+        chart(
+            "training-auc",
+            areas,
+            "Validation AUC against the epoch",
+            f"{best_of}.",
+            legend=legend,
+        ),
+        table(
+            "Trainings",
+            ["model", "epochs", "last training loss", "last validation loss", "best AUC", "epoch"]
+            + ["data"],
+            rows,
+        ),
+    ]
+
+
+def _add_areas(
+    drawn: go.Figure,
+    numbers: list[int],
+    epochs: list[dict[str, Any]],
+    name: str,
+    style: dict[str, Any],
+) -> None:
+    drawn.add_scatter(
+        x=numbers,
+        y=[epoch["val_auc"] for epoch in epochs],
+        name=name,
+        mode="lines+markers",
+        line=style,
+        marker={"size": 5},
+        hovertemplate=f"epoch %{{x}}, AUC %{{y:.4f}}<extra>{name}</extra>",
+    )
