@@ -62,6 +62,12 @@ def test_nothing_is_fetched_from_anywhere(made: cases.Made) -> None:
     assert set(sources) == {"data:"}
 
 
+def test_no_two_elements_share_an_id(made: cases.Made) -> None:
+    ids = re.findall(r'<[^>]* id="([^"]+)"', made.page)
+    assert len(ids) > 20
+    assert sorted(set(ids)) == sorted(ids)
+
+
 def test_verdicts_have_words_and_signs(made: cases.Made) -> None:
     plan = made.section("plan")
     for sign, verdict in zip("\u2713\u2717?", ("holds", "fails", "cannot be judged"), strict=True):

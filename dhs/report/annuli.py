@@ -117,7 +117,7 @@ def light_section(shown: Shown) -> Section:
     legacy, corrected = (light_share(a, CUTOUT_SIZE) for _, a in _annuli(CUTOUT_SIZE))
     made.blocks += [
         chart(
-            "light",
+            "light-share",
             drawn,
             "Share of the light of exponential discs in both annuli, against their scale length",
             f"Of a disc of scale {DISC_SCALE:g} px (dotted) the legacy annulus holds {legacy:.1%}, "

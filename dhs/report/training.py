@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _charts(curves: list[tuple[Checkpoint, list[dict[str, Any]]]]) -> list[Block]:
-    epoch_axis = {"title": "epoch", "tickformat": "d"}
+    longest = max(len(epochs) for _, epochs in curves)
+    epoch_axis = {"title": "epoch", "tick0": 0, "dtick": math.ceil(longest / 12)}
     losses = figure(epoch_axis, {"title": "binary cross-entropy", "type": "log"})
     areas = figure(epoch_axis, {"title": "validation AUC"})
     rows, legend = [], []
