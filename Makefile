@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CUTOUTS ?=
 # Numba compiles for CUDA on Linux alone.
-EXTRAS := dhs,test,bench,lint
+EXTRAS := dhs,test,bench,lint,docs
 ifeq ($(shell uname),Linux)
 EXTRAS := cuda,$(EXTRAS)
 endif
@@ -14,7 +14,7 @@ endif
 # the cache of compiled kernels is named by all of their sources.
 export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell cat kernels/*.py | sha256sum | cut -c1-12)
 
-.PHONY: help demo test test-gpu report bench bench-injection bench-grid lint format clean
+.PHONY: help demo test test-gpu test-docs docs report bench bench-injection bench-grid lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -44,6 +44,12 @@ test: $(STAMP)  ## run the tests
 
 test-gpu: $(STAMP)  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+test-docs: $(STAMP)  ## run every code block of the README and the documentation
+	$(BIN)/python -m pytest -m docs
+
+docs: $(STAMP)  ## build the documentation into build/docs; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 
 report: $(STAMP)  ## compile the GPU kernels for every architecture, and model what they cost
 	$(BIN)/python -m fastnorm.kernels.compile_report

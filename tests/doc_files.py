@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from dhs import checkpoint
 from dhs.model import LensFinder
 from dhs.pack import write_pack
+from dhs.score import score
 from dhs.selection.config import read_grid_config
 from dhs.selection.run import Workers, run_grid
 from dhs.simulate import write_survey
@@ -24,14 +25,13 @@ from tests.model_cases import CORRECTED, DATASET, LEGACY, write
 
 ROOT = Path(__file__).parents[1]
 ORIGIN = "legacysurvey-dr10"
-CUTOUTS = 48
+CUTOUTS = 64
 
 ONE_CELL = {
     "theta_e": {"start": 1.0, "stop": 2.0, "step": 1.0},
     "psf_fwhm": {"start": 1.25, "stop": 1.25, "step": 2.0},
     "depth_5sig": {"start": 24.0, "stop": 24.0, "step": 9.0},
-    "injections_per_cell": 8,
-    "thresholds": [0.5],
+    "injections_per_cell": 24,
     "fpr_targets": [],
 }
 TRAINING = {"train.epochs": 1, "train.batch_size": 8}
@@ -44,10 +44,23 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "paperIV_bottlenecked_resnet_v2_annulus_fix.yaml": ON_A_CPU,
     "paperIV_efficientnet_v2_s_v5_annulus_fix.yaml": ON_A_CPU
     | {"train.freeze_backbone_epochs": 0, "train.warmup_epochs": 0},
-    "selection_grid.yaml": ONE_CELL | {"hosts.split": "all", "batch_size": 8, "shard_size": 16},
+    "selection_grid.yaml": ONE_CELL
+    | {"hosts.split": "all", "thresholds": [0.5], "batch_size": 8, "shard_size": 16},
     "simulated_grid.yaml": ONE_CELL,
 }
 """Files of configs/, and what is changed in them so that a page takes seconds."""
+
+PLANNED = "paperIV_efficientnet_v2_s_v5_annulus_fix"
+MODELS = {
+    "new": CORRECTED,
+    "old": LEGACY,
+    "a": CORRECTED,
+    "b": CORRECTED,
+    PLANNED: CORRECTED,
+    "simulated_bottlenecked_resnet": CORRECTED,
+    "simulated_bottlenecked_resnet_legacy_annulus": LEGACY,
+}
+"""Checkpoints, and what they see."""
 
 
 def copy_configurations(folder: Path) -> None:
@@ -69,22 +82,19 @@ def write_files(folder: Path) -> None:
     """Cutouts, packs, checkpoints and grids, with the names that the pages use."""
     copy_configurations(folder / "configs")
     _write_cutouts(folder)
-    for name, spec in (
-        ("simulated_bottlenecked_resnet", CORRECTED),
-        ("paperIV_efficientnet_v2_s_v5_annulus_fix", CORRECTED),
-        ("new", CORRECTED),
-        ("old", LEGACY),
-        ("a", CORRECTED),
-        ("b", CORRECTED),
-    ):
-        _write_model(folder / "checkpoints" / name / "best.safetensors", spec)
+    for seed, (name, spec) in enumerate(MODELS.items()):
+        _write_model(folder / "checkpoints" / name / "best.safetensors", spec, seed)
     (folder / "old").mkdir()
     silent = {key: DATASET[key] for key in DATASET if "annulus" not in key and key != "crop"}
     write(folder / "old" / "best.pt", dataset=DATASET | {"data_origin": ORIGIN})
     write(folder / "old" / "no_annulus.pt", dataset=silent)
+    (folder / "scores").mkdir()
     for name in ("new", "old"):
-        settings = {"checkpoint": f"{folder}/checkpoints/{name}/best.safetensors"}
-        _run_grid(folder, settings | {"out_dir": f"{folder}/grids/{name}"})
+        best = folder / "checkpoints" / name / "best.safetensors"
+        score([best], [folder / "pack"], folder / "scores" / f"{name}.parquet", batch_size=16)
+        shutil.copy(folder / "scores" / f"{name}.parquet", folder)
+        _run_grid(folder, best, name)
+    _run_grid(folder, folder / "checkpoints" / PLANNED / "best.safetensors", PLANNED)
     weights = timm.create_model("tf_efficientnetv2_s").state_dict()
     save_file(weights, folder / "tf_efficientnetv2_s.safetensors")
 
@@ -114,15 +124,16 @@ def _write_cutouts(folder: Path) -> None:
     shutil.rmtree(survey)
 
 
-def _write_model(path: Path, spec: PreprocessSpec) -> None:
+def _write_model(path: Path, spec: PreprocessSpec, seed: int) -> None:
     path.parent.mkdir(parents=True)
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     finder = LensFinder(spec, "bottlenecked_resnet", base_ch=2)
     checkpoint.save(path, finder, config={}, metrics={}, data={"data_origin": ORIGIN})
 
 
-def _run_grid(folder: Path, settings: dict[str, str]) -> None:
-    settings |= {"hosts.parquet_path": f"{folder}/packs/dr10_training"}
-    given = [f"{key}={value}" for key, value in settings.items()]
-    config = read_grid_config(folder / "configs" / "selection_grid.yaml", given)
-    run_grid(config, Workers(1))
+def _run_grid(folder: Path, model: Path, name: str) -> None:
+    """As configs/selection_grid.yaml says, so that the command finds nothing left to inject."""
+    hosts = folder / "packs" / "dr10_training"
+    given = {"checkpoint": model, "out_dir": folder / "grids" / name, "hosts.parquet_path": hosts}
+    settings = [f"{key}={value}" for key, value in given.items()]
+    run_grid(read_grid_config(folder / "configs" / "selection_grid.yaml", settings), Workers(1))

@@ -55,5 +55,5 @@ def test_commands_that_are_only_named_are_on_a_page() -> None:
     assert first_words | parts >= ONLY_NAMED.keys()
 
 
-def test_pages_of_prose_have_no_block() -> None:
+def test_pages_with_code_are_found() -> None:
     assert {page.name for page in WITH_CODE} >= {"README.md", "tutorial.md", "layer.md"}
