@@ -69,9 +69,13 @@ class Audit:
     @property
     def summary(self) -> str:
         """How many lines have which verdict, in one sentence."""
-        counts = [sum(line.verdict is verdict for line in self.lines) for verdict in Verdict]
-        said = ", ".join(f"{n} {verdict}" for n, verdict in zip(counts, Verdict, strict=True))
-        return f"{len(self.lines)} lines: {said}."
+        hold, fail, unknown = (
+            sum(line.verdict is verdict for line in self.lines) for verdict in Verdict
+        )
+        return (
+            f"{len(self.lines)} lines: {hold} {'holds' if hold == 1 else 'hold'}, "
+            f"{fail} {'fails' if fail == 1 else 'fail'}, {unknown} cannot be judged."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""

@@ -21,6 +21,7 @@ from dhs.section import Section
 from dhs.spec import PreprocessSpec
 from dhs.splits import SPLITS
 
+MASK_PATH = "mask_path"
 STAGED = 1024
 """Cutouts on their way to a device at a time: 125 MB of 101 x 101 pixels."""
 
@@ -132,8 +133,8 @@ class LensDataset:
     ------
     ValueError
         A column is missing, a label is neither 0 nor 1, an id is there twice, a weight is no
-        weight, something is in two splits, or the split is empty; the cutouts are no squares, or
-        the pack is not whole.
+        weight, something is in two splits, or the split is empty; a manifest of files names masks;
+        the cutouts are no squares, or the pack is not whole.
     CutoutError
         A file cannot be read.
     """
@@ -165,6 +166,11 @@ class LensDataset:
         if pack is not None:
             self._source = PackRows(pack, chosen)
         else:
+            if MASK_PATH in table:
+                raise ValueError(
+                    f"{self.name} has a column {MASK_PATH}, and mode 'file_manifest' reads no "
+                    "masks. Pack it (dhs pack) and train on the pack, or remove the column."
+                )
             start = Path(config.manifest_path).parent
             paths = manifest.column(config.cutout_path_col, "cutout_path_col").iloc[chosen]
             self._source = FileRows([start / path for path in paths])

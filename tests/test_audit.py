@@ -35,7 +35,7 @@ def found(template: Checkpoint, grid_folder: Path, tmp_path: Path) -> Artefacts:
 def test_a_finished_plan_holds(found: Artefacts) -> None:
     judged = audit(found)
     assert judged.holds, [line for line in judged.lines if line.verdict is not Verdict.HOLDS]
-    assert judged.summary.startswith(f"{len(LINES)} lines: {len(LINES)} holds")
+    assert judged.summary.startswith(f"{len(LINES)} lines: {len(LINES)} hold, 0 fail")
     assert not any(line.missing for line in judged.lines)
     said = " ".join(lines_of(found)["real_lens_recall"].evidence)
     assert "recall 0.910 against 0.880 of the old, difference +0.030 (95 % +0.010 to +0.050" in said

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pydantic import BaseModel, ValidationError
@@ -189,6 +190,15 @@ def test_files_give_what_a_pack_gives(files: Path, pixels: np.ndarray[Any, Any])
         of_files(files, data_origin="")
     with pytest.raises(ValueError, match=r"'cutout' \(cutout_path_col\); did you mean cutout_path"):
         of_files(files, cutout_path_col="cutout")
+
+
+def test_masks_of_files_are_not_passed_over(files: Path) -> None:
+    table = pd.read_csv(files).assign(mask_path="mask.npy")
+    table.to_csv(files, index=False)
+    with pytest.raises(
+        ValueError, match="has a column mask_path, and mode 'file_manifest' reads no"
+    ):
+        of_files(files)
 
 
 def test_a_file_that_cannot_be_read_is_named(files: Path) -> None:

@@ -33,7 +33,7 @@ def render(sections: Sequence[Section], folders: Sequence[Path]) -> str:
     )
     return environment.from_string(_read("template.html.j2")).render(
         sections=sections,
-        folders=[str(folder) for folder in folders],
+        folders=[folder.resolve().name if folder == Path() else str(folder) for folder in folders],
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         version=fastnorm.__version__,
         style=Markup(_read("style.css")),
