@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 from packaging.version import InvalidVersion, Version
 from pyarrow import parquet
+from pydantic import BaseModel
 
 import fastnorm
 from dhs import checkpoint
+from dhs.artefact_checks import (
+    Comparison,
+    Evaluation,
+    Grid,
+    Realism,
+    Scores,
+    require,
+    require_checkpoint,
+)
 from dhs.checkpoint import Checkpoint, NoCheckpointError
 from dhs.evaluate import REPORT
 from dhs.legacy import SUFFIXES
@@ -29,8 +39,6 @@ from fastnorm.io import Rejected
 
 REALISM = "realism.json"
 _OF_A_GRID = {INJECTIONS, NEGATIVES, f"{SELECTION}.parquet"}
-_PARTS = {"shards", "parts"}
-"""Folders of unfinished work, which belong to what is beside them."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,8 @@ class Artefacts:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing, not even something that cannot be read."""
-        return not any(
-            getattr(self, name) for name in self.__dataclass_fields__ if name != "folders"
-        )
+        names = [item.name for item in fields(self) if item.name != "folders"]
+        return not any(getattr(self, name) for name in names)
 
 
 def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
@@ -100,12 +107,12 @@ def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
     Parameters
     ----------
     folders : sequence of paths
-        Searched to any depth; links to folders are not followed.
+        Searched to any depth; a folder that links lead to is searched once.
 
     Returns
     -------
     Artefacts
-        A file that cannot be read, or is of a newer version, is among ``rejected``.
+        Whatever cannot be listed or read, or is of a newer version, is among ``rejected``.
 
     Raises
     ------
@@ -113,8 +120,6 @@ def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
         No folder is given.
     NotADirectoryError
         One of them is no folder.
-    OSError
-        A part of one may not be listed.
     """
     paths = [Path(folder) for folder in folders]
     if not paths:
@@ -123,7 +128,7 @@ def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
         if not folder.is_dir():
             raise NotADirectoryError(f"{folder} is no folder; name one that holds artefacts.")
     found = Artefacts(paths)
-    for path in _files(paths):
+    for path in _files(found):
         try:
             _take(found, path)
         except NoCheckpointError:
@@ -138,20 +143,31 @@ def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
     return found
 
 
-def _files(folders: Sequence[Path]) -> Iterator[Path]:
-    """Every file once, also where one folder lies in another."""
+def _files(found: Artefacts) -> Iterator[Path]:
+    """Every file once, also where one folder lies in another, or a link leads back."""
 
     def refuse(error: OSError) -> None:
-        raise error
+        path = Path(error.filename)
+        found.rejected.append(Rejected(path, f"{path} cannot be listed ({error.strerror})."))
 
-    seen = set()
-    for folder in folders:
-        for parent, inner, names in os.walk(folder, onerror=refuse):
-            inner[:] = sorted(name for name in inner if name not in _PARTS)
+    seen: set[str] = set()
+    for folder in found.folders:
+        for parent, inner, names in os.walk(folder, onerror=refuse, followlinks=True):
+            inner[:] = sorted(name for name in inner if _is_new(Path(parent, name), seen))
             for path in sorted(Path(parent, name) for name in names if not name.startswith(".")):
-                if path.resolve() not in seen:
-                    seen.add(path.resolve())
+                if not _is_new(path, seen):
+                    continue
+                if path.is_file():
                     yield path
+                elif path.suffix in _SUFFIXES:
+                    found.rejected.append(Rejected(path, f"{path} is no file, or a broken link."))
+
+
+def _is_new(path: Path, seen: set[str]) -> bool:
+    real = os.path.realpath(path)
+    is_new = real not in seen
+    seen.add(real)
+    return is_new
 
 
 def _take(found: Artefacts, path: Path) -> None:
@@ -159,16 +175,19 @@ def _take(found: Artefacts, path: Path) -> None:
     if path.suffix in SUFFIXES:
         found.old.append(path)
     elif path.suffix == checkpoint.SUFFIX:
-        found.checkpoints.append(checkpoint.read(path))
+        made = checkpoint.read(path)
+        require_checkpoint(made)
+        found.checkpoints.append(made)
     elif path.suffix == ".parquet" and path.name not in _OF_A_GRID:
         _take_table(found, path)
     elif path.suffix in TEXTS:
         with path.open(encoding="utf-8", errors="replace") as file:
-            if MARK in file.readline():
+            if f"{MARK}{{" in file.readline(1 << 12):
                 found.methods.append(path)
     elif path.name == GRID:
         grid = GridResult(path.parent)
         _require_known(path, grid.about.get("determining", {}))
+        require(Grid, grid.about, path)
         found.grids.append(grid)
     elif path.name == SETTINGS and not (path.parent / GRID).exists():
         if "draws" in _json(path):
@@ -177,12 +196,10 @@ def _take(found: Artefacts, path: Path) -> None:
                 "again, and it goes on."
             )
     elif path.name in _DOCUMENTS:
-        name, needs = _DOCUMENTS[path.name]
+        name, kind = _DOCUMENTS[path.name]
         about = _json(path)
-        lacking = [key for key in needs if key not in about]
-        if lacking:
-            raise ValueError(f"{path} lacks {', '.join(lacking)}; make it anew.")
         _require_known(path, about)
+        require(kind, about, path)
         getattr(found, name).append(Document(path, about))
 
 
@@ -192,6 +209,7 @@ def _take_table(found: Artefacts, path: Path) -> None:
         raise ValueError(f"{path}: its metadata 'dhs' are no JSON object.")
     _require_known(path, about)
     if {"members", "combination"} <= about.keys():
+        require(Scores, about, path)
         if joint_fingerprint(specs_of(about)) != about["spec_fingerprint"]:
             raise ValueError(f"{path}: its preprocessing is not that of its fingerprint.")
         found.scores.append(Document(path, about))
@@ -199,18 +217,19 @@ def _take_table(found: Artefacts, path: Path) -> None:
         found.packs.append(Document(path.parent, about))
 
 
-_DOCUMENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    REPORT: ("evaluations", ("tables", "comparisons", "data_origin", "across_annuli")),
-    f"{COMPARISON}.json": ("comparisons", ("first", "second", "thresholds", "data_origin")),
-    REALISM: ("realism", ("checkpoint", "spec", "real", "injected", "probe")),
+_DOCUMENTS: Mapping[str, tuple[str, type[BaseModel]]] = {
+    REPORT: ("evaluations", Evaluation),
+    f"{COMPARISON}.json": ("comparisons", Comparison),
+    REALISM: ("realism", Realism),
 }
-"""Names of JSON files, the list that they go to, and what they need to have."""
+"""Names of JSON files, the list that they go to, and what they need to say."""
+_SUFFIXES = {*SUFFIXES, *TEXTS, checkpoint.SUFFIX, ".json", ".parquet"}
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged, or no JSON ({error}); make it anew.") from error
     if not isinstance(about, dict):
         raise ValueError(f"{path} holds no JSON object; make it anew.")
@@ -219,7 +238,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _require_known(path: Path, about: Mapping[str, Any]) -> None:
     """Refuse what a newer version wrote: this one cannot know what it means."""
-    written = about.get("versions", {}).get("dhs")
+    versions = about.get("versions", {})
+    written = versions.get("dhs")
     if written is None:
         return
     try:

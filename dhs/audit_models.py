@@ -30,16 +30,23 @@ CONFIGS = {
 }
 
 
+OLD = PreprocessSpec()
+"""That of the published models on large cutouts: the annulus (20, 32), no crop."""
+
+_DR10 = re.compile(
+    r"((desi[ _-]*)?legacy[ _-]*surveys?|ls|decals)?[ _-]*(dr|data[ _-]?release)[ _-]*10(\.\d+)?"
+    r"([ _-]*(south|north))?",
+    re.IGNORECASE,
+)
+
+
 def is_dr10(origin: str | None) -> bool:
-    """Whether data are what the plan asks for: observed, and of DR10."""
-    said = (origin or "").lower()
-    return "simul" not in said and re.search(r"(dr|data release)[ _-]?10\b", said) is not None
+    """Whether data are what the plan asks for: DR10 of the Legacy Surveys, and nothing else.
 
-
-def validation_auc_of(checkpoint: Checkpoint) -> float | None:
-    """As the training or the old file gives it."""
-    auc = checkpoint.metrics.get("val_auc", checkpoint.metrics.get("best_auc"))
-    return None if auc is None else float(auc)
+    As ``legacysurvey-dr10``, ``DESI Legacy Surveys DR10`` or ``DR10 south``; whatever says more
+    does not count.
+    """
+    return _DR10.fullmatch((origin or "").strip()) is not None
 
 
 def is_retrained(checkpoint: Checkpoint) -> bool:
@@ -49,13 +56,23 @@ def is_retrained(checkpoint: Checkpoint) -> bool:
         and checkpoint.size == CUTOUT_SIZE
         and checkpoint.deprecated is None
         and is_dr10(checkpoint.data_origin)
+        and _is_by_its_own_word(checkpoint)
     )
+
+
+def _is_by_its_own_word(checkpoint: Checkpoint) -> bool:
+    """Whether an imported file said its annulus itself, instead of whoever imported it."""
+    if checkpoint.imported_from is None:
+        return True
+    dataset = checkpoint.config.get("dataset") or {}
+    radii = (checkpoint.spec.annulus_r_in, checkpoint.spec.annulus_r_out)
+    return radii == tuple(dataset.get(name) for name in ("annulus_r_in", "annulus_r_out"))
 
 
 def best_retrained(found: Artefacts, name: str) -> Checkpoint | None:
     """Of one architecture, that of the highest validation AUC; one without AUC comes last."""
     able = [item for item in _of(found, name) if is_retrained(item)]
-    return max(able, key=lambda item: validation_auc_of(item) or 0.0, default=None)
+    return max(able, key=lambda item: item.validation_auc or 0.0, default=None)
 
 
 def retrained(found: Artefacts) -> Line:
@@ -86,7 +103,8 @@ def _retrained(found: Artefacts, name: str) -> Finding:
         Verdict.FAILS if is_wrong else Verdict.UNKNOWN,
         f"{name}: no checkpoint{' that counts' if others else ''}",
         tuple(str(item.path) for item in others),
-        f"Train {name} on a pack of DR10 cutouts: dhs train {CONFIGS[name]}.",
+        f"Train {name} on a pack of DR10 cutouts (--data-origin legacysurvey-dr10): dhs train "
+        f"{CONFIGS[name]}.",
         tuple(_why_not(item) for item in others),
     )
 
@@ -98,6 +116,8 @@ def _why_not(checkpoint: Checkpoint) -> str:
     why += [f"{'; '.join(differ)} of the plan"] if differ else []
     why += [f"for cutouts of {checkpoint.size} pixels"] if checkpoint.size != CUTOUT_SIZE else []
     why += ["deprecated"] if checkpoint.deprecated is not None else []
+    if not _is_by_its_own_word(checkpoint):
+        why.append("imported, and its annulus was given by hand")
     return f"{checkpoint.path}: {', '.join(why)}"
 
 
@@ -121,10 +141,10 @@ def _auc(found: Artefacts, name: str, least: float) -> Finding:
             notes=tuple(
                 f"{item.path}: {auc:.4f} on data of origin {item.data_origin!r} does not count"
                 for item in _of(found, name)
-                if (auc := validation_auc_of(item)) is not None
+                if (auc := item.validation_auc) is not None
             ),
         )
-    auc = validation_auc_of(best)
+    auc = best.validation_auc
     files = (str(best.path),)
     if auc is None:
         missing = f"The validation AUC of {best.path}: its metrics have none."
@@ -132,9 +152,9 @@ def _auc(found: Artefacts, name: str, least: float) -> Finding:
     old = [
         f"{value:.4f} of {item.path}"
         for item in _of(found, name)
-        if item.spec.annulus == LEGACY_ANNULUS
+        if item.spec == OLD
         and is_dr10(item.data_origin)
-        and (value := validation_auc_of(item)) is not None
+        and (value := item.validation_auc) is not None
     ]
     said = f"{name}: {auc:.4f}, asked is {least:g}"
     said += f"; with the old annulus: {', '.join(old)}" if old else ""
@@ -165,6 +185,8 @@ def _recall(found: Artefacts, name: str) -> Finding:
                 notes.append(f"{where} does not count: its data are of origin {origin!r}")
             elif made not in retrained_here:
                 notes.append(f"{where}: its retrained model, {made[:12]}, is not in the folders")
+            elif document.about.get("truth", {}).get("split") == "train":
+                notes.append(f"{where} does not count: it is of the split that was trained on")
             elif not comparison["at_fpr"]:
                 notes.append(f"{where} has too few non-lenses for any false-positive rate")
             else:
@@ -196,7 +218,7 @@ def _old_and_new(
             if table["combination"] != "single" or architecture != name:
                 continue
             spec = PreprocessSpec.from_dict(member["spec"])
-            if spec == PLANNED or spec.annulus == LEGACY_ANNULUS:
+            if spec == PLANNED or (spec == OLD and is_dr10(member["data_origin"])):
                 sides[spec == PLANNED] = table
         if len(sides) == 2:
             yield comparison, sides[True], sides[False]
@@ -229,19 +251,20 @@ def _marks(found: Artefacts) -> list[Finding]:
             is_marked = item.deprecated is not None
             findings.append(_mark(item.path, is_marked, item.deprecated))
     for path in found.old:
+        notice = path.parent / NOTICE
         try:
             spec = read_old(path).spec
+            said = notice.read_text("utf-8", "replace") if notice.is_file() else ""
         except (CheckpointError, ValueError, OSError) as error:
             missing = f"The annulus of {path}: import it with dhs checkpoint import."
             findings.append(Finding(Verdict.UNKNOWN, str(error), (str(path),), missing))
             continue
         if spec.annulus == LEGACY_ANNULUS and spec.is_inside_galaxy():
-            notice = path.parent / NOTICE
-            is_named = notice.is_file() and f"| {path.name} |" in notice.read_text("utf-8")
+            is_named = f"| {path.name} |" in said
             findings.append(_mark(path, is_named, f"named in {notice}" if is_named else None))
-    published = [c for c in found.checkpoints if is_dr10(c.data_origin)]
-    if found.old or any(item.spec.annulus == LEGACY_ANNULUS for item in published):
-        return findings or [Finding(Verdict.HOLDS, "no model of the old annulus on large cutouts")]
+    is_published = any(c.spec == OLD and is_dr10(c.data_origin) for c in found.checkpoints)
+    if findings and (found.old or is_published):
+        return findings
     missing = "The folder of the published checkpoints: name it too, so that marks can be seen."
     return [
         *findings,

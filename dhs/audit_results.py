@@ -11,6 +11,7 @@ import numpy as np
 
 import fastnorm
 from dhs import methods
+from dhs.artefact_checks import SIDES
 from dhs.artefacts import Artefacts
 from dhs.audit_models import LEAST_AUC, PLANNED, is_dr10, is_retrained
 from dhs.checklist import Finding, Line, Verdict, line
@@ -18,6 +19,9 @@ from dhs.config_errors import differences
 from dhs.methods import NAMES, read_methods
 from dhs.selection.grid_result import GridResult
 from fastnorm.lock import LOCKED, checksum, synthetic_cutout
+
+MOST_FAILED = 0.05
+"""Share of injections without a score above which a grid says little of completeness."""
 
 
 def selection_grid(found: Artefacts) -> Line:
@@ -47,11 +51,13 @@ def _grid(found: Artefacts, name: str) -> Finding:
             origin = grid.about["data_origin"]
             notes.append(f"{where} does not count: its hosts are of origin {origin!r}")
         elif grid.spec != PLANNED:
-            verdict = verdict if made["deprecated"] else Verdict.FAILS
+            verdict = verdict if checkpoint.deprecated else Verdict.FAILS
             differ = "; ".join(differences(grid.spec.to_dict(), PLANNED.to_dict()))
             notes.append(f"{where}: its {differ} of the plan")
         elif not is_retrained(checkpoint):
             notes.append(f"{where}: its checkpoint {checkpoint.path} is none that counts")
+        elif grid.about["failed"] > MOST_FAILED * grid.rows:
+            notes.append(f"{where}: {grid.about['failed']} of {grid.rows} injections failed")
         else:
             return Finding(Verdict.HOLDS, f"{name}: {_described(grid)}", (where,))
     return Finding(
@@ -65,10 +71,10 @@ def _grid(found: Artefacts, name: str) -> Finding:
 
 
 def _described(grid: GridResult) -> str:
-    failed = grid.about["failed"]
+    failed, split = grid.about["failed"], grid.about["config"]["hosts"].get("split")
     return (
         f"{grid.rows:,} injections in {grid.cells} cells, {failed} failed, {grid.annulus}, hosts "
-        f"{grid.about['data_origin']}, scored by {grid.model}"
+        f"{grid.about['data_origin']} of split {split!r}, scored by {grid.model}"
     )
 
 
@@ -150,7 +156,8 @@ def _text(found: Artefacts, path: Path) -> Finding:
         expected = methods.methods_text(checkpoint, grid, latex=path.suffix == ".tex")
     except ValueError as error:
         return Finding(Verdict.FAILS, f"{path}: {error}", files, again)
-    if text != expected:
+    # An editor may fold lines.
+    if text.split() != expected.split():
         said = f"{path} is not what {checkpoint.path} gives: it was changed, or is of another one"
         return Finding(Verdict.FAILS, said, files, again)
     if not is_retrained(checkpoint):
@@ -171,6 +178,11 @@ def known_origin(found: Artefacts) -> Line:
             for items in (found.scores, found.evaluations, found.comparisons, found.packs)
             for item in items
         ),
+        *(
+            (f"{item.path} ({side})", item.about[side].get("data_origin"))
+            for item in found.realism
+            for side in ("real", "injected")
+        ),
     ]
     unknown = [name for name, origin in given if not origin]
     origins = ", ".join(dict.fromkeys(origin for _, origin in given if origin)) or "none"
@@ -183,6 +195,7 @@ def known_origin(found: Artefacts) -> Line:
         )
         for name in unknown
     ]
+    findings += _contradictions(found)
     if not given:
         missing = "Artefacts: checkpoints, tables of scores, grids."
         findings = [Finding(Verdict.UNKNOWN, "nothing was found", missing=missing)]
@@ -193,8 +206,49 @@ def known_origin(found: Artefacts) -> Line:
     )
 
 
+def _contradictions(found: Artefacts) -> Iterator[Finding]:
+    """Two artefacts that say different things of where the same data are from."""
+    said: dict[str, tuple[str, str | None]] = {}
+    for name, made, origin in _trainings(found):
+        first, known = said.setdefault(made, (name, origin))
+        if origin != known:
+            yield Finding(
+                Verdict.FAILS,
+                f"the checkpoint {made[:12]} was trained on data of origin {known!r} by {first}, "
+                f"and of {origin!r} by {name}",
+                (first, name),
+                "What was relabelled: make it anew from the pack.",
+            )
+    for document in found.evaluations:
+        origins = {table.get("data_origin") for table in document.about["tables"]} - {None}
+        if origins - {document.about["data_origin"]}:
+            yield Finding(
+                Verdict.FAILS,
+                f"{document.path} is of data of origin {document.about['data_origin']!r}, and its "
+                f"scores are of {', '.join(map(repr, sorted(origins)))}",
+                (str(document.path),),
+                "What was relabelled: evaluate the scores again.",
+            )
+
+
+def _trainings(found: Artefacts) -> Iterator[tuple[str, str, str | None]]:
+    """Who says of which checkpoint, by fingerprint, what it was trained on."""
+    for checkpoint in found.checkpoints:
+        yield str(checkpoint.path), checkpoint.fingerprint, checkpoint.data_origin
+    tables = [(d.path, d.about["members"]) for d in found.scores]
+    tables += [(d.path, t["members"]) for d in found.evaluations for t in d.about["tables"]]
+    for path, members in tables:
+        for member in members:
+            yield str(path), member["checkpoint_fingerprint"], member["data_origin"]
+    made = [(grid.folder, grid.about["checkpoint"]) for grid in found.grids]
+    made += [(d.path, d.about["checkpoint"]) for d in found.realism]
+    made += [(d.path, d.about[side]["checkpoint"]) for d in found.comparisons for side in SIDES]
+    for path, checkpoint_of in made:
+        yield str(path), checkpoint_of["fingerprint"], checkpoint_of["data_origin"]
+
+
 def readable(found: Artefacts) -> Line:
-    """Nothing is damaged, unfinished, or of a newer version."""
+    """Nothing is cut short, unfinished, or of a newer version; pixels and weights are not read."""
     findings = [
         Finding(
             Verdict.FAILS,
@@ -211,6 +265,5 @@ def readable(found: Artefacts) -> Line:
     return line(
         "readable",
         "Every file could be read",
-        findings
-        or [Finding(Verdict.HOLDS, "no file is damaged, unfinished, or of a newer version")],
+        findings or [Finding(Verdict.HOLDS, "all open, are finished, and of a known version")],
     )

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dhs.artefact_checks import SIDES
 from dhs.artefacts import Artefacts
 from dhs.checklist import Finding, Line, Verdict, line
 from dhs.spec import PreprocessSpec, SpecMismatchError
@@ -17,12 +18,16 @@ _ANEW = (
 
 
 class Use(NamedTuple):
-    """A checkpoint in use: by an artefact of this name, with this preprocessing."""
+    """A checkpoint in use: by an artefact of this name, with this preprocessing.
+
+    ``is_marked``: deprecated. ``is_compared``: with others, by something that says so.
+    """
 
     name: str
     spec: PreprocessSpec
     checkpoint: str
     is_marked: bool
+    is_compared: bool = False
 
 
 def unmixed(found: Artefacts) -> Line:
@@ -54,6 +59,17 @@ def _uses(found: Artefacts) -> Iterator[Use]:
         yield _scored(str(grid.folder), grid.about, marked)
     for document in found.realism:
         yield _scored(str(document.path), document.about, marked)
+    for document in found.evaluations:
+        is_said = bool(document.about["across_annuli"])
+        for table in document.about["tables"]:
+            for member in table["members"]:
+                use = _member(str(document.path), member, marked)
+                yield use._replace(is_compared=is_said)
+    for document in found.comparisons:
+        is_said = bool(document.about["preprocessing_differs"])
+        for side in SIDES:
+            use = _scored(str(document.path), document.about[side], marked)
+            yield use._replace(is_compared=is_said)
 
 
 def _member(name: str, member: Mapping[str, Any], marked: set[str]) -> Use:
@@ -76,6 +92,15 @@ def _within(found: Artefacts) -> Iterator[Finding]:
         if not document.about["across_annuli"]:
             tables = document.about["tables"]
             yield from _unlike(document.path, [m for table in tables for m in table["members"]])
+    for document in found.comparisons:
+        if not document.about["preprocessing_differs"]:
+            first, second = (document.about[side] for side in SIDES)
+            yield from _differ(
+                PreprocessSpec.from_dict(first["spec"]),
+                PreprocessSpec.from_dict(second["spec"]),
+                f"{first['folder']} in {document.path}",
+                f"{second['folder']} in {document.path}",
+            )
 
 
 def _unlike(path: Path, members: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -99,7 +124,7 @@ def _against_checkpoints(found: Artefacts, uses: list[Use]) -> Iterator[Finding]
 
 def _side_by_side(uses: list[Use]) -> Iterator[Finding]:
     """Artefacts in use, none marked as old, that differ: the first of each preprocessing."""
-    current = [use for use in uses if not use.is_marked]
+    current = [use for use in uses if not use.is_marked and not use.is_compared]
     first_of_each = list({use.spec: use for use in reversed(current)}.values())[::-1]
     for first, second in pairwise(first_of_each):
         yield from _differ(first.spec, second.spec, first.name, second.name)

@@ -82,6 +82,14 @@ class Checkpoint:
         return str(self.data["data_origin"])
 
     @property
+    def validation_auc(self) -> float | None:
+        """As the training, or the old file, gives it."""
+        for name in ("val_auc", "best_auc"):
+            if self.metrics.get(name) is not None:
+                return float(self.metrics[name])
+        return None
+
+    @property
     def size(self) -> int:
         """Side of the cutouts in pixels."""
         return int(self.architecture["size"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dhs.checkpoint_header import Checkpoint
-from dhs.constants import STAMP_SIZE
+from dhs.constants import CUTOUT_SIZE, STAMP_SIZE
 from dhs.light import DISC_SCALE, light_share
 from dhs.metrics import binomial_interval
 from dhs.model import BOTTLENECKED_RESNET
@@ -36,6 +36,9 @@ _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
 }
+_DOLLAR = "\ue000"
+"""Stands for a dollar of others, while dollars mean mathematics; a code for private use."""
+_TO = "\u2013"
 _MATHS = re.compile(r"\$(.*?)\$")
 
 
@@ -127,12 +130,13 @@ def _normalisation(checkpoint: Checkpoint) -> list[str]:
     cut = f" cut to their central ${side} x {side}$ pixels and" if spec.crop else ""
     sentences = [
         f"Cutouts of ${size} x {size}$ pixels ({spec.pixel_scale:g} arcsec per pixel) in "
-        f"{', '.join(spec.bands)}, in units of nanomaggies, are{cut} normalised band by band with "
+        f"{', '.join(f'${band}$' for band in spec.bands)}, in units of nanomaggies, are{cut} "
+        "normalised band by band with "
         f"an outer annulus at $(r_in, r_out) = {_radii(annulus)}$ pixels "
-        f"around the central pixel, {inner:.0f}-{outer:.0f}% of the half-width of {half_width} "
+        f"around the central pixel, {inner:.0f}{_TO}{outer:.0f}% of the half-width of {half_width} "
         f"pixels.",
-        f"It holds {annulus.pixel_count(side, side)} pixels, and {share:.1f}% of the light that "
-        f"an exponential disc with a scale length of {DISC_SCALE:g} pixels has on the image.",
+        f"It holds {annulus.pixel_count(side, side)} pixels, and {share:.1f}% of the light of an "
+        f"exponential disc with a scale length of {DISC_SCALE:g} pixels that falls on the image.",
         "From every pixel we subtract the median of the annulus, and divide by the median absolute "
         f"deviation (MAD) from it plus $epsilon = {_power(spec.eps)}$ nanomaggies; the MAD is not "
         "scaled to the standard deviation of a Gaussian (there is no factor 1.4826).",
@@ -156,10 +160,10 @@ def _history(checkpoint: Checkpoint) -> list[str]:
         side = spec.side(size)
         right = Annulus.default(side, side)
         return [
-            "This annulus lies within the galaxy, and the model is deprecated in favour of one "
-            f"with ${_radii(right)}$ pixels; results of the two must not be combined."
+            "This annulus lies within the galaxy; models of it are replaced by such with "
+            f"${_radii(right)}$ pixels, and results of the two must not be combined."
         ]
-    if spec.crop or spec.annulus != Annulus.default(size, size):
+    if spec.crop or size != CUTOUT_SIZE or spec.annulus != Annulus.default(size, size):
         return []
     return [
         f"Earlier models used ${_radii(LEGACY_ANNULUS)}$ pixels, which was appropriate for "
@@ -177,7 +181,7 @@ def _network(checkpoint: Checkpoint) -> str:
         f"The normalisation is the first layer of the network ({_escaped(name)}), which was "
         f"trained on {count} ({_escaped(checkpoint.data_origin)})"
     )
-    auc = checkpoint.metrics.get("val_auc", checkpoint.metrics.get("best_auc"))
+    auc = checkpoint.validation_auc
     if auc is not None:
         text += f" and reaches an area under the ROC curve of {auc:.4f} on the validation set"
     return f"{text}."
@@ -189,7 +193,7 @@ def _selection(grid: GridResult) -> str:
     start = (
         f"The selection function was measured with {about['injections']:,} lensed sources injected "
         f"into cutouts ({_escaped(about['data_origin'])}), with Einstein radii of "
-        f"$theta_E = {thetas[0]:g}$ to {thetas[-1]:g} arcsec and source magnitudes of "
+        f"$theta_E = {thetas[0]:g}$ to {thetas[-1]:g} arcsec and unlensed source magnitudes of "
         f"$r = {grid.edges[0]:g}$ to {grid.edges[-1]:g}, normalised by the same layer and scored "
         "by the same network"
     )
@@ -204,14 +208,14 @@ def _completeness(grid: GridResult, threshold: Threshold) -> str:
     tried, found = (int(counts.sum()) for counts in grid.counts(threshold, ["theta_e"]))
     if not tried:
         return ""
-    low, high = (100 * end for end in binomial_interval(found, tried))
-    at = f"a score above {threshold.threshold:.4g}"
+    low, high = (100 * end for end in binomial_interval(found, tried, "jeffreys"))
+    at = f"a score above {threshold.threshold:.6g}"
     if threshold.fpr_target is not None:
         at = (
             f"a false-positive rate of {100 * threshold.fpr_target:g}% (measured on "
             f"{threshold.negatives:,} non-lenses)"
         )
-    return f"{100 * found / tried:.1f}% (95% interval {low:.1f}-{high:.1f}%) at {at}"
+    return f"{100 * found / tried:.1f}% (95% interval {low:.1f}{_TO}{high:.1f}%) at {at}"
 
 
 def _require_same(checkpoint: Checkpoint, grid: GridResult) -> None:
@@ -237,21 +241,21 @@ def _power(value: float) -> str:
 
 def _escaped(text: str) -> str:
     """Text of others, in which a dollar is no sign of mathematics."""
-    return text.replace("$", "USD ")
+    return text.replace("$", _DOLLAR)
 
 
 def _rendered(text: str, latex: bool) -> str:
     """Turn what stands between dollars into mathematics, or into plain text."""
     if not latex:
         plain = _MATHS.sub(lambda found: re.sub(r"[{}]", "", found[1]), text)
-        return plain.replace("epsilon = ", "eps = ")
+        return plain.replace("epsilon = ", "eps = ").replace(_TO, "-").replace(_DOLLAR, "$")
     pieces = _MATHS.split(text)
     return "".join(_maths(piece) if k % 2 else _prose(piece) for k, piece in enumerate(pieces))
 
 
 def _prose(text: str) -> str:
     escaped = "".join(_SPECIAL.get(character, character) for character in text)
-    return re.sub(r"(?<=\d)-(?=\d)", "--", escaped)
+    return escaped.replace(_TO, "--").replace(_DOLLAR, r"\$")
 
 
 def _maths(text: str) -> str:

@@ -148,5 +148,8 @@ def console(stream: TextIO) -> Console:
 
 
 def printable(text: str | Path) -> str:
-    """Escape the bytes of a file name that are no UTF-8."""
-    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    """Escape what a terminal would obey, and the bytes of a file name that are no UTF-8."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
+        for letter in str(text)
+    )

@@ -123,6 +123,7 @@ def evaluation(path: Path, first: Checkpoint, second: Checkpoint, origin: str = 
     about = {
         "data_origin": origin,
         "across_annuli": "ANNULI DIFFER",
+        "truth": {"split": "val"},
         "tables": tables,
         "comparisons": [
             {"first": tables[0]["name"], "second": tables[1]["name"], "at_fpr": [at_rate]}

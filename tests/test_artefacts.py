@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,11 @@ from dhs.checkpoint import Checkpoint
 from dhs.cli import app
 from dhs.selection.grid_result import GridResult
 from tests.audit_cases import demo as demo
-from tests.audit_cases import lines_of, write_scores
+from tests.audit_cases import evaluation, lines_of, write_scores
 from tests.audit_cases import template as template
 from tests.command_line import invoke, message
 from tests.grid_cases import LEGACY
-from tests.model_cases import save, small
+from tests.model_cases import save, small, write
 
 
 def test_the_command_on_simulated_data(demo: Path) -> None:
@@ -88,7 +89,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no JSON": (put("realism.json", "{"), "no JSON"),
     "no object": (put("realism.json", "[1]"), "no JSON object"),
-    "empty object": (put("comparison.json", "{}"), "lacks first"),
+    "empty object": (put("comparison.json", "{}"), "first is missing"),
     "unfinished grid": (put("settings.json", '{"draws": 1}'), "did not run to its end"),
 }
 
@@ -126,3 +127,93 @@ def test_no_folder_is_an_error(tmp_path: Path) -> None:
     assert "gone is no folder" in message(result)
     with pytest.raises(ValueError, match="folders is empty"):
         find_artefacts([])
+
+
+def evaluation_with(change: Callable[[dict[str, Any]], object], made: Checkpoint) -> str:
+    about = evaluation(Path("e.json"), made, replace(made, weights_sha256="ab")).about
+    about["tables"][1]["name"] = about["comparisons"][0]["second"] = "other"
+    change(about)
+    return json.dumps(about)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda a: a.update(tables={}), "tables"),
+        (lambda a: a.update(tables=[]), "tables"),
+        (lambda a: a.update(data_origin=5), "data_origin"),
+        (lambda a: a["tables"][0].update(members=[]), "tables.0.members"),
+        (lambda a: a["tables"][0]["members"][0]["spec"].update(eps=5), "eps=5"),
+        (lambda a: a["comparisons"][0].update(first="gone"), "'gone' has no such table"),
+        (lambda a: a["comparisons"][0]["at_fpr"].clear(), "or other rates"),
+        (lambda a: a["comparisons"][0]["at_fpr"][0].update(mcnemar_p=None), "mcnemar_p"),
+    ],
+)
+def test_an_evaluation_that_says_it_wrongly_is_named(
+    tmp_path: Path, template: Checkpoint, change: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    path = tmp_path / "evaluation.json"
+    path.write_text(evaluation_with(lambda a: None, template))
+    assert not find_artefacts([tmp_path]).rejected
+    path.write_text(evaluation_with(change, template))
+    (rejected,) = find_artefacts([tmp_path]).rejected
+    assert said in rejected.reason
+    assert str(path) in rejected.reason
+
+
+def test_wrong_records_of_a_checkpoint_are_named(tmp_path: Path) -> None:
+    save(tmp_path / "a.safetensors", metrics={"val_auc": 5.0})
+    save(tmp_path / "b.safetensors", metrics={"val_auc": "high"})
+    found = find_artefacts([tmp_path])
+    assert not found.checkpoints
+    assert all("metrics.val_auc" in item.reason for item in found.rejected)
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.md")
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    (tmp_path / "evaluation.json").write_text("[" * 100_000)
+    found = find_artefacts([tmp_path])
+    assert [item.path.name for item in found.rejected] == [
+        "evaluation.json",
+        "loop.json",
+        "pipe.md",
+    ]
+
+
+def test_links_to_folders_are_followed_once(
+    demo: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("links")
+    (folder / "there").symlink_to(demo)
+    (demo / "back").symlink_to(folder)
+    assert len(find_artefacts([folder]).checkpoints) == 1
+
+
+def test_a_folder_that_may_not_be_listed_is_named(
+    demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("grid"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = find_artefacts([demo])
+    assert [item.path for item in found.rejected] == [demo / "grid"]
+    assert found.checkpoints
+
+
+def test_a_notice_of_other_bytes_is_no_end(demo: Path) -> None:
+    write(demo / "v1.pt")
+    (demo / "DEPRECATED.md").write_bytes(b"\xff| v1.pt | x |")
+    assert lines_of(find_artefacts([demo]))["deprecated"].verdict is Verdict.HOLDS
+
+
+def test_the_terminal_does_not_obey_artefacts(demo: Path) -> None:
+    save(demo / "training" / "best.safetensors", data={"data_origin": "\x1b[2J[x] all holds"})
+    result = invoke(app, "audit", demo)
+    assert "\x1b[2J" not in result.stdout
+    assert r"\x1b[2J" in result.stdout

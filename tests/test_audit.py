@@ -12,13 +12,22 @@ import pytest
 
 import fastnorm
 from dhs import audit_results
-from dhs.artefacts import Artefacts
+from dhs.artefacts import Artefacts, Document
 from dhs.audit import LINES, Verdict, audit
 from dhs.audit_models import is_dr10
 from dhs.checkpoint import Checkpoint
 from dhs.spec import PreprocessSpec
 from fastnorm.io import Rejected
-from tests.audit_cases import ARCHITECTURES, evaluation, finished, grid_of, lines_of, of, scores
+from tests.audit_cases import (
+    ARCHITECTURES,
+    DR10,
+    evaluation,
+    finished,
+    grid_of,
+    lines_of,
+    of,
+    scores,
+)
 from tests.audit_cases import grid_folder as grid_folder
 from tests.audit_cases import template as template
 from tests.grid_cases import CORRECTED, LEGACY
@@ -54,12 +63,34 @@ def swap_comparison(found: Artefacts) -> None:
     about["first"], about["second"] = about["second"], about["first"]
 
 
+def old_member(found: Artefacts) -> dict[str, Any]:
+    member: dict[str, Any] = found.evaluations[0].about["tables"][1]["members"][0]
+    return member
+
+
+def comparison_of(found: Artefacts, differs: list[str]) -> Document:
+    about: dict[str, Any] = {"data_origin": DR10, "preprocessing_differs": differs}
+    for side, checkpoint in zip(("first", "second"), found.checkpoints[:2], strict=True):
+        grid = grid_of(found.grids[0].folder, checkpoint)
+        about[side] = {"folder": side, "checkpoint": grid.about["checkpoint"]}
+        about[side]["spec"] = checkpoint.spec.to_dict()
+    return Document(Path("comparison.json"), about)
+
+
+def realism_of(found: Artefacts, origin: str | None) -> Document:
+    about = comparison_of(found, []).about["second"]
+    return Document(
+        Path("realism.json"),
+        about | {"real": {"data_origin": origin}, "injected": {"data_origin": DR10}},
+    )
+
+
 U, F = Verdict.UNKNOWN, Verdict.FAILS
 CHANGES: dict[str, tuple[Change, dict[str, Verdict]]] = {
     "simulated training": (
         simulate,
         dict.fromkeys(["retrained", "validation_auc", "real_lens_recall", "selection_grid"], U)
-        | {"methods_text": F},
+        | {"methods_text": F, "known_origin": F},
     ),
     "low AUC": (
         lambda f: change_checkpoint(f, 1, metrics={"val_auc": 0.9949}),
@@ -112,6 +143,50 @@ CHANGES: dict[str, tuple[Change, dict[str, Verdict]]] = {
     "evaluation that hides its annuli": (
         lambda f: f.evaluations[0].about.update(across_annuli=None),
         {"unmixed": F},
+    ),
+    "failed injections": (lambda f: f.grids[1].about.update(failed=60), {"selection_grid": U}),
+    "evaluation of what was trained on": (
+        lambda f: f.evaluations[0].about["truth"].update(split="train"),
+        {"real_lens_recall": U},
+    ),
+    "old model of simulated data": (
+        lambda f: old_member(f).update(data_origin="simulated"),
+        {"real_lens_recall": U, "known_origin": F},
+    ),
+    "old model on crops": (
+        lambda f: old_member(f).update(spec=PreprocessSpec(crop=True).to_dict()),
+        {"real_lens_recall": U, "unmixed": F},
+    ),
+    "relabelled checkpoint": (
+        lambda f: f.grids[0].about["checkpoint"].update(data_origin="simulated"),
+        {"known_origin": F},
+    ),
+    "relabelled evaluation": (
+        lambda f: f.evaluations[0].about["tables"][0].update(data_origin="simulated"),
+        {"known_origin": F},
+    ),
+    "annulus by hand": (
+        lambda f: change_checkpoint(f, 3, imported_from={"file": "v1.pt"}, config={}),
+        {"retrained": F}
+        | dict.fromkeys(["validation_auc", "real_lens_recall", "selection_grid"], U),
+    ),
+    "annulus of the imported file": (
+        lambda f: change_checkpoint(
+            f,
+            3,
+            imported_from={"file": "v1.pt"},
+            config={"dataset": {"annulus_r_in": 32.5, "annulus_r_out": 45}},
+        ),
+        {},
+    ),
+    "comparison of grids": (lambda f: f.comparisons.append(comparison_of(f, ["annulus"])), {}),
+    "comparison that hides its annuli": (
+        lambda f: f.comparisons.append(comparison_of(f, [])),
+        {"unmixed": F},
+    ),
+    "realism of unknown origin": (
+        lambda f: f.realism.append(realism_of(f, None)),
+        {"known_origin": F},
     ),
     "no text": (lambda f: f.methods.clear(), {"methods_text": U}),
     "changed text": (
@@ -169,7 +244,13 @@ def test_dr10_of_the_wrong_annulus_fails(found: Artefacts) -> None:
         ("DESI Legacy Surveys DR10", True),
         ("Legacy Surveys Data Release 10", True),
         ("legacysurvey-dr9", False),
+        ("DR10_south", True),
         ("dr101", False),
+        ("xdr10", False),
+        ("SDSS DR10", False),
+        ("dr9+dr10", False),
+        ("not dr10", False),
+        ("DR10-like mocks", False),
         ("simulated", False),
         ("simulated after DR10", False),
         (None, False),

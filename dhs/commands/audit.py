@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dhs.commands.options import AsJson
-from fastnorm.terminal import SOME_REJECTED, console, fail, messages, printable
+from fastnorm.terminal import SOME_REJECTED, check_out, console, fail, messages, printable
 
 if TYPE_CHECKING:
     from dhs.audit import Audit
@@ -65,6 +65,10 @@ def _print(audit: Audit) -> None:
         show(f"{mark} ", f"{line.title}: {line.verdict}", colour)
         for said in line.evidence:
             show("      ", said)
+        told = " ".join(line.evidence)
+        for file in line.files:
+            if file not in told:
+                show("      ", file)
         if line.missing:
             show("      ", f"missing: {line.missing}", "italic")
     screen.print(Text(audit.summary, "bold"))
@@ -94,9 +98,11 @@ def methods(
         fail(f"--latex and --out {out} contradict each other; name a .tex file.")
     with messages(ValueError, OSError):
         from dhs.checkpoint import read
-        from dhs.methods import methods_text, write_methods
+        from dhs.methods import SUFFIXES, methods_text, write_methods
         from dhs.selection.grid_result import GridResult
 
+        if out is not None and out.suffix in SUFFIXES:
+            check_out(out, out.suffix)
         made = read(checkpoint)
         result = None if grid is None else GridResult(grid)
         if out is None:

@@ -88,6 +88,8 @@ class GridResult:
             raise ValueError(
                 f"{folder} holds no {GRID}; give the folder of a grid that ran to its end."
             ) from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{self.folder / GRID} is no JSON ({error}); run it anew.") from error
         lacking = [name for name in _ABOUT if name not in self.about]
         if lacking:
             raise ValueError(f"{self.folder / GRID} lacks {', '.join(lacking)}.")
