@@ -122,6 +122,8 @@ def messages(*kinds: type[Exception]) -> Iterator[None]:
     shown = kinds or (TypeError, ValueError, fastnorm.BackendUnavailableError)
     try:
         yield
+    except typer.Exit:  # a RuntimeError of its own, after a message of its own
+        raise
     except shown as error:
         fail(str(error))
 

@@ -34,8 +34,8 @@ from fastnorm.io import Rejected
 from fastnorm.normalize import annulus_median_mad, normalize_outer_annulus
 
 SAYS = (
-    "Two galaxies in the r band, raw and normalised: the legacy annulus lies on the galaxy, so "
-    "that its light passes for sky; the corrected one lies on the sky."
+    "The two galaxies of the brightest centres, in the r band, raw and normalised: where a galaxy "
+    "reaches into the legacy annulus, its light passes for sky. Neighbours may lie in either."
 )
 LIGHT_SAYS = (
     "How much of a galaxy's light each annulus holds, and takes for sky: the larger the galaxy, "

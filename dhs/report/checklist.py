@@ -9,7 +9,10 @@ from dhs.report.parts import Block, Section, heading, table, text
 from fastnorm.io import Rejected
 from fastnorm.terminal import printable
 
-SAYS = "The retraining plan, line by line, held against what was found."
+SAYS = (
+    "What has to hold before results with the corrected annulus replace the published ones, line "
+    "by line, with what was found."
+)
 MARKS = {
     Verdict.HOLDS: ("holds", "\N{CHECK MARK}"),
     Verdict.FAILS: ("fails", "\N{BALLOT X}"),
