@@ -101,12 +101,21 @@ class _Made(_Part):
     deprecated: str | bool | None = None
 
 
+class _Hosts(_Part):
+    split: str
+
+
+class _Config(_Part):
+    hosts: _Hosts
+
+
 class Grid(_Part):
     """``grid.json``, besides what `dhs.selection.grid_result.GridResult` asks for."""
 
     checkpoint: _Made
     spec: Spec
     data_origin: str | None
+    config: _Config
     injections: Annotated[int, Field(ge=0)]
     failed: Annotated[int, Field(ge=0)]
 

@@ -71,7 +71,7 @@ def _grid(found: Artefacts, name: str) -> Finding:
 
 
 def _described(grid: GridResult) -> str:
-    failed, split = grid.about["failed"], grid.about["config"]["hosts"].get("split")
+    failed, split = grid.about["failed"], grid.about["config"]["hosts"]["split"]
     return (
         f"{grid.rows:,} injections in {grid.cells} cells, {failed} failed, {grid.annulus}, hosts "
         f"{grid.about['data_origin']} of split {split!r}, scored by {grid.model}"
@@ -158,7 +158,7 @@ def _text(found: Artefacts, path: Path) -> Finding:
         return Finding(Verdict.FAILS, f"{path}: {error}", files, again)
     # An editor may fold lines.
     if text.split() != expected.split():
-        said = f"{path} is not what {checkpoint.path} gives: it was changed, or is of another one"
+        said = f"{path} is not what {checkpoint.path} gives: it was changed, or another version wrote it"
         return Finding(Verdict.FAILS, said, files, again)
     if not is_retrained(checkpoint):
         said = f"{path} does not count: {checkpoint.path} is of {checkpoint.data_origin} data"
