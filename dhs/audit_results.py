@@ -158,7 +158,7 @@ def _text(found: Artefacts, path: Path) -> Finding:
         return Finding(Verdict.FAILS, f"{path}: {error}", files, again)
     # An editor may fold lines.
     if text.split() != expected.split():
-        said = f"{path} is not what {checkpoint.path} gives: it was changed, or another version wrote it"
+        said = f"{path} is not what {checkpoint.path} gives: changed, or of another version"
         return Finding(Verdict.FAILS, said, files, again)
     if not is_retrained(checkpoint):
         said = f"{path} does not count: {checkpoint.path} is of {checkpoint.data_origin} data"
