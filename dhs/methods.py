@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,8 +139,8 @@ def _normalisation(checkpoint: Checkpoint) -> list[str]:
         f"It holds {annulus.pixel_count(side, side)} pixels, and {share:.1f}% of the light of an "
         f"exponential disc with a scale length of {DISC_SCALE:g} pixels that falls on the image.",
         "From every pixel we subtract the median of the annulus, and divide by the median absolute "
-        f"deviation (MAD) from it plus $epsilon = {_power(spec.eps)}$ nanomaggies; the MAD is not "
-        "scaled to the standard deviation of a Gaussian (there is no factor 1.4826).",
+        f"deviation (MAD) from it plus $epsilon = 10^{{{math.log10(spec.eps):.0f}}}$ nanomaggies; "
+        "the MAD is not scaled to the standard deviation of a Gaussian (there is no factor 1.4826).",
     ]
     if spec.mode == "residual_radial_profile":
         sentences.append(
@@ -232,11 +233,6 @@ def _require_same(checkpoint: Checkpoint, grid: GridResult) -> None:
 def _radii(annulus: Annulus) -> str:
     radii = (annulus.r_in, annulus.r_out)
     return str(tuple(map(int, radii)) if all(map(float.is_integer, radii)) else radii)
-
-
-def _power(value: float) -> str:
-    mantissa, exponent = f"{value:.0e}".split("e")
-    return f"10^{{{int(exponent)}}}" if mantissa == "1" else f"{mantissa} x 10^{{{int(exponent)}}}"
 
 
 def _escaped(text: str) -> str:
