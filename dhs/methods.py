@@ -140,7 +140,8 @@ def _normalisation(checkpoint: Checkpoint) -> list[str]:
         f"exponential disc with a scale length of {DISC_SCALE:g} pixels that falls on the image.",
         "From every pixel we subtract the median of the annulus, and divide by the median absolute "
         f"deviation (MAD) from it plus $epsilon = 10^{{{math.log10(spec.eps):.0f}}}$ nanomaggies; "
-        "the MAD is not scaled to the standard deviation of a Gaussian (there is no factor 1.4826).",
+        "the MAD is not scaled to the standard deviation of a Gaussian (there is no factor "
+        "1.4826).",
     ]
     if spec.mode == "residual_radial_profile":
         sentences.append(
