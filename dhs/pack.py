@@ -28,6 +28,7 @@ from dhs.packs.write import find_layout, is_made, make_shard, shard_jobs
 from dhs.splits import NSIDE, SPLITS
 from dhs.worker_pool import run_jobs
 from fastnorm.io import Rejected
+from fastnorm.maskbits import MaskBits
 
 SHARD_BYTES = 2 * 2**30
 
@@ -61,6 +62,7 @@ def write_pack(
     workers: int = 1,
     shard_bytes: int = SHARD_BYTES,
     allow_rejects: int = 0,
+    mask_bits: MaskBits = MaskBits(),  # noqa: B008
     progress: Callable[[int, int], None] | None = None,
 ) -> PackResult:
     """Pack the cutouts of a manifest, or go on with a pack that was interrupted.
@@ -77,7 +79,8 @@ def write_pack(
         ``val``, ``test``), ``sample_weight``, ``ra`` and ``dec`` in degrees, ``mask_path``. All
         other columns are kept. A mask is bool, True is bad: an array ``mask`` of (rows, columns)
         or (rows, columns, bands) in an ``.npz``, that of the cutout or one of its own, or a
-        ``.npy`` of (rows, columns) or (bands, rows, columns).
+        ``.npy`` of (rows, columns) or (bands, rows, columns); INVVAR and MASKBITS of a FITS file
+        make one, too. With several, a pixel is bad where any says so.
     out : str or Path
         A folder; made if need be. It has to be empty, or to hold an unfinished pack of the same
         manifest and settings.
@@ -98,6 +101,9 @@ def write_pack(
     allow_rejects : int
         Finish the pack if no more files than this are rejected; they are listed in
         ``rejected.parquet``.
+    mask_bits : MaskBits
+        Which of MASKBITS make a pixel of a FITS file bad. The pack keeps it, and so do the models
+        that are trained on it.
     progress : function, optional
         Called with how many rows are done and how many there are.
 
@@ -123,7 +129,7 @@ def write_pack(
     integer("shard_bytes", shard_bytes, 1, 2**63 - 1)
     integer("allow_rejects", allow_rejects, 0, 2**63 - 1)
     source, out = read_source(manifest, data_origin), Path(out)
-    settings = _settings(source, train_fraction, seed, shard_bytes)
+    settings = _settings(source, train_fraction, seed, shard_bytes, mask_bits)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; name a folder for the pack.")
     out.mkdir(parents=True, exist_ok=True)
@@ -133,11 +139,11 @@ def write_pack(
         if is_complete:
             remove_parts(out)
             return _finished(out, read_rejected(out, source), 0, was_complete=True)
-        layout = find_layout(source)
+        layout = find_layout(source, mask_bits)
         if isinstance(layout, list):
             record_rejected(out, source, [item.reason for item in layout])
             return PackResult(out, False, 0, {}, [], layout, len(source), False)
-        jobs = shard_jobs(out, source, layout, shard_bytes)
+        jobs = shard_jobs(out, source, layout, shard_bytes, mask_bits)
         missing = [job for job in jobs if not is_made(job)]
         left, n = sum(len(job.cutouts) for job in missing), len(source)
         report = progress or (lambda done, total: None)
@@ -152,7 +158,9 @@ def write_pack(
         return _finished(out, rejected, left, was_complete=False)
 
 
-def _settings(source: Source, train_fraction: float, seed: int, shard_bytes: int) -> dict[str, Any]:
+def _settings(
+    source: Source, train_fraction: float, seed: int, shard_bytes: int, mask_bits: MaskBits
+) -> dict[str, Any]:
     """What the bytes of a pack depend on, besides its cutouts; part of its metadata."""
     drawn = {
         "method": "healpix",
@@ -170,6 +178,8 @@ def _settings(source: Source, train_fraction: float, seed: int, shard_bytes: int
         "bands": list(BANDS),
         "flux_unit": FLUX_UNIT,
         "pixel_scale": PIXEL_SCALE,
+        # Packs that say nothing have the usual ones.
+        "mask_bits": None if mask_bits == MaskBits() else str(mask_bits),
     }
 
 

@@ -236,7 +236,7 @@ def test_files_that_give_no_cutout(folder: Path) -> None:
         "masked.npz": "has a mask, c0.npz has none; all need a mask, or none has one.",
         "bits.npz": "its array 'mask' has dtype int64; allowed are bool, or 0 and 1",
         "turned.npz": "its array 'mask' has shape (5, 6) (bands first)",
-        "pickle.npz": "its array 'mask' cannot be read: ValueError: Object arrays",
+        "pickle.npz": "its array 'mask': holds Python objects, which are never loaded",
         "notes.txt": "of an unknown kind",
         "none.fits": "cannot be read: No such file or directory.",
     }
@@ -255,9 +255,8 @@ def test_masks_that_do_not_fit(folder: Path) -> None:
     np.savez(folder / "c1.npz", cutout=image, mask=np.zeros(PLANE, bool))
     masks = ["good.npy", "good.npy", "mask.npz", "none.npy", *["good.npy"] * 4]
     made = pack(manifest(folder, mask_path=masks))
-    assert [item.path.name for item in made.rejected] == ["c1.npz", "c2.npz", "c3.npz"]
-    assert made.rejected[0].reason == "has an array 'mask' and a mask_path; leave one out."
-    assert made.rejected[1].reason.startswith("its mask mask.npz cannot be read: KeyError")
-    assert made.rejected[2].reason == (
+    assert [item.path.name for item in made.rejected] == ["c2.npz", "c3.npz"]
+    assert made.rejected[0].reason == "its mask mask.npz has no array 'mask'."
+    assert made.rejected[1].reason == (
         "its mask none.npy cannot be read: No such file or directory."
     )

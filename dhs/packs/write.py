@@ -30,6 +30,7 @@ from dhs.packs.format import (
 )
 from dhs.packs.source import Source
 from fastnorm.io import CutoutError, Rejected
+from fastnorm.maskbits import MaskBits
 from fastnorm.output import StackWriter, atomic_path
 
 BYTES_PER_VALUE = 4
@@ -82,6 +83,8 @@ class ShardJob:
     layout : Layout
     wants_positions : bool
         The manifest gives none, so that those of the files count.
+    mask_bits : MaskBits
+        Which of MASKBITS make a pixel bad.
     """
 
     out: Path
@@ -91,6 +94,7 @@ class ShardJob:
     masks: list[str] | None
     layout: Layout
     wants_positions: bool
+    mask_bits: MaskBits
 
     @property
     def part(self) -> Path:
@@ -101,7 +105,8 @@ class ShardJob:
         name = self.cutouts[place]
         path = self.folder / name
         try:
-            found = read_cutout(self.folder, name, self.masks[place] if self.masks else None)
+            mask = self.masks[place] if self.masks else None
+            found = read_cutout(self.folder, name, mask, self.mask_bits)
             check_layout(found, self.layout, path)
             if self.wants_positions:
                 _check_position(found, path)
@@ -120,13 +125,14 @@ def _check_position(found: MaskedCutout, path: Path) -> None:
         raise CutoutError(path, reason)
 
 
-def find_layout(source: Source) -> Layout | list[Rejected]:
+def find_layout(source: Source, mask_bits: MaskBits) -> Layout | list[Rejected]:
     """What the first good cutout is like; without one, why each is rejected."""
     rejected = []
     folder = source.path.parent
     for place, name in enumerate(source.cutouts):
         try:
-            found = read_cutout(folder, name, source.masks[place] if source.masks else None)
+            mask = source.masks[place] if source.masks else None
+            found = read_cutout(folder, name, mask, mask_bits)
         except CutoutError as error:
             rejected.append(Rejected(folder / name, error.reason))
         else:
@@ -135,7 +141,9 @@ def find_layout(source: Source) -> Layout | list[Rejected]:
     return rejected
 
 
-def shard_jobs(out: Path, source: Source, layout: Layout, shard_bytes: int) -> list[ShardJob]:
+def shard_jobs(
+    out: Path, source: Source, layout: Layout, shard_bytes: int, mask_bits: MaskBits
+) -> list[ShardJob]:
     """Cut a manifest into stretches of as many rows as a shard may have bytes, and at least one.
 
     Raises
@@ -159,6 +167,7 @@ def shard_jobs(out: Path, source: Source, layout: Layout, shard_bytes: int) -> l
             source.masks[start : start + size] if source.masks else None,
             layout,
             source.ra is None,
+            mask_bits,
         )
         for number, start in enumerate(starts)
     ]

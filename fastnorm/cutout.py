@@ -1,0 +1,175 @@
+"""A cutout, the ways in which a file can fail to give one, and what every reader checks."""
+
+from __future__ import annotations
+
+import lzma
+import math
+import numbers
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BANDS = ("g", "r", "z")
+INSTALL_EXTRA = "pip install 'dhs-fastnorm[cli]'"
+
+MOST_BYTES = 256 * 2**20
+"""Of the pixels of one cutout, 2,000 times what 101 x 101 pixels take; larger ones are not read."""
+
+# What the zip, NumPy and FITS readers were seen to raise on bad bytes.
+BAD_BYTES: tuple[type[BaseException], ...] = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    tokenize.TokenError,
+    lzma.LZMAError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Cutout:
+    """One object seen in three bands.
+
+    Attributes
+    ----------
+    id : str
+        From the file where it says so, else its name without the suffix.
+    pixels : (3, H, W) float32
+        Bands g, r, z in nanomaggies.
+    ra, dec : float or None
+        Position in degrees, where it is known.
+    path : Path
+        The file that it was read from.
+    mask : (3, H, W) bool, or None
+        True is bad; None where the file says nothing of bad pixels.
+    """
+
+    id: str
+    pixels: NDArray[np.float32]
+    ra: float | None
+    dec: float | None
+    path: Path
+    mask: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A path that gave no cutout, and why."""
+
+    path: Path
+    reason: str
+
+
+class CutoutError(ValueError):
+    """No cutout can be had from a path.
+
+    Attributes
+    ----------
+    path : Path
+    reason : str
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in one sentence why a file could not be read."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}."
+    message = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
+    return f"damaged, or not what its suffix says ({type(error).__name__}: {message})."
+
+
+@contextmanager
+def named(path: Path, *more: type[BaseException]) -> Iterator[None]:
+    """Turn what a reader raises on bad bytes into a `CutoutError` that names the file."""
+    try:
+        yield
+    except CutoutError:
+        raise
+    except (*BAD_BYTES, *more) as error:
+        raise CutoutError(path, reason_of(error)) from error
+
+
+def check_size(path: Path, what: str, size: int, most: int = MOST_BYTES) -> None:
+    """Refuse, before it is read, what claims to be larger than any cutout."""
+    if size > most:
+        raise CutoutError(
+            path, f"{what} takes {size:,} bytes; at most {most:,} are read. Is it a cutout?"
+        )
+
+
+def check_floating(path: Path, dtype: np.dtype[Any]) -> None:
+    """Refuse what cannot be fluxes."""
+    if dtype.kind != "f":
+        reason = (
+            f"has dtype {dtype}; allowed are floating dtypes, in nanomaggies. Convert counts to "
+            "fluxes first."
+        )
+        raise CutoutError(path, reason)
+
+
+def check_pixels(
+    path: Path, pixels: NDArray[Any], where: str = "the cutout"
+) -> NDArray[np.float32]:
+    """Pixels as float32 in C order, some of which are numbers."""
+    try:
+        with np.errstate(over="raise"):
+            result = np.ascontiguousarray(pixels, dtype=np.float32)
+    except FloatingPointError:
+        raise CutoutError(path, f"{where} holds values beyond the range of float32.") from None
+    if np.isnan(result).all():
+        raise CutoutError(path, f"every pixel of {where} is NaN: there is nothing to normalise.")
+    return result
+
+
+def check_mask(
+    path: Path, mask: NDArray[Any], shape: tuple[int, ...], what: str
+) -> NDArray[np.bool_]:
+    """A mask with bands first, one plane or one per band, as booleans of the shape of the pixels.
+
+    Parameters
+    ----------
+    path : Path
+        The cutout.
+    mask : (H, W) or (3, H, W), bool, or integers 0 and 1
+    shape : (3, H, W)
+        Of the pixels.
+    what : str
+        Names the mask in messages.
+    """
+    is_flag = mask.dtype == bool or (mask.dtype.kind in "iu" and np.isin(mask, (0, 1)).all())
+    if not is_flag:
+        reason = f"{what} has dtype {mask.dtype}; allowed are bool, or 0 and 1 (1 is bad)."
+        raise CutoutError(path, reason)
+    if mask.shape not in (shape, shape[1:]):
+        reason = f"{what} has shape {mask.shape} (bands first), its pixels {shape}."
+        raise CutoutError(path, reason)
+    return np.ascontiguousarray(np.broadcast_to(mask.astype(bool), shape))
+
+
+def degrees(value: object) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    return None

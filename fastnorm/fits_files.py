@@ -1,0 +1,204 @@
+"""Cutouts from FITS, as the Legacy Surveys write them: IMAGE, INVVAR and MASKBITS.
+
+A pixel is bad in a band where its inverse variance is not above 0, where MASKBITS say so (see
+`fastnorm.maskbits`), or where an extension MASK, as this package writes it, is not 0.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnorm.cutout import (
+    BANDS,
+    INSTALL_EXTRA,
+    MOST_BYTES,
+    Cutout,
+    CutoutError,
+    check_floating,
+    check_mask,
+    check_pixels,
+    check_size,
+    degrees,
+    named,
+)
+from fastnorm.maskbits import MaskBits
+
+NORMALISED = "ANNRIN"
+"""The header card of an image that is normalised already."""
+NOT_PIXELS = ("INVVAR", "MASKBITS", "MASK")
+MOST_UNITS = 64
+NANOMAGGY = ("nanomaggy", "nanomaggies", "nmgy")
+
+
+def read_fits(path: Path, stem: str, mask_bits: MaskBits) -> Cutout:
+    """Read the image of a FITS file, and what else it says of its pixels.
+
+    Parameters
+    ----------
+    path : Path
+    stem : str
+        The id.
+    mask_bits : MaskBits
+        Which of MASKBITS make a pixel bad.
+
+    Returns
+    -------
+    Cutout
+
+    Raises
+    ------
+    CutoutError
+        There is no image of three bands g, r, z in nanomaggies, it is normalised already, or what
+        goes with it does not fit it.
+    ImportError
+        astropy is missing.
+    """
+    with opened(path) as units:
+        image = find_image(path, units)
+        planes = band_planes(path, image)
+        ra, dec = _position(image.header)
+        data = image.data
+        check_floating(path, data.dtype)
+        pixels = check_pixels(path, data[planes])
+        mask = bad_pixels(path, units, image, mask_bits)
+    return Cutout(stem, pixels, ra, dec, path, mask)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a FITS file as an astropy ``HDUList``; every fault of it is a `CutoutError`."""
+    try:
+        from astropy.io import fits
+        from astropy.utils.exceptions import AstropyWarning
+    except ImportError as error:
+        raise ImportError(f"{path} needs astropy to be read: {INSTALL_EXTRA}") from error
+    with named(path, AstropyWarning, fits.VerifyError), warnings.catch_warnings():
+        # astropy only warns of a file cut short or of a wrong checksum.
+        warnings.simplefilter("error", AstropyWarning)
+        options = {"memmap": False, "checksum": True, "lazy_load_hdus": False}
+        with fits.open(_content(path), **options) as units:
+            if len(units) > MOST_UNITS:
+                raise CutoutError(path, f"has {len(units)} units; allowed are {MOST_UNITS}.")
+            yield units
+
+
+def _content(path: Path) -> io.BytesIO:
+    """All bytes, unpacked here: astropy would unpack whatever it recognises, of any size."""
+    check_size(path, "the file", path.stat().st_size)
+    with path.open("rb") as stream:
+        content = stream.read(MOST_BYTES)
+    if content.startswith(b"\x1f\x8b"):
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as unpacked:
+            content = unpacked.read(MOST_BYTES + 1)
+        check_size(path, "the file, unpacked,", len(content))
+    if not content.startswith(b"SIMPLE"):
+        reason = (
+            "damaged, or not what its suffix says: it does not begin with SIMPLE, as FITS does."
+        )
+        raise CutoutError(path, reason)
+    return io.BytesIO(content)
+
+
+def find_image(path: Path, units: Any) -> Any:
+    """The unit named IMAGE, or else the first image that is none of what goes with one."""
+    images = [unit for unit in units if unit.is_image and unit.shape]
+    called = [unit for unit in images if unit.name.upper() == "IMAGE"]
+    others = [unit for unit in images if unit.name.upper() not in NOT_PIXELS]
+    if not others:
+        raise CutoutError(path, "holds no image; allowed is one of (3, rows, columns).")
+    image = (called or others)[0]
+    if NORMALISED in image.header:
+        radii = image.header[NORMALISED], image.header.get("ANNROUT")
+        raise CutoutError(
+            path,
+            f"is normalised already, with the annulus ({radii[0]}, {radii[1]}); give the original, "
+            "in nanomaggies.",
+        )
+    _check_unit(path, image.header)
+    check_size(path, "its image", math.prod(image.shape) * abs(image.header["BITPIX"]) // 8)
+    return image
+
+
+def _check_unit(path: Path, header: Any) -> None:
+    unit = str(header.get("BUNIT", "")).strip()
+    if unit and unit.lower() not in NANOMAGGY:
+        raise CutoutError(
+            path,
+            f"is in {unit!r} (BUNIT); allowed is nanomaggy. Convert it: 1 nanomaggy is 3.631e-6 "
+            "Jy, AB magnitude 22.5.",
+        )
+
+
+def band_planes(path: Path, image: Any) -> list[int]:
+    """Which planes of an image, or of what goes with it, are g, r and z."""
+    shape, bands = image.shape, str(image.header.get("BANDS", "")).strip()
+    if len(shape) == 3 and 0 not in shape and bands and len(bands) == shape[0]:
+        if any(bands.count(band) != 1 for band in BANDS):
+            raise CutoutError(path, f"has the bands {bands!r}; needed are {', '.join(BANDS)}.")
+        return [bands.index(band) for band in BANDS]
+    if len(shape) != 3 or shape[0] != len(BANDS) or 0 in shape:
+        reason = (
+            f"its image has shape {shape}; allowed is (3, rows, columns) with bands g, r, z first "
+            "(NAXIS3), or more bands named in the card BANDS."
+        )
+        raise CutoutError(path, reason)
+    return list(range(len(BANDS)))
+
+
+def bad_pixels(path: Path, units: Any, image: Any, mask_bits: MaskBits) -> NDArray[np.bool_] | None:
+    """Bad pixels of g, r, z, (3, H, W); None where no unit of the file says anything of them."""
+    shape = (len(BANDS), *image.shape[1:])
+    found: list[NDArray[np.bool_]] = []
+    if (invvar := _unit(path, units, "INVVAR", image)) is not None:
+        # Neither is a NaN above 0.
+        found.append(~(invvar.data[band_planes(path, image)] > 0))
+    if (bits := _unit(path, units, "MASKBITS", image)) is not None:
+        plane = bits.data[0] if bits.data.ndim == 3 else bits.data
+        found.append(mask_bits.mask(plane))
+    if (mask := _unit(path, units, "MASK", image)) is not None:
+        found.append(check_mask(path, mask.data, shape, "its unit MASK"))
+    return np.logical_or.reduce(found) if found else None
+
+
+def _unit(path: Path, units: Any, name: str, image: Any) -> Any:
+    """A unit that goes with the image; its shape is checked before its pixels are read."""
+    unit = next((unit for unit in units if unit.is_image and unit.name.upper() == name), None)
+    if unit is None:
+        return None
+    plane = image.shape[1:]
+    allowed = {
+        "INVVAR": [image.shape],
+        "MASKBITS": [plane, (1, *plane)],
+        "MASK": [plane, (len(BANDS), *plane)],
+    }[name]
+    if unit.shape not in allowed:
+        shapes = " and ".join(map(str, allowed))
+        raise CutoutError(path, f"{name} has shape {unit.shape}, its image allows {shapes}.")
+    return unit
+
+
+def _position(header: Any) -> tuple[float | None, float | None]:
+    ra, dec = degrees(header.get("RA")), degrees(header.get("DEC"))
+    if ra is not None and dec is not None:
+        return ra, dec
+    axes = str(header.get("CTYPE1", ""))[:4], str(header.get("CTYPE2", ""))[:4]
+    centre = (header["NAXIS1"] + 1) / 2, (header["NAXIS2"] + 1) / 2
+    reference = degrees(header.get("CRPIX1")), degrees(header.get("CRPIX2"))
+    # The reference point is the object's position only where it lies in the middle.
+    is_centred = all(
+        pixel is not None and abs(pixel - middle) <= 1
+        for pixel, middle in zip(reference, centre, strict=True)
+    )
+    if axes == ("RA--", "DEC-") and is_centred:
+        return degrees(header.get("CRVAL1")), degrees(header.get("CRVAL2"))
+    return None, None
