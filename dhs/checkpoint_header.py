@@ -20,6 +20,7 @@ import torch
 
 import fastnorm
 from dhs.spec import PreprocessSpec
+from fastnorm.maskbits import MaskBits
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class Checkpoint:
         return str(self.data["data_origin"])
 
     @property
+    def mask_bits(self) -> MaskBits:
+        """Which of MASKBITS made a pixel bad in the training; the usual ones if it does not say."""
+        return MaskBits.parse(self.data.get("mask_bits") or str(MaskBits()))
+
+    @property
     def validation_auc(self) -> float | None:
         """As the training, or the old file, gives it."""
         for name in ("val_auc", "best_auc"):
@@ -116,6 +122,7 @@ class Checkpoint:
         if set(checkpoint.architecture) != {"arch", "in_ch", "size", "kwargs"}:
             raise ValueError(f"architecture={checkpoint.architecture!r} is none")
         require_origin(checkpoint.data)
+        _ = checkpoint.mask_bits
         return checkpoint
 
     def to_header(self) -> dict[str, Any]:

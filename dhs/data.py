@@ -20,6 +20,7 @@ from dhs.rows import FileRows, PackRows, Source
 from dhs.section import Section
 from dhs.spec import PreprocessSpec
 from dhs.splits import SPLITS
+from fastnorm.maskbits import MaskBits
 
 MASK_PATH = "mask_path"
 STAGED = 1024
@@ -125,16 +126,18 @@ class LensDataset:
     size : int
         Side of the cutouts, in pixels.
     data_origin : str
+    mask_bits : MaskBits
+        Which of MASKBITS made a pixel of a FITS file bad.
     fingerprint : str
-        The sha256 over ids, labels, weights and pixels of the split; over the paths instead of the
-        pixels where there is no pack.
+        The sha256 over ids, labels, weights, pixels and masks of the split; over the paths instead
+        of pixels and masks where there is no pack.
 
     Raises
     ------
     ValueError
         A column is missing, a label is neither 0 nor 1, an id is there twice, a weight is no
-        weight, something is in two splits, or the split is empty; a manifest of files names masks;
-        the cutouts are no squares, or the pack is not whole.
+        weight, something is in two splits, or the split is empty; the cutouts are no squares, or
+        the pack is not whole.
     CutoutError
         A file cannot be read.
     """
@@ -152,6 +155,7 @@ class LensDataset:
         table, about, pack = _open(config)
         manifest = Manifest(table, self.name)
         self.data_origin = self._origin(about)
+        self.mask_bits = MaskBits.parse(about.get("mask_bits") or str(MaskBits()))
         labels, ids = manifest.labels(config.label_col), manifest.ids()
         weights_col = config.sample_weight_col
         weights = manifest.weights(weights_col) if weights_col else None
@@ -166,14 +170,12 @@ class LensDataset:
         if pack is not None:
             self._source = PackRows(pack, chosen)
         else:
-            if MASK_PATH in table:
-                raise ValueError(
-                    f"{self.name} has a column {MASK_PATH}, and mode 'file_manifest' reads no "
-                    "masks. Pack it (dhs pack) and train on the pack, or remove the column."
-                )
             start = Path(config.manifest_path).parent
             paths = manifest.column(config.cutout_path_col, "cutout_path_col").iloc[chosen]
-            self._source = FileRows([start / path for path in paths])
+            masks = None
+            if MASK_PATH in table:
+                masks = manifest.column(MASK_PATH, "the masks").iloc[chosen].tolist()
+            self._source = FileRows(start, paths.tolist(), masks)
         self.shape = self._source.shape
         self.size = self.shape[-1]
         if self.shape[-2] != self.size:
@@ -216,11 +218,11 @@ class LensDataset:
                 f"out is {images.dtype} {tuple(images.shape)} of strides {images.stride()} on "
                 f"{images.device}; these rows need contiguous float32 {shape} on the CPU."
             )
-        self._source.read(wanted, images.numpy())
         if not self._source.has_masks:
+            self._source.read(wanted, images.numpy())
             return images, None
         mask = torch.empty(shape, dtype=torch.bool)
-        self._source.read_masks(wanted, mask.numpy())
+        self._source.read(wanted, images.numpy(), mask.numpy())
         return images, mask
 
     def _positions(self, rows: ArrayLike) -> NDArray[np.int64]:
@@ -287,6 +289,7 @@ class LensDataset:
     def _fingerprint(self) -> str:
         pixels = "sha256" if "sha256" in self.table else self.config.cutout_path_col
         columns = [self.ids, self.labels.astype(int), self.table[pixels]]
+        columns += [self.table[name] for name in ("mask_sha256",) if name in self.table]
         if self.weights is not None:
             columns.append(self.weights)
         digest = hashlib.sha256()

@@ -17,6 +17,7 @@ from dhs.model import LensFinder
 from dhs.pack import MANIFEST, read_manifest
 from dhs.score_input import manifest_ids
 from dhs.spec import SpecMismatchError
+from fastnorm.maskbits import MaskBits
 
 COMBINATIONS = ("mean", "trained")
 HIDDEN_UNITS, FOLDS, SEED = 300, 5, 1337
@@ -93,6 +94,24 @@ def _require_same_preprocessing(first: Checkpoint, other: Checkpoint) -> None:
         raise SpecMismatchError(
             f"{error} Where the mixture is the point, say so: --across-annuli (across_annuli=True)."
         ) from error
+
+
+def common_mask_bits(members: Sequence[Member]) -> MaskBits:
+    """Which of MASKBITS made a pixel bad in the training of every member.
+
+    Raises
+    ------
+    ValueError
+        Two members differ.
+    """
+    first, *others = (member.checkpoint for member in members)
+    for other in others:
+        if other.mask_bits != first.mask_bits:
+            raise ValueError(
+                f"{first.path} was trained with masks of the MASKBITS {first.mask_bits}, "
+                f"{other.path} of {other.mask_bits}; members of an ensemble see the same masks."
+            )
+    return first.mask_bits
 
 
 def mean_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs.pack import Pack
-from fastnorm.io import CutoutError, read_cutouts
+from dhs.packs.cutouts import Layout, MaskedCutout, check_layout, read_cutout
 
 Rows = NDArray[np.int64]
 
@@ -29,11 +29,13 @@ class Source(Protocol):
     shape: tuple[int, ...]
     has_masks: bool
 
-    def read(self, rows: Rows, out: NDArray[np.float32]) -> None:
-        """Copy cutouts into ``out``, (B, C, H, W), in the order of ``rows``."""
+    def read(
+        self, rows: Rows, out: NDArray[np.float32], masks: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Copy cutouts into ``out``, (B, C, H, W), in the order of ``rows``.
 
-    def read_masks(self, rows: Rows, out: NDArray[np.bool_]) -> None:
-        """Copy masks likewise; True means bad."""
+        And masks likewise, True means bad, into ``masks``, which is given where there are any.
+        """
 
 
 class PackRows:
@@ -54,11 +56,12 @@ class PackRows:
         self.shape: tuple[int, ...] = tuple(pack.cutout_shape)
         self.has_masks = pack.masks is not None
 
-    def read(self, rows: Rows, out: NDArray[np.float32]) -> None:
+    def read(
+        self, rows: Rows, out: NDArray[np.float32], masks: NDArray[np.bool_] | None = None
+    ) -> None:
         self._copy(self._shards, rows, out)
-
-    def read_masks(self, rows: Rows, out: NDArray[np.bool_]) -> None:
-        self._copy(self._masks, rows, out)
+        if masks is not None:
+            self._copy(self._masks, rows, masks)
 
     def _copy(self, stacks: Sequence[NDArray[Any]], rows: Rows, out: NDArray[Any]) -> None:
         shard, row = self._shard[rows], self._row[rows]
@@ -80,7 +83,12 @@ class FileRows:
 
     Parameters
     ----------
-    paths : sequence of Path
+    folder : Path
+        Where relative paths start.
+    cutouts : sequence of str
+        Files.
+    masks : sequence of str, optional
+        Theirs, beside what their own files say.
 
     Raises
     ------
@@ -88,28 +96,27 @@ class FileRows:
         The first file cannot be read.
     """
 
-    has_masks = False
+    def __init__(
+        self, folder: Path, cutouts: Sequence[str], masks: Sequence[str] | None = None
+    ) -> None:
+        self._folder, self._cutouts, self._masks = folder, cutouts, masks
+        first = self._read(0)
+        _, height, width = first.pixels.shape
+        self._layout = Layout((height, width), first.mask is not None, cutouts[0])
+        self.shape: tuple[int, ...] = first.pixels.shape
+        self.has_masks = self._layout.has_masks
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-        self.shape: tuple[int, ...] = self._pixels(0).shape
-
-    def read(self, rows: Rows, out: NDArray[np.float32]) -> None:
+    def read(
+        self, rows: Rows, out: NDArray[np.float32], masks: NDArray[np.bool_] | None = None
+    ) -> None:
         for place, row in enumerate(rows.tolist()):
-            pixels = self._pixels(row)
-            if pixels.shape != self.shape:
-                raise CutoutError(
-                    self._paths[row],
-                    f"has shape {pixels.shape}; the cutouts of this dataset have {self.shape}.",
-                )
-            out[place] = pixels
+            found = self._read(row)
+            check_layout(found, self._layout, self._folder / self._cutouts[row])
+            out[place] = found.pixels
+            if masks is not None:
+                masks[place] = found.mask
 
-    def read_masks(self, rows: Rows, out: NDArray[np.bool_]) -> None:
-        out.fill(False)
-
-    def _pixels(self, row: int) -> NDArray[np.float32]:
-        path = self._paths[row]
-        cutouts = list(read_cutouts(path))
-        if len(cutouts) != 1:
-            raise CutoutError(path, f"holds {len(cutouts)} cutouts; allowed is one per file.")
-        return cutouts[0].pixels
+    def _read(self, row: int) -> MaskedCutout:
+        return read_cutout(
+            self._folder, self._cutouts[row], self._masks[row] if self._masks else None
+        )

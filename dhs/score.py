@@ -25,11 +25,12 @@ from dhs.ensemble import (
     Combiner,
     Member,
     Truth,
+    common_mask_bits,
     load_members,
     mean_logits,
     read_truth,
 )
-from dhs.folder_lock import only_writer
+from dhs.folder_lock import only_writer, remove_leftovers
 from dhs.injection.checks import integer
 from dhs.pack import MANIFEST
 from dhs.score_batch import choose_batch_size, choose_device, describe_device
@@ -127,7 +128,7 @@ def score(
     _refuse_to_replace(out, [*data, *paths, *([] if truth is None else [truth])])
     members = load_members(paths, allow_deprecated=allow_deprecated, across_annuli=across_annuli)
     size = members[0].checkpoint.size
-    cutouts = open_input(data, size)
+    cutouts = open_input(data, size, common_mask_bits(members))
     for member in members:
         member.finder.to(where)
     about = _describe(members, combine, cutouts, where)
@@ -141,10 +142,9 @@ def score(
     work = Work(members, cutouts, where, out, about)
     about["fingerprint"] = _fingerprint(work, cutouts, about, labels)
     folder = parts_folder(out)
-    folder.mkdir(exist_ok=True)
-    with only_writer(folder, f"the parts of {out}"):
-        # A run that has ended meanwhile has removed it.
-        folder.mkdir(exist_ok=True)
+    with only_writer(folder, f"the parts of {out}") as sign:
+        sign()
+        remove_leftovers(out.parent, out.name)
         made = _complete(out, about, cutouts)
         if made is None:
             write_about(folder, about)
@@ -192,6 +192,7 @@ def _describe(
         "across_annuli": len(set(specs)) > 1,
         "spec_fingerprint": joint_fingerprint(specs),
         "data_origin": cutouts.data_origin,
+        "mask_bits": str(common_mask_bits(members)),
         "device": describe_device(device),
         "versions": {"dhs": fastnorm.__version__, "torch": torch.__version__},
     }

@@ -16,6 +16,7 @@ from dhs.manifest import ID, Manifest
 from dhs.pack import MANIFEST, open_pack, read_manifest
 from dhs.packs.cutouts import read_cutout
 from fastnorm.io import CutoutError, Rejected, count_cutouts, find_cutouts, read_cutouts
+from fastnorm.maskbits import MaskBits
 from fastnorm.terminal import printable
 
 TABLES = (".parquet", ".csv")
@@ -58,7 +59,11 @@ class Input(Protocol):
         """Cutouts number ``start`` to ``stop``, or why there is none."""
 
 
-def open_input(data: Sequence[str | Path], size: int) -> Input:
+def open_input(
+    data: Sequence[str | Path],
+    size: int,
+    mask_bits: MaskBits = MaskBits(),  # noqa: B008
+) -> Input:
     """Open what is to be scored.
 
     Parameters
@@ -70,6 +75,8 @@ def open_input(data: Sequence[str | Path], size: int) -> Input:
         is needed.
     size : int
         Side of the cutouts that the checkpoint takes, in pixels.
+    mask_bits : MaskBits
+        Which of MASKBITS made a pixel bad for the checkpoint.
 
     Returns
     -------
@@ -79,25 +86,49 @@ def open_input(data: Sequence[str | Path], size: int) -> Input:
     ------
     ValueError
         A pack or a manifest is not alone, is damaged, or lacks a column; an id is missing or there
-        twice; the cutouts of a pack are of another size.
+        twice; the cutouts of a pack are of another size, or its masks are of other MASKBITS.
     OSError
         A table cannot be read.
     """
     paths = [Path(path) for path in data]
     tables = [path for path in paths if path.suffix in TABLES or (path / MANIFEST).exists()]
     if not tables:
-        return _Files(paths, size)
+        return _Files(paths, size, mask_bits)
     if len(paths) > 1:
         raise ValueError(
             f"{tables[0]} is a pack or a manifest, and {len(paths) - 1} more are given; score each "
             "on its own."
         )
     if tables[0].suffix not in TABLES:
-        return _Packed(tables[0], size)
+        return _Packed(tables[0], size, mask_bits)
     table, about = read_manifest(tables[0])
     if tables[0].name == MANIFEST and "shard" in table:
-        return _Packed(tables[0].parent, size)
-    return _Listed(tables[0], table, about.get("data_origin"), size)
+        return _Packed(tables[0].parent, size, mask_bits)
+    return _Listed(tables[0], table, about.get("data_origin"), size, mask_bits)
+
+
+def require_same_mask_bits(ours: MaskBits, theirs: str | None, name: str | Path) -> None:
+    """Refuse masks that were made of other bits of MASKBITS than those of a model.
+
+    Parameters
+    ----------
+    ours : MaskBits
+        Of the model.
+    theirs : str, optional
+        As the metadata of a pack say it; None means the usual ones.
+    name : path
+        Of the pack.
+
+    Raises
+    ------
+    ValueError
+        They differ.
+    """
+    if MaskBits.parse(theirs or str(MaskBits())) != ours:
+        raise ValueError(
+            f"{name} has masks of the MASKBITS {theirs or MaskBits()}, the checkpoint was trained "
+            f"with {ours}; pack the cutouts again, with --mask-bits '{ours}'."
+        )
 
 
 def manifest_ids(table: pd.DataFrame, name: str) -> NDArray[np.str_]:
@@ -115,8 +146,10 @@ def manifest_ids(table: pd.DataFrame, name: str) -> NDArray[np.str_]:
 
 
 class _Packed:
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, mask_bits: MaskBits) -> None:
         self._pack = open_pack(folder)
+        if self._pack.masks is not None:
+            require_same_mask_bits(mask_bits, self._pack.metadata.get("mask_bits"), folder)
         side = self._pack.cutout_shape[-2:]
         if side != (size, size):
             raise ValueError(
@@ -152,8 +185,15 @@ class _Packed:
 
 
 class _Listed:
-    def __init__(self, path: Path, table: pd.DataFrame, origin: str | None, size: int) -> None:
-        self._folder, self._size = path.parent, size
+    def __init__(
+        self,
+        path: Path,
+        table: pd.DataFrame,
+        origin: str | None,
+        size: int,
+        mask_bits: MaskBits,
+    ) -> None:
+        self._folder, self._size, self._mask_bits = path.parent, size, mask_bits
         self._cutouts = Manifest(table, str(path)).column(CUTOUT_PATH, "the files").tolist()
         self._ids = manifest_ids(table, str(path))
         masks = table[MASK_PATH].tolist() if MASK_PATH in table else [None] * len(table)
@@ -175,7 +215,9 @@ class _Listed:
         for number in range(start, stop):
             name, identity = self._cutouts[number], str(self._ids[number])
             try:
-                pixels, mask, _, _ = read_cutout(self._folder, name, self._masks[number])
+                pixels, mask, _, _ = read_cutout(
+                    self._folder, name, self._masks[number], self._mask_bits
+                )
             except CutoutError as error:
                 yield Rejected(error.path, error.reason)
                 continue
@@ -183,8 +225,8 @@ class _Listed:
 
 
 class _Files:
-    def __init__(self, paths: list[Path], size: int) -> None:
-        self._size = size
+    def __init__(self, paths: list[Path], size: int, mask_bits: MaskBits) -> None:
+        self._size, self._mask_bits = size, mask_bits
         self.data_origin: str | None = None
         self.rejected: list[Rejected] = []
         self.has_unique_ids = False
@@ -228,10 +270,10 @@ class _Files:
 
     def _all_events(self, path: Path) -> Iterator[Seen | Rejected]:
         rejected: list[Rejected] = []
-        for cutout in read_cutouts(path, rejected):
+        for cutout in read_cutouts(path, rejected, mask_bits=self._mask_bits):
             yield from rejected
             rejected.clear()
-            yield _fitting(cutout.id, path, cutout.pixels, None, self._size)
+            yield _fitting(cutout.id, path, cutout.pixels, cutout.mask, self._size)
         yield from rejected
 
 

@@ -132,7 +132,8 @@ def _joined(group: list[Part]) -> Part:
 def configuration(about: Mapping[str, Any]) -> dict[str, Any]:
     """What the logits of every cutout depend on, besides the batch."""
     members = [member["checkpoint_fingerprint"] for member in about["members"]]
-    return {"members": members} | {name: about[name] for name in ("device", "versions")}
+    names = ("device", "versions", "mask_bits")
+    return {"members": members} | {name: about.get(name) for name in names}
 
 
 def recorded_batch_size(out: Path, about: Mapping[str, Any]) -> int | None:

@@ -45,8 +45,8 @@ class ScoreTable:
     about : dict
         ``members`` (one or more of ``checkpoint``, ``checkpoint_fingerprint``, ``spec``,
         ``spec_fingerprint``, ``architecture``, ``data_origin``, ``deprecated``), ``combination``
-        (``single``, ``mean`` or ``trained``), ``spec_fingerprint``, ``data_origin`` of the cutouts,
-        ``batch_size``, ``device``, ``versions``.
+        (``single``, ``mean`` or ``trained``), ``spec_fingerprint``, ``data_origin`` and
+        ``mask_bits`` of the cutouts, ``batch_size``, ``device``, ``versions``.
     member_logits : (N, M) float32, or None
         Those of the members of an ensemble.
     fold : (N,) int8, or None

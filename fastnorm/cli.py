@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 import fastnorm
+from fastnorm.cli_fits import PUBLISHED_CLIP, normalize_fits
 from fastnorm.lock import DEFINITION_VERSION
 from fastnorm.terminal import check_out, console, fail, finish, messages, printable, progress, say
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 BATCH = 256
 BATCH_BYTES = 64 * 2**20
 EPS = 1e-8
-PUBLISHED_CLIP = 10.0
 
 app = typer.Typer(
     help="Normalise image cutouts by their outer annulus, exactly and fast.",
@@ -144,6 +144,9 @@ def normalize(
         dispatch.set_num_threads(None)
     done = f"{report['written']} cutouts in {out}, their statistics in {table}"
     finish(report, rejected, started, done, as_json)
+
+
+app.command()(normalize_fits)
 
 
 @app.command()
@@ -278,10 +281,17 @@ def _normalise(
     if job.nan_to_zero:
         images[is_nan] = 0
     radii = (job.annulus.r_in, job.annulus.r_out)
+    mask = None
+    if any(cutout.mask is not None for cutout in batch):
+        mask = np.zeros(images.shape, bool)
+        for bad, cutout in zip(mask, batch, strict=True):
+            if cutout.mask is not None:
+                bad[:] = cutout.mask
+    options: dict[str, Any] = {"mask": mask, "backend": job.backend}
     with messages():
-        median, mad = fastnorm.annulus_median_mad(images, *radii, backend=job.backend)
+        median, mad = fastnorm.annulus_median_mad(images, *radii, **options)
         result = fastnorm.normalize_outer_annulus(
-            images, *radii, eps=EPS, clip=job.clip, nan_to_zero=job.nan_to_zero, backend=job.backend
+            images, *radii, eps=EPS, clip=job.clip, nan_to_zero=job.nan_to_zero, **options
         )
     nan_count = is_nan.sum(axis=(2, 3), dtype=np.int32)
     return result, {"median": median.ravel(), "mad": mad.ravel(), "nan_count": nan_count.ravel()}

@@ -159,19 +159,19 @@ def bad_pixels(path: Path, units: Any, image: Any, mask_bits: MaskBits) -> NDArr
     """Bad pixels of g, r, z, (3, H, W); None where no unit of the file says anything of them."""
     shape = (len(BANDS), *image.shape[1:])
     found: list[NDArray[np.bool_]] = []
-    if (invvar := _unit(path, units, "INVVAR", image)) is not None:
+    if (invvar := beside(path, units, "INVVAR", image)) is not None:
         # Neither is a NaN above 0.
         found.append(~(invvar.data[band_planes(path, image)] > 0))
-    if (bits := _unit(path, units, "MASKBITS", image)) is not None:
+    if (bits := beside(path, units, "MASKBITS", image)) is not None:
         plane = bits.data[0] if bits.data.ndim == 3 else bits.data
         found.append(mask_bits.mask(plane))
-    if (mask := _unit(path, units, "MASK", image)) is not None:
+    if (mask := beside(path, units, "MASK", image)) is not None:
         found.append(check_mask(path, mask.data, shape, "its unit MASK"))
     return np.logical_or.reduce(found) if found else None
 
 
-def _unit(path: Path, units: Any, name: str, image: Any) -> Any:
-    """A unit that goes with the image; its shape is checked before its pixels are read."""
+def beside(path: Path, units: Any, name: str, image: Any) -> Any:
+    """INVVAR, MASKBITS or MASK of an image, or None; its pixels are not read before they fit."""
     unit = next((unit for unit in units if unit.is_image and unit.name.upper() == name), None)
     if unit is None:
         return None

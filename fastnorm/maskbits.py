@@ -33,8 +33,6 @@ galaxies, which are what lenses are: masked, nothing would be left. BAILOUT is a
 catalogue, and WISEM1 and WISEM2 about other images.
 """
 
-_OF_A_BAND = {f"{kind}_{band.upper()}": band for kind in ("SATUR", "ALLMASK") for band in BANDS}
-
 
 @dataclass(frozen=True)
 class MaskBits:
@@ -110,6 +108,9 @@ class MaskBits:
 
     def _bad_in(self, band: str) -> int:
         there = RELEASES[self.release]
-        return sum(
-            1 << there.index(name) for name in self.names if _OF_A_BAND.get(name, band) == band
-        )
+        return sum(1 << there.index(name) for name in self.names if _is_about(name, band))
+
+
+def _is_about(name: str, band: str) -> bool:
+    kind, _, of = name.partition("_")
+    return kind not in ("SATUR", "ALLMASK") or of == band.upper()

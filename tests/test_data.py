@@ -192,13 +192,18 @@ def test_files_give_what_a_pack_gives(files: Path, pixels: np.ndarray[Any, Any])
         of_files(files, cutout_path_col="cutout")
 
 
-def test_masks_of_files_are_not_passed_over(files: Path) -> None:
-    table = pd.read_csv(files).assign(mask_path="mask.npy")
+def test_masks_of_files_are_read(files: Path) -> None:
+    masks = np.random.default_rng(3).random((8, SIDE, SIDE)) < 0.1
+    for k, mask in enumerate(masks):
+        np.save(files.parent / f"mask-{k}.npy", mask)
+    table = pd.read_csv(files).assign(mask_path=[f"mask-{k}.npy" for k in range(8)])
     table.to_csv(files, index=False)
-    with pytest.raises(
-        ValueError, match="has a column mask_path, and mode 'file_manifest' reads no"
-    ):
-        of_files(files)
+    _, mask = of_files(files).read([6, 2, 2])
+    assert mask is not None
+    assert np.array_equal(mask.numpy(), np.repeat(masks[[6, 2, 2], None], 3, axis=1))
+    np.save(files.parent / "mask-2.npy", masks[2, 1:])
+    with pytest.raises(CutoutError, match=r"cutout-2.npz: its mask mask-2.npy has shape"):
+        of_files(files).read([2])
 
 
 def test_a_file_that_cannot_be_read_is_named(files: Path) -> None:
@@ -207,7 +212,7 @@ def test_a_file_that_cannot_be_read_is_named(files: Path) -> None:
     np.savez(files.parent / "cutout-6.npz", cutout=np.zeros((9, 9, 3), np.float32))
     (files.parent / "cutout-7.npz").unlink()
     data.read([4])
-    for row, named in ((5, "cutout-5.npz: damaged"), (6, r"cutout-6.npz: has shape \(3, 9, 9\)")):
+    for row, named in ((5, "cutout-5.npz: damaged"), (6, "cutout-6.npz: has 9 x 9 pixels")):
         with pytest.raises(CutoutError, match=named):
             data.read([0, row])
     with pytest.raises(CutoutError, match=r"cutout-7.npz"):

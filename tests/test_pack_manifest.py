@@ -232,7 +232,7 @@ def test_files_that_give_no_cutout(folder: Path) -> None:
     (folder / "notes.txt").write_text("")
     reasons = {
         "stack.npy": "holds 2 cutouts, but a row of a manifest names one",
-        "small.npz": "has 5 x 5 pixels, c0.npz has 6 x 5; a pack has one size.",
+        "small.npz": "has 5 x 5 pixels, c0.npz has 6 x 5; all need one size.",
         "masked.npz": "has a mask, c0.npz has none; all need a mask, or none has one.",
         "bits.npz": "its array 'mask' has dtype int64; allowed are bool, or 0 and 1",
         "turned.npz": "its array 'mask' has shape (5, 6) (bands first)",

@@ -22,6 +22,7 @@ from dhs.score_parts import parts_folder
 from dhs.score_table import read_table
 from fastnorm import io
 from fastnorm.io import Cutout, Rejected
+from fastnorm.maskbits import MaskBits
 from tests.model_cases import one_thread as one_thread
 from tests.score_cases import CUTOUTS, images_of, save_all, write_model
 from tests.score_cases import model as model
@@ -127,9 +128,11 @@ def test_a_stack_is_read_once(
     opened: list[Path] = []
     read = io.read_cutouts
 
-    def read_and_count(path: Path, rejected: list[Rejected]) -> Iterator[Cutout]:
+    def read_and_count(
+        path: Path, rejected: list[Rejected], **options: MaskBits
+    ) -> Iterator[Cutout]:
         opened.append(path)
-        return read(path, rejected)
+        return read(path, rejected, **options)
 
     monkeypatch.setattr(score_input, "read_cutouts", read_and_count)
     score(model, [files / "stack.npy"], tmp_path / "scores.parquet", batch_size=BATCH)

@@ -51,6 +51,14 @@ def create(
     allow_rejects: Annotated[
         int, typer.Option(help="Finish though so many files are rejected.")
     ] = 0,
+    mask_bits: Annotated[
+        str,
+        typer.Option(
+            metavar="RELEASE:NAME,...",
+            help="Bits of MASKBITS, in FITS files, that make a pixel bad, by name.",
+            show_default="dr10, with those of stars, clusters, and pixels without a good value",
+        ),
+    ] = "dr10",
     shard_bytes: Annotated[int, typer.Option(help="Of the pixels of a shard, at most.")] = 2**31,
     workers: Workers = None,
     as_json: AsJson = False,
@@ -66,6 +74,7 @@ def create(
     started = time.perf_counter()
     with messages(TypeError, ValueError, OSError, ImportError, BrokenExecutor):
         from dhs.pack import write_pack
+        from fastnorm.maskbits import MaskBits
 
         count = dispatch.num_threads() if workers is None else workers
         try:
@@ -79,6 +88,7 @@ def create(
                     workers=count,
                     shard_bytes=shard_bytes,
                     allow_rejects=allow_rejects,
+                    mask_bits=MaskBits.parse(mask_bits),
                     progress=show,
                 )
         except KeyboardInterrupt:

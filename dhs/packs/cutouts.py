@@ -83,7 +83,7 @@ def check_layout(found: MaskedCutout, layout: Layout, path: Path) -> None:
     plane = found.pixels.shape[1:]
     if plane != layout.plane:
         sizes = [" x ".join(map(str, sides)) for sides in (plane, layout.plane)]
-        reason = f"has {sizes[0]} pixels, {layout.model} has {sizes[1]}; a pack has one size."
+        reason = f"has {sizes[0]} pixels, {layout.model} has {sizes[1]}; all need one size."
         raise CutoutError(path, reason)
     if (found.mask is not None) != layout.has_masks:
         have = ("no mask", "one") if layout.has_masks else ("a mask", "none")

@@ -24,6 +24,7 @@ from dhs.inference import logits_of
 from dhs.injection.priors import injection_priors
 from dhs.packs.format import METADATA_KEY
 from dhs.score_batch import choose_device
+from dhs.score_input import require_same_mask_bits
 from dhs.score_table import sigmoid
 from dhs.selection import draws
 from dhs.selection.config import GridConfig
@@ -88,6 +89,9 @@ class Engine:
                 f"{self.hosts.data.name} holds cutouts of {size} x {size}; the checkpoint takes "
                 f"{wanted} x {wanted}."
             )
+        require_same_mask_bits(
+            self.checkpoint.mask_bits, str(self.hosts.data.mask_bits), self.hosts.data.name
+        )
         self.injector = Injector(config, self.hosts, self.device)
         drawn = {
             "version": draws.VERSION,

@@ -102,6 +102,7 @@ class Loop:
     def _data_record(self) -> dict[str, Any]:
         return {
             "data_origin": self.data.data_origin,
+            "mask_bits": str(self.data.mask_bits),
             "fingerprint": self.data.fingerprint,
             "validation_fingerprint": self.validation.fingerprint,
             "n_train": len(self.data),
