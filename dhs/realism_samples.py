@@ -17,6 +17,7 @@ from dhs.data import DatasetConfig, LensDataset
 from dhs.inference import Rows
 from dhs.pack import MANIFEST
 from dhs.realism import one_of_each
+from dhs.score_input import require_same_mask_bits
 from dhs.selection.folder import GRID
 from dhs.selection.grid_result import GridResult
 from dhs.selection.images import InjectedRows
@@ -123,6 +124,7 @@ class Draw:
                 f"{name} holds cutouts of {data.size} x {data.size}; the checkpoint takes "
                 f"{self._made.size} x {self._made.size}."
             )
+        require_same_mask_bits(self._made.mask_bits, str(data.mask_bits), name)
         lenses = np.flatnonzero(data.labels == LENS)
         if not lenses.size:
             of_split = "" if split is None else f" of {split!r}"
@@ -146,7 +148,10 @@ class Draw:
         kept: list[Cutout] = []
         found, size = 0, self._made.size
         files = find_cutouts(paths, rejected)
-        for cutout in chain.from_iterable(read_cutouts(path, rejected) for path in files):
+        bits = self._made.mask_bits
+        for cutout in chain.from_iterable(
+            read_cutouts(path, rejected, mask_bits=bits) for path in files
+        ):
             height, width = cutout.pixels.shape[-2:]
             if (height, width) != (size, size):
                 reason = f"{cutout.id} is {height} x {width}; the checkpoint takes {size} x {size}."
@@ -170,8 +175,7 @@ class Draw:
             "drawn": len(kept),
         }
         groups = np.array([f"{cutout.path} {cutout.id}" for cutout in kept], str)
-        images = np.array([cutout.pixels for cutout in kept], np.float32)
-        return Sample(_Images(torch.from_numpy(images)), groups, about, rejected)
+        return Sample(_Images(kept), groups, about, rejected)
 
     def _some(self, count: int) -> NDArray[np.int64]:
         """At most as many positions as a sample has, in rising order."""
@@ -194,14 +198,21 @@ class _Some:
 class _Images:
     """Cutouts in memory."""
 
-    def __init__(self, images: Tensor) -> None:
-        self._images = images
+    def __init__(self, cutouts: Sequence[Cutout]) -> None:
+        self._images = torch.from_numpy(np.array([cutout.pixels for cutout in cutouts]))
+        self._masks: Tensor | None = None
+        if any(cutout.mask is not None for cutout in cutouts):
+            self._masks = torch.zeros(self._images.shape, dtype=torch.bool)
+            for bad, cutout in zip(self._masks, cutouts, strict=True):
+                if cutout.mask is not None:
+                    bad[:] = torch.from_numpy(cutout.mask)
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, None]:
-        return self._images[torch.from_numpy(rows)], None
+    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        wanted = torch.from_numpy(rows)
+        return self._images[wanted], None if self._masks is None else self._masks[wanted]
 
 
 def _injections(

@@ -139,10 +139,10 @@ def _silent() -> Iterator[None]:
 
 
 def _statistics(
-    pixels: NDArray[np.float32], annulus: Annulus
+    pixels: NDArray[np.float32], annulus: Annulus, mask: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     with _silent():
-        median, mad = annulus_median_mad(pixels, annulus.r_in, annulus.r_out)
+        median, mad = annulus_median_mad(pixels, annulus.r_in, annulus.r_out, mask=mask)
     return median, mad
 
 
@@ -180,7 +180,12 @@ def _draw_row(figure: Figure, cutout: Cutout, bottom: float) -> None:
     for name, annulus in annuli.items():
         axes = add_axes(name, PANEL)
         with _silent():
-            normalised = normalize_outer_annulus(cutout.pixels[1], annulus.r_in, annulus.r_out)
+            normalised = normalize_outer_annulus(
+                cutout.pixels[1],
+                annulus.r_in,
+                annulus.r_out,
+                mask=None if cutout.mask is None else cutout.mask[1],
+            )
         image = axes.imshow(
             normalised,
             origin="lower",
@@ -222,7 +227,7 @@ def _draw_annulus(
 
 def _draw_table(axes: Axes, cutout: Cutout, annuli: Mapping[str, Annulus]) -> None:
     axes.set_axis_off()
-    pairs = [_statistics(cutout.pixels, annulus) for annulus in annuli.values()]
+    pairs = [_statistics(cutout.pixels, annulus, cutout.mask) for annulus in annuli.values()]
     bands = np.array([values for pair in pairs for values in pair], np.float64).T
     largest = float(np.abs(bands).max())
     is_usual = math.isfinite(largest) and largest > 0

@@ -21,9 +21,12 @@ from dhs.cli import app
 from dhs.data import DatasetConfig, LensDataset
 from dhs.model import LensFinder
 from dhs.pack import open_pack, write_pack
+from dhs.realism_samples import Draw
 from dhs.score import score
 from dhs.score_table import read_table
 from dhs.selection.engine import Engine
+from dhs.selection.images import InjectedRows
+from dhs.selection.run import run_grid
 from dhs.spec import PreprocessSpec
 from dhs.train import train
 from dhs.training.config import read_config
@@ -207,3 +210,35 @@ def test_bits_that_are_none_make_a_checkpoint_that_is_none(tmp_path: Path) -> No
     good = checkpoint.read(save_model(tmp_path / "b.safetensors", "dr9"))
     assert good.mask_bits == MaskBits("dr9")
     assert replace(good, data={"data_origin": "x"}).mask_bits == MaskBits()
+
+
+def test_samples_of_files_and_packs_have_their_masks(
+    packed: tuple[Path, str], tmp_path: Path
+) -> None:
+    out, chosen = packed
+    made = checkpoint.read(save_model(tmp_path / "a.safetensors", chosen))
+    draw = Draw(made, "label", N, np.random.default_rng(0))
+    for paths in ([out], sorted(out.parent.glob("*.fits"))):
+        images, mask = draw.of(paths, None).rows.read(np.array([2, 0]))
+        assert images.shape == (2, 3, SIDE, SIDE)
+        assert mask is not None
+        assert np.array_equal(mask.numpy(), np.stack([bad(chosen)] * 2))
+    other = checkpoint.read(save_model(tmp_path / "b.safetensors", "dr10:BRIGHT"))
+    with pytest.raises(ValueError, match="the checkpoint was trained with dr10:BRIGHT"):
+        Draw(other, "label", N, np.random.default_rng(0)).of([out], None)
+
+
+def test_injections_made_again_have_the_masks_of_their_hosts(
+    packed: tuple[Path, str], tmp_path: Path
+) -> None:
+    out, chosen = packed
+    made = save_model(tmp_path / "a.safetensors", chosen)
+    config = grid_runs.grid(
+        out, made, tmp_path / "grid", psf_fwhm=WIDTH, fpr_targets=[], injections_per_cell=4
+    )
+    run_grid(config)
+    images, mask = InjectedRows(tmp_path / "grid", [0, 3]).read(np.array([1, 0]))
+    assert mask is not None
+    assert np.array_equal(mask.numpy(), np.stack([bad(chosen)] * 2))
+    with fits.open(out.parent / "c00.fits") as units:
+        assert images.shape[1:] == units[0].data.shape

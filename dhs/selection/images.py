@@ -16,6 +16,7 @@ from torch import Tensor
 from dhs.selection.config import GridConfig
 from dhs.selection.engine import Engine
 from dhs.selection.folder import GRID, INJECTIONS
+from dhs.selection.injector import Made
 
 
 class InjectedRows:
@@ -58,18 +59,18 @@ class InjectedRows:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, None]:
-        """Hosts with their arcs, (B, 3, H, W) float32, nanomaggies."""
-        return self._images(rows)[0], None
+    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        """Hosts with their arcs, (B, 3, H, W) float32, nanomaggies; bad pixels, or None."""
+        made = self._made(rows)
+        return made.images.cpu(), None if made.mask is None else made.mask.cpu()
 
     def hosts(self, rows: NDArray[np.int64]) -> Tensor:
         """The hosts alone, likewise."""
-        return self._images(rows)[1]
+        return self._made(rows).hosts.cpu()
 
-    def _images(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def _made(self, rows: NDArray[np.int64]) -> Made:
         with torch.inference_mode():
-            made = self._engine.injector.make(self._ids[rows])
-        return made.images.cpu(), made.hosts.cpu()
+            return self._engine.injector.make(self._ids[rows])
 
 
 def _rows(path: Path, ids: NDArray[np.int64]) -> pd.DataFrame:
