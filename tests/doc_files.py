@@ -21,6 +21,7 @@ from dhs.selection.config import read_grid_config
 from dhs.selection.run import Workers, run_grid
 from dhs.simulate import write_survey
 from dhs.spec import PreprocessSpec
+from tests.fits_cases import save_legacy
 from tests.model_cases import CORRECTED, DATASET, LEGACY, write
 
 ROOT = Path(__file__).parents[1]
@@ -105,7 +106,9 @@ def _write_cutouts(folder: Path) -> None:
     write_survey(survey, CUTOUTS, seed=3, lens_fraction=0.5, workers=1)
     table = pd.read_parquet(survey / "manifest.parquet")
     stack = np.load(survey / "shard-00000.npy")
-    (folder / "cutouts").mkdir()
+    for name in ("cutouts", "fits"):
+        (folder / name).mkdir()
+    save_legacy(folder / "fits" / "galaxy.fits")
     paths = [f"cutouts/{name}.npz" for name in table["galaxy_id"]]
     for path, pixels in zip(paths, stack, strict=True):
         np.savez(folder / path, cutout=pixels.transpose(1, 2, 0))

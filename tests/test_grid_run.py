@@ -142,6 +142,7 @@ def kill_a_worker() -> None:
     os.kill(victim.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_two_workers_one_of_which_is_killed(home: Path, whole: Grid, tmp_path: Path) -> None:
     said: list[str] = []
     progress = Interrupter(kill_a_worker)
@@ -152,6 +153,7 @@ def test_two_workers_one_of_which_is_killed(home: Path, whole: Grid, tmp_path: P
     assert bytes_of(tmp_path) == bytes_of(whole.out)
 
 
+@pytest.mark.slow
 def test_three_workers_after_the_whole_job_was_killed(
     home: Path, whole: Grid, tmp_path: Path
 ) -> None:
@@ -314,6 +316,7 @@ def test_the_plan_counts_what_the_run_makes(home: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_dask_workers_one_of_which_is_killed(home: Path, whole: Grid, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     progress = Interrupter(kill_a_worker)
@@ -331,6 +334,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_goes_away(home: Path, whole: Grid, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     pipe, command = subprocess.PIPE, [sys.executable, "-c", CLUSTER]

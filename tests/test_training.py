@@ -140,6 +140,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(pack: Path, whole: Path, tmp_pat
     assert np.array_equal(losses(out), losses(whole))
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_that_adds_up(pack: Path, tmp_path: Path) -> None:
     # Sizes are the same for both: 2 processes of 8, against 2 micro-batches of 8.
     one, two, changes = tmp_path / "one", tmp_path / "two", {"effective_batch": 16}

@@ -99,7 +99,12 @@ def create(
     if not made.is_finished:
         _say_not_finished(made)
     elif empty:
-        say("note", "yellow", f"no cutout is in {' or in '.join(empty)}.")
+        say(
+            "note",
+            "yellow",
+            f"no cutout is in {' or in '.join(empty)}, which a training needs; pack more, or "
+            "say the splits in a column split.",
+        )
     if len(shown) < len(made.rejected):
         where = out / "rejected.parquet"
         say("note", "yellow", f"the first {len(shown)} of them are below; all are in {where}.")
@@ -113,9 +118,8 @@ def _say_not_finished(made: PackResult) -> None:
     if not made.cutouts:
         why = "every file was rejected; mend them"
     else:
-        why = (
-            f"{count:,} files were rejected; mend them, or allow for them (--allow-rejects {count})"
-        )
+        files = "1 file was" if count == 1 else f"{count:,} files were"
+        why = f"{files} rejected; mend what is listed, or allow for it (--allow-rejects {count})"
     say("error", "red", f"{made.out} is not finished: {why}, and run the same command again.")
 
 

@@ -51,8 +51,8 @@ def claim_folder(out: Path, settings: dict[str, Any], what: str) -> bool:
             if key != "config"
         )
         raise ValueError(
-            f"{out} holds a {what} of other settings: {listed}. Use those settings, or name "
-            "another folder."
+            f"{out} holds a {what} of other settings: {listed}. Use those settings, name "
+            "another folder, or delete this one to make it anew."
         )
     return (out / MANIFEST).exists()
 
