@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from dhs.inside import refuse_escapes
 from dhs.manifest import ID, Manifest
 from dhs.pack import MANIFEST, Pack, open_pack, read_manifest
 from dhs.rows import FileRows, PackRows, Source
@@ -175,6 +176,8 @@ class LensDataset:
             masks = None
             if MASK_PATH in table:
                 masks = manifest.column(MASK_PATH, "the masks").iloc[chosen].tolist()
+                refuse_escapes(self.name, MASK_PATH, masks)
+            refuse_escapes(self.name, config.cutout_path_col, paths)
             self._source = FileRows(start, paths.tolist(), masks)
         self.shape = self._source.shape
         self.size = self.shape[-1]

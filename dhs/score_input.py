@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dhs.inside import refuse_escapes
 from dhs.manifest import ID, Manifest
 from dhs.pack import MANIFEST, open_pack, read_manifest
 from dhs.packs.cutouts import read_cutout
@@ -86,7 +87,8 @@ def open_input(
     ------
     ValueError
         A pack or a manifest is not alone, is damaged, or lacks a column; an id is missing or there
-        twice; the cutouts of a pack are of another size, or its masks are of other MASKBITS.
+        twice; a path leads out of the manifest's folder; the cutouts of a pack are of another size,
+        or its masks are of other MASKBITS.
     OSError
         A table cannot be read.
     """
@@ -198,6 +200,8 @@ class _Listed:
         self._ids = manifest_ids(table, str(path))
         masks = table[MASK_PATH].tolist() if MASK_PATH in table else [None] * len(table)
         self._masks = [None if pd.isna(mask) or mask == "" else str(mask) for mask in masks]
+        refuse_escapes(path, CUTOUT_PATH, self._cutouts)
+        refuse_escapes(path, MASK_PATH, self._masks)
         self.data_origin = origin
         self.rejected: list[Rejected] = []
         self.has_unique_ids = True

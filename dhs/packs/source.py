@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow
 from numpy.typing import NDArray
 
+from dhs.inside import path_faults
 from dhs.packs.tables import metadata_of, read_table
 from dhs.splits import SPLITS, find_leaks
 from fastnorm.io import SUFFIXES
@@ -233,6 +234,8 @@ class _Rows:
         empty = np.flatnonzero(self.cutouts == "")
         if empty.size:
             yield f"{empty.size:,} rows without a cutout_path: row {_some(empty)}"
+        for name, values in (("cutout_path", self.cutouts), ("mask_path", self.masks)):
+            yield from path_faults(name, () if values is None else values)
         for name, values in (("galaxy_id", self.ids), ("mask_path", self.masks)):
             if values is not None:
                 yield from self._wrong(values == "", f"without a {name}", None)
