@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 SIDE = 101
 RA, DEC = 150.1, 2.2
+ROW, COLUMN = 15, 45
+UNSEEN = slice(0, 10)
 # Bits of DR10, as the page https://www.legacysurvey.org/dr10/bitmasks/ numbers them.
 BITS = {
     "NPRIMARY": 0,
@@ -43,14 +45,19 @@ def sky(side: int = SIDE) -> WCS:
 
 
 def legacy_units(seed: int = 0, bands: str = "grz", side: int = SIDE) -> fits.HDUList:
-    """IMAGE, INVVAR and MASKBITS; row 0 of r is not observed, one pixel has each bit."""
+    """IMAGE, INVVAR and MASKBITS; ten rows of r are not observed, one pixel has each bit.
+
+    Some of those rows are in the annulus, and far from the sky.
+    """
     rng = np.random.default_rng(seed)
     pixels = rng.normal(0, 0.02, (len(bands), side, side)).astype(np.float32)
     invvar = rng.uniform(1e3, 1e4, pixels.shape).astype(np.float32)
-    invvar[bands.index("r"), 0] = 0
+    red = bands.index("r")
+    invvar[red, UNSEEN] = 0
+    pixels[red, UNSEEN] = 1
     maskbits = np.zeros((side, side), np.int32)
     for bit in BITS.values():
-        maskbits[7, 10 + bit] = 1 << bit
+        maskbits[ROW, COLUMN + bit] = 1 << bit
     image = fits.PrimaryHDU(pixels, sky(side).to_header())
     image.header["BANDS"] = bands
     image.header["SURVEY"] = "LegacySurvey"
@@ -72,10 +79,10 @@ def save_legacy(path: Path, **options: Any) -> Path:
 def expected_mask(side: int = SIDE) -> NDArray[np.bool_]:
     """Which pixels of `legacy_units` are bad by default, written out by hand."""
     bad = np.zeros((3, side, side), bool)
-    bad[1, 0] = True
+    bad[1, UNSEEN] = True
     for name in ("BRIGHT", "MEDIUM", "CLUSTER"):
-        bad[:, 7, 10 + BITS[name]] = True
+        bad[:, ROW, COLUMN + BITS[name]] = True
     for k, band in enumerate("GRZ"):
         for kind in ("SATUR", "ALLMASK"):
-            bad[k, 7, 10 + BITS[f"{kind}_{band}"]] = True
+            bad[k, ROW, COLUMN + BITS[f"{kind}_{band}"]] = True
     return bad

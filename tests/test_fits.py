@@ -17,7 +17,19 @@ from fastnorm.cli import app
 from fastnorm.fits_output import normalize_file
 from fastnorm.io import Cutout, CutoutError, read_cutouts
 from fastnorm.maskbits import RELEASES, MaskBits
-from tests.fits_cases import BITS, DEC, RA, SIDE, expected_mask, legacy_units, save_legacy, sky
+from tests.fits_cases import (
+    BITS,
+    COLUMN,
+    DEC,
+    RA,
+    ROW,
+    SIDE,
+    UNSEEN,
+    expected_mask,
+    legacy_units,
+    save_legacy,
+    sky,
+)
 
 
 def read(path: Path, mask_bits: str = "dr10") -> Cutout:
@@ -67,10 +79,10 @@ def test_a_bit_chosen_by_name(tmp_path: Path, name: str) -> None:
     wanted = np.zeros(mask.shape, bool)
     band = "GRZI".find(name[-1]) if name.startswith(("SATUR", "ALLMASK")) else None
     if band is None:
-        wanted[:, 7, 10 + BITS[name]] = True
+        wanted[:, ROW, COLUMN + BITS[name]] = True
     elif band < 3:
-        wanted[band, 7, 10 + BITS[name]] = True
-    wanted[1, 0] = True
+        wanted[band, ROW, COLUMN + BITS[name]] = True
+    wanted[1, UNSEEN] = True
     assert np.array_equal(mask, wanted)
 
 
@@ -94,7 +106,16 @@ def test_the_highest_bit_of_short_integers(tmp_path: Path) -> None:
     units.writeto(tmp_path / "a.fits")
     mask = read(tmp_path / "a.fits", "dr10:ALLMASK_I,BRIGHT").mask
     assert mask is not None
-    assert np.flatnonzero(mask[0, 7]).tolist() == [10 + BITS["BRIGHT"]]
+    assert np.flatnonzero(mask[0, ROW]).tolist() == [COLUMN + BITS["BRIGHT"]]
+
+
+def test_maskbits_of_bytes(tmp_path: Path) -> None:
+    units = legacy_units()
+    units["MASKBITS"].data = np.clip(units["MASKBITS"].data, 0, 2).astype(np.uint8)
+    units.writeto(tmp_path / "a.fits")
+    mask = read(tmp_path / "a.fits").mask
+    assert mask is not None
+    assert np.flatnonzero(mask[2, ROW]).tolist() == [COLUMN + k for k in range(1, 16)]
 
 
 def test_bands_are_taken_by_name(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from dhs.pack import PackResult, open_pack, read_manifest, write_pack
+from dhs.packs.cutouts import read_cutout
 
 PLANE = (6, 5)
 N = 8
@@ -212,6 +213,12 @@ def test_masks_of_every_kind(folder: Path) -> None:
     assert packed.masks is not None
     assert [mask.shape for mask in packed.masks] == [shard.shape for shard in packed.shards]
     assert np.array_equal(np.concatenate(packed.masks), bad)
+    # Bad is what either says.
+    own = np.zeros(PLANE, bool)
+    own[1, 2] = True
+    np.savez(folder / "c0.npz", cutout=pixels(0).transpose(1, 2, 0), mask=own)
+    _, mask, _, _ = read_cutout(folder, "c0.npz", "m0.npz")
+    assert np.array_equal(mask, bad[0] | own)
     # The same masks beside the pixels, in the cutouts' own files.
     for k in range(N):
         image, mask = (stack.transpose(1, 2, 0) for stack in (pixels(k), bad[k]))
