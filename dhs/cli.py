@@ -11,6 +11,7 @@ from dhs.commands import (
     audit,
     checkpoint,
     evaluate,
+    fetch,
     grid,
     pack,
     realism,
@@ -47,6 +48,7 @@ def main(
 
 app.command()(survey.simulate)
 app.command()(survey.inject)
+app.command()(fetch.fetch)
 app.add_typer(pack.app, name="pack")
 app.command()(train.train)
 app.command()(score.score)

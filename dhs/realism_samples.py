@@ -16,12 +16,13 @@ from dhs.checkpoint import Checkpoint
 from dhs.data import DatasetConfig, LensDataset
 from dhs.inference import Rows
 from dhs.pack import MANIFEST
+from dhs.packs.cutouts import require_pixel_scale
 from dhs.realism import one_of_each
 from dhs.score_input import require_same_mask_bits
 from dhs.selection.folder import GRID
 from dhs.selection.grid_result import GridResult
 from dhs.selection.images import InjectedRows
-from fastnorm.io import Cutout, Rejected, find_cutouts, read_cutouts
+from fastnorm.io import Cutout, CutoutError, Rejected, find_cutouts, read_cutouts
 
 HOST = "host_id"
 LENS = 1
@@ -156,6 +157,11 @@ class Draw:
             if (height, width) != (size, size):
                 reason = f"{cutout.id} is {height} x {width}; the checkpoint takes {size} x {size}."
                 rejected.append(Rejected(cutout.path, reason))
+                continue
+            try:
+                require_pixel_scale(cutout)
+            except CutoutError as error:
+                rejected.append(Rejected(error.path, error.reason))
                 continue
             found += 1
             if len(kept) < self._sample:

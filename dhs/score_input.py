@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dhs.inside import refuse_escapes
 from dhs.manifest import ID, Manifest
 from dhs.pack import MANIFEST, open_pack, read_manifest
-from dhs.packs.cutouts import read_cutout
+from dhs.packs.cutouts import read_cutout, require_pixel_scale
 from fastnorm.io import CutoutError, Rejected, count_cutouts, find_cutouts, read_cutouts
 from fastnorm.maskbits import MaskBits
 from fastnorm.terminal import printable
@@ -277,7 +277,12 @@ class _Files:
         for cutout in read_cutouts(path, rejected, mask_bits=self._mask_bits):
             yield from rejected
             rejected.clear()
-            yield _fitting(cutout.id, path, cutout.pixels, cutout.mask, self._size)
+            try:
+                require_pixel_scale(cutout)
+            except CutoutError as error:
+                yield Rejected(error.path, error.reason)
+            else:
+                yield _fitting(cutout.id, path, cutout.pixels, cutout.mask, self._size)
         yield from rejected
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import math
 import numbers
+import re
 import struct
 import tokenize
 import zipfile
@@ -23,6 +24,9 @@ INSTALL_EXTRA = "pip install 'dhs-fastnorm[cli]'"
 
 MOST_BYTES = 256 * 2**20
 """Of the pixels of one cutout, 2,000 times what 101 x 101 pixels take; larger ones are not read."""
+
+MOST_LETTERS = 600
+"""Of a reason."""
 
 # What the zip, NumPy and FITS readers were seen to raise on bad bytes.
 BAD_BYTES: tuple[type[BaseException], ...] = (
@@ -59,6 +63,8 @@ class Cutout:
         The file that it was read from.
     mask : (3, H, W) bool, or None
         True is bad; None where the file says nothing of bad pixels.
+    pixel_scale : float or None
+        Arcsec per pixel, where the file says it.
     """
 
     id: str
@@ -67,6 +73,7 @@ class Cutout:
     dec: float | None
     path: Path
     mask: NDArray[np.bool_] | None = None
+    pixel_scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,19 +91,30 @@ class CutoutError(ValueError):
     ----------
     path : Path
     reason : str
+        One line, whatever the file holds that it quotes.
     """
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
         self.path = path
-        self.reason = reason
+        self.reason = one_line(reason)
+        super().__init__(f"{path}: {self.reason}")
+
+
+def one_line(text: str, most: int = MOST_LETTERS) -> str:
+    """Join lines, escape what a terminal would obey, and leave out the middle of what is long."""
+    words = " ".join(text.split())
+    if len(words) > most:
+        words = f"{words[: most // 2]} ... {words[-most // 2 :]}"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in words)
 
 
 def reason_of(error: BaseException) -> str:
     """Say in one sentence why a file could not be read."""
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}."
-    message = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
+    said = str(error.args[0] if isinstance(error, KeyError) else error)
+    # The same file gives the same reason, wherever in memory it was read.
+    message = one_line(re.sub(r" at 0x[0-9a-f]+", "", said))
     return f"damaged, or not what its suffix says ({type(error).__name__}: {message})."
 
 

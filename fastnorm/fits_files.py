@@ -9,7 +9,11 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import os
+import re
+import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +25,6 @@ from numpy.typing import NDArray
 from fastnorm.cutout import (
     BANDS,
     INSTALL_EXTRA,
-    MOST_BYTES,
     Cutout,
     CutoutError,
     check_floating,
@@ -37,6 +40,9 @@ NORMALISED = "ANNRIN"
 """The header card of an image that is normalised already."""
 NOT_PIXELS = ("INVVAR", "MASKBITS", "MASK")
 MOST_UNITS = 64
+_one_at_a_time = threading.RLock()
+_GZIP_MEMBER = b"\x1f\x8b\x08"
+_PART, _STEP = 2**20, 2**16
 NANOMAGGY = ("nanomaggy", "nanomaggies", "nmgy")
 
 
@@ -71,7 +77,8 @@ def read_fits(path: Path, stem: str, mask_bits: MaskBits) -> Cutout:
         check_floating(path, data.dtype)
         pixels = check_pixels(path, data[planes])
         mask = bad_pixels(path, units, image, mask_bits)
-    return Cutout(stem, pixels, ra, dec, path, mask)
+        scale = _pixel_scale(image.header)
+    return Cutout(stem, pixels, ra, dec, path, mask, scale)
 
 
 @contextmanager
@@ -82,8 +89,11 @@ def opened(path: Path) -> Iterator[Any]:
         from astropy.utils.exceptions import AstropyWarning
     except ImportError as error:
         raise ImportError(f"{path} needs astropy to be read: {INSTALL_EXTRA}") from error
-    with named(path, AstropyWarning, fits.VerifyError), warnings.catch_warnings():
-        # astropy only warns of a file cut short or of a wrong checksum.
+    # The last two astropy was seen to raise on headers that it does not understand.
+    kinds = (AstropyWarning, fits.VerifyError, AttributeError, AssertionError)
+    with _one_at_a_time, named(path, *kinds), warnings.catch_warnings():
+        # astropy only warns of a file cut short or of a wrong checksum; what is done with warnings
+        # is of the whole process, so that another thread could undo it.
         warnings.simplefilter("error", AstropyWarning)
         options = {"memmap": False, "checksum": True, "lazy_load_hdus": False}
         with fits.open(_content(path), **options) as units:
@@ -94,26 +104,54 @@ def opened(path: Path) -> Iterator[Any]:
 
 def _content(path: Path) -> io.BytesIO:
     """All bytes, unpacked here: astropy would unpack whatever it recognises, of any size."""
-    check_size(path, "the file", path.stat().st_size)
     with path.open("rb") as stream:
-        content = stream.read(MOST_BYTES)
-    if content.startswith(b"\x1f\x8b"):
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as unpacked:
-            content = unpacked.read(MOST_BYTES + 1)
-        check_size(path, "the file, unpacked,", len(content))
+        size = os.fstat(stream.fileno()).st_size
+        check_size(path, "the file", size)
+        content = stream.read(size)
+    if content.startswith(_GZIP_MEMBER[:2]):
+        content = _unpacked(path, content)
     if not content.startswith(b"SIMPLE"):
         reason = (
             "damaged, or not what its suffix says: it does not begin with SIMPLE, as FITS does."
         )
         raise CutoutError(path, reason)
+    if b"ZCMPTYPE" in content:
+        _check_tiles(path, content)
     return io.BytesIO(content)
+
+
+def _check_tiles(path: Path, content: bytes) -> None:
+    """Refuse tiles that unpack to more than any cutout: astropy would unpack each as a whole."""
+    size, all_of_it = 0, memoryview(content)
+    for found in re.finditer(_GZIP_MEMBER, content):
+        unpacker = zlib.decompressobj(wbits=31)
+        try:
+            for start in range(found.start(), len(content), _STEP):
+                packed: bytes | memoryview = all_of_it[start : start + _STEP]
+                while packed and not unpacker.eof:
+                    size += len(unpacker.decompress(packed, _PART))
+                    check_size(path, "what it holds, unpacked,", size)
+                    packed = unpacker.unconsumed_tail
+                if unpacker.eof:
+                    break
+        except zlib.error:
+            continue
+
+
+def _unpacked(path: Path, content: bytes) -> bytes:
+    result = io.BytesIO()
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+        while part := stream.read(_PART):
+            check_size(path, "the file, unpacked,", result.tell() + len(part))
+            result.write(part)
+    return result.getvalue()
 
 
 def find_image(path: Path, units: Any) -> Any:
     """The unit named IMAGE, or else the first image that is none of what goes with one."""
     images = [unit for unit in units if unit.is_image and unit.shape]
-    called = [unit for unit in images if unit.name.upper() == "IMAGE"]
-    others = [unit for unit in images if unit.name.upper() not in NOT_PIXELS]
+    called = [unit for unit in images if name_of(unit) == "IMAGE"]
+    others = [unit for unit in images if name_of(unit) not in NOT_PIXELS]
     if not others:
         raise CutoutError(path, "holds no image; allowed is one of (3, rows, columns).")
     image = (called or others)[0]
@@ -127,6 +165,11 @@ def find_image(path: Path, units: Any) -> Any:
     _check_unit(path, image.header)
     check_size(path, "its image", math.prod(image.shape) * abs(image.header["BITPIX"]) // 8)
     return image
+
+
+def name_of(unit: Any) -> str:
+    """What a unit is: its name, or what the cutout service says in its place, in capitals."""
+    return str(unit.header.get("EXTNAME") or unit.header.get("IMAGETYP", "")).strip().upper()
 
 
 def _check_unit(path: Path, header: Any) -> None:
@@ -172,7 +215,7 @@ def bad_pixels(path: Path, units: Any, image: Any, mask_bits: MaskBits) -> NDArr
 
 def beside(path: Path, units: Any, name: str, image: Any) -> Any:
     """INVVAR, MASKBITS or MASK of an image, or None; its pixels are not read before they fit."""
-    unit = next((unit for unit in units if unit.is_image and unit.name.upper() == name), None)
+    unit = next((unit for unit in units if unit.is_image and name_of(unit) == name), None)
     if unit is None:
         return None
     plane = image.shape[1:]
@@ -185,6 +228,24 @@ def beside(path: Path, units: Any, name: str, image: Any) -> Any:
         shapes = " and ".join(map(str, allowed))
         raise CutoutError(path, f"{name} has shape {unit.shape}, its image allows {shapes}.")
     return unit
+
+
+def _pixel_scale(header: Any) -> float | None:
+    """Side of a pixel of equal area, arcsec; None where the header does not say it."""
+    if not str(header.get("CTYPE1", "")).startswith("RA--"):
+        return None
+    if "CD1_1" in header:
+        matrix, unsaid, step = "CD", (0.0, 0.0, 0.0, 0.0), 1.0
+    else:
+        matrix, unsaid = "PC", (1.0, 0.0, 0.0, 1.0)
+        steps = [degrees(header.get(name, 1.0)) for name in ("CDELT1", "CDELT2")]
+        step = math.prod(math.nan if value is None else value for value in steps)
+    entries = zip(("1_1", "1_2", "2_1", "2_2"), unsaid, strict=True)
+    a, b, c, d = (degrees(header.get(f"{matrix}{place}", value)) for place, value in entries)
+    if a is None or b is None or c is None or d is None:
+        return None
+    scale = 3600 * math.sqrt(abs(step * (a * d - b * c)))
+    return scale if math.isfinite(scale) and scale > 0 else None
 
 
 def _position(header: Any) -> tuple[float | None, float | None]:

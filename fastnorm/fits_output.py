@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnorm.annulus import Annulus
 from fastnorm.cutout import check_floating, check_pixels
-from fastnorm.fits_files import bad_pixels, band_planes, find_image, opened
+from fastnorm.fits_files import bad_pixels, band_planes, find_image, name_of, opened
 from fastnorm.maskbits import MaskBits
 from fastnorm.normalize import normalize_outer_annulus
 from fastnorm.output import atomic_path
@@ -87,7 +87,7 @@ def normalize_file(
         done.header["BUNIT"] = ("", "MAD of the outer annulus")
         written: list[Any] = []
         for unit in units:
-            name = unit.name.upper()
+            name = name_of(unit)
             if unit is image:
                 written.append(done)
             elif name == "INVVAR" and unit.is_image and unit.shape:

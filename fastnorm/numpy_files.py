@@ -7,9 +7,11 @@ import math
 import os
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from fastnorm.cutout import (
     BAD_BYTES,
     BANDS,
+    MOST_BYTES,
     Cutout,
     CutoutError,
     Rejected,
@@ -33,8 +36,11 @@ MOST_HEADER_BYTES = 2**16
 """Of an ``.npy`` header; those of cutouts have 128."""
 MOST_SCALAR_BYTES = 2**16
 """Of an entry of an ``.npz`` that holds one value."""
+MOST_DIRECTORY_BYTES = 2**20
+"""Of the directory of an ``.npz``."""
 MOST_ENTRIES = 4096
 """Of an ``.npz``."""
+_ZIP = b"PK\x03\x04"
 
 
 def read_npz(path: Path, stem: str) -> Cutout:
@@ -42,10 +48,8 @@ def read_npz(path: Path, stem: str) -> Cutout:
 
     ``stem`` is the id if the file says none in ``meta_galaxy_id``.
     """
-    with named(path), zipfile.ZipFile(path) as archive:
+    with named(path), path.open("rb") as stream, _archive(path, stream) as archive:
         names = archive.namelist()
-        if len(names) > MOST_ENTRIES:
-            raise CutoutError(path, f"has {len(names):,} entries; allowed are {MOST_ENTRIES:,}.")
         if "cutout.npy" not in names:
             found = ", ".join(name.removesuffix(".npy") for name in names[:5]) or "nothing"
             raise CutoutError(path, f"has no array 'cutout'; found {found}.")
@@ -127,13 +131,12 @@ def load_mask(path: Path) -> NDArray[Any]:
         It cannot be read, or is larger than any mask.
     """
     with named(path), path.open("rb") as stream:
-        if zipfile.is_zipfile(stream):
-            with zipfile.ZipFile(stream) as archive:
+        if stream.peek(1).startswith(b"P"):
+            with _archive(path, stream) as archive:
                 if "mask.npy" not in archive.namelist():
                     raise CutoutError(path, "has no array 'mask'.")
                 mask = _entry(path, archive, "mask")
             return mask.transpose(2, 0, 1) if mask.ndim == 3 else mask
-        stream.seek(0)
         size = os.fstat(stream.fileno()).st_size
         check_size(path, "the file", size)
         return _array(path, stream, size)
@@ -168,6 +171,37 @@ def read_header(
         )
         raise CutoutError(path, reason)
     return shape, is_fortran, dtype
+
+
+class _Frugal:
+    """A file of which no more than ``most`` bytes are read at once."""
+
+    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+        self._path, self._stream = path, stream
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
+        self.most = MOST_DIRECTORY_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        check_size(self._path, "a part of it", size, self.most)
+        return self._stream.read(size)
+
+
+@contextmanager
+def _archive(path: Path, stream: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    """Open an archive without making millions of entries of its directory."""
+    if stream.read(len(_ZIP)) != _ZIP:
+        raise CutoutError(path, "damaged, or not what its suffix says: it does not begin with PK.")
+    frugal = _Frugal(path, stream)
+    with zipfile.ZipFile(cast(IO[bytes], frugal)) as archive:
+        frugal.most = MOST_BYTES
+        names = archive.namelist()
+        if len(names) > MOST_ENTRIES:
+            raise CutoutError(path, f"has {len(names):,} entries; allowed are {MOST_ENTRIES:,}.")
+        arrays = Counter(name.removesuffix(".npy") for name in names)
+        twice = [name for name, count in arrays.items() if count > 1]
+        if twice:
+            raise CutoutError(path, f"has {twice[0]!r} more than once; which counts is not said.")
+        yield archive
 
 
 def _array(path: Path, stream: IO[bytes], size: int) -> NDArray[Any]:

@@ -68,8 +68,8 @@ ONLY_NAMED = {
 }
 """Commands that are not run, and why: the files of this project that they name have to exist."""
 
-NOT_HERE = ("scheduler.json", "tcp://login1:8786")
-"""Of a Dask cluster: commands with them are parsed, and not run."""
+NOT_HERE = ("scheduler.json", "tcp://login1:8786", "fetch", "fetched/manifest.parquet")
+"""Of a Dask cluster, or from the network: commands with them are parsed, and not run."""
 
 
 class Block(NamedTuple):

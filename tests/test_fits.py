@@ -66,6 +66,23 @@ def test_the_mask_is_that_of_the_survey(tmp_path: Path) -> None:
     assert (cutout.ra, cutout.dec) == (RA, DEC)
 
 
+def test_units_as_the_cutout_service_names_them(tmp_path: Path) -> None:
+    units = legacy_units()
+    for unit, kind in zip(units, ("IMAGE", "INVVAR", "MASKBITS"), strict=True):
+        unit.header.pop("EXTNAME", None)
+        unit.header["IMAGETYP"] = kind
+    units.writeto(tmp_path / "a.fits")
+    mask = read(tmp_path / "a.fits").mask
+    assert mask is not None
+    assert np.array_equal(mask, expected_mask())
+    normalize_file(tmp_path / "a.fits", tmp_path / "out.fits")
+    with fits.open(tmp_path / "out.fits") as out:
+        scale = np.array([out[0].header[f"SCALE{k}"] for k in (1, 2, 3)])[:, None, None]
+        np.testing.assert_allclose(out[1].data / scale**2, units[1].data, rtol=1e-6)
+        assert np.array_equal(out[2].data, units[2].data)
+        assert np.array_equal(out["MASK"].data, mask)
+
+
 def test_numbers_of_bits_are_those_of_the_page() -> None:
     assert {name: k for k, name in enumerate(RELEASES["dr10"])} == BITS
     for release in ("dr8", "dr9"):

@@ -30,8 +30,10 @@ from dhs.selection.run import run_grid
 from dhs.spec import PreprocessSpec
 from dhs.train import train
 from dhs.training.config import read_config
+from fastnorm.io import read_cutouts
 from fastnorm.maskbits import MaskBits
 from tests import grid_runs
+from tests.fits_cases import legacy_units
 from tests.score_cases import SPEC
 from tests.training_runs import SIDE, bytes_of
 
@@ -242,3 +244,42 @@ def test_injections_made_again_have_the_masks_of_their_hosts(
     assert np.array_equal(mask.numpy(), np.stack([bad(chosen)] * 2))
     with fits.open(out.parent / "c00.fits") as units:
         assert images.shape[1:] == units[0].data.shape
+
+
+@pytest.mark.parametrize("keys", [("CD1_1", "CD2_2"), ("CDELT1", "CDELT2")])
+def test_pixels_of_another_size_are_refused(
+    tmp_path: Path, model_of_full_size: Path, keys: tuple[str, str]
+) -> None:
+    for name, arcsec in (("right", 0.262), ("wrong", 0.4)):
+        units = legacy_units()
+        header = units[0].header
+        for key in ("CDELT1", "CDELT2", "PC1_1", "PC2_2"):
+            header.pop(key, None)
+        header[keys[0]], header[keys[1]] = -arcsec / 3600, arcsec / 3600
+        units.writeto(tmp_path / f"{name}.fits")
+    (cutout,) = read_cutouts(tmp_path / "wrong.fits")
+    assert cutout.pixel_scale == pytest.approx(0.4)
+    said = "has pixels of 0.4 arcsec (WCS); allowed are 0.262 arcsec"
+    (tmp_path / "manifest.csv").write_text("cutout_path,label\nright.fits,1\nwrong.fits,0\n")
+    made = write_pack(tmp_path / "manifest.csv", tmp_path / "pack", data_origin="made-up")
+    assert [item.reason.startswith(said) for item in made.rejected] == [True]
+    files = sorted(tmp_path.glob("*.fits"))
+    scored = score(model_of_full_size, files, tmp_path / "scores.parquet", batch_size=2)
+    assert [item.reason.startswith(said) for item in scored.rejected] == [True]
+    checkpoint_made = checkpoint.read(model_of_full_size)
+    sample = Draw(checkpoint_made, "label", 9, np.random.default_rng(0)).of(files, None)
+    assert [item.reason.startswith(said) for item in sample.rejected] == [True]
+    command = ["inject", *map(str, files), "--theta-e", "1.5", "--r-mag", "22", "--json"]
+    drawn = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "a.png")])
+    assert drawn.exit_code == 1, drawn.output
+    assert [item["reason"][: len(said)] for item in json.loads(drawn.stdout)["rejected"]] == [said]
+
+
+@pytest.fixture(scope="module")
+def model_of_full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "a.safetensors"
+    torch.manual_seed(1)
+    spec = PreprocessSpec(annulus_r_in=32.5, annulus_r_out=45)
+    finder = LensFinder(spec, "bottlenecked_resnet", size=101, base_ch=2)
+    checkpoint.save(path, finder, config={}, metrics={}, data={"data_origin": "made-up"})
+    return path

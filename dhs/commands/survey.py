@@ -94,7 +94,8 @@ def inject(
     with messages(TypeError, ValueError, OSError, ImportError, fastnorm.BackendUnavailableError):
         from dhs.injection.cutouts import CutoutInjector, InjectedCutout, summary
         from dhs.injection.figure import draw_injections
-        from fastnorm.io import Rejected, find_cutouts, read_cutouts
+        from dhs.packs.cutouts import require_pixel_scale
+        from fastnorm.io import CutoutError, Rejected, find_cutouts, read_cutouts
 
         injector = CutoutInjector(theta_e, r_mag, psf_fwhm, seed, backend)
         rejected: list[Rejected] = []
@@ -104,7 +105,10 @@ def inject(
             fail(f"--out {out} is among the hosts and would replace one; name another.")
         for cutout in chain.from_iterable(read_cutouts(path, rejected) for path in files):
             try:
+                require_pixel_scale(cutout)
                 drawn.append(injector.inject(cutout))
+            except CutoutError as error:
+                rejected.append(Rejected(error.path, error.reason))
             except ValueError as error:
                 rejected.append(Rejected(cutout.path, f"{cutout.id}: {error}"))
             if len(drawn) == limit:

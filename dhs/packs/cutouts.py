@@ -8,10 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dhs.constants import PIXEL_SCALE
 from fastnorm.cutout import check_mask
-from fastnorm.io import CutoutError, count_cutouts, read_cutouts
+from fastnorm.io import Cutout, CutoutError, count_cutouts, read_cutouts
 from fastnorm.maskbits import MaskBits
 from fastnorm.numpy_files import load_mask
+
+SCALE_OFF = 0.01
+"""Of a pixel scale, in parts of it, beyond which a cutout is of another survey."""
 
 
 class Layout(NamedTuple):
@@ -58,7 +62,7 @@ def read_cutout(
     Raises
     ------
     CutoutError
-        A file gives no cutout, several, or no mask that fits.
+        A file gives no cutout, several, or no mask that fits; or it is of another pixel scale.
     """
     path = folder / cutout
     count = count_cutouts(path)
@@ -66,6 +70,7 @@ def read_cutout(
         reason = f"holds {count} cutouts, but a row of a manifest names one; save each on its own."
         raise CutoutError(path, reason)
     (found,) = read_cutouts(path, mask_bits=mask_bits)
+    require_pixel_scale(found)
     bad = found.mask
     if mask is not None:
         what = f"its mask {mask}"
@@ -76,6 +81,17 @@ def read_cutout(
         fitted = check_mask(path, named, found.pixels.shape, what)
         bad = fitted if bad is None else bad | fitted
     return MaskedCutout(found.pixels, bad, found.ra, found.dec)
+
+
+def require_pixel_scale(cutout: Cutout) -> None:
+    """Raise a CutoutError if a file says that its pixels are of another size than 0.262 arcsec."""
+    scale = cutout.pixel_scale
+    if scale is not None and abs(scale / PIXEL_SCALE - 1) > SCALE_OFF:
+        reason = (
+            f"has pixels of {scale:.3g} arcsec (WCS); allowed are {PIXEL_SCALE} arcsec, as lenses "
+            "and seeing would be of another size. Fetch it at that scale, or resample it."
+        )
+        raise CutoutError(cutout.path, reason)
 
 
 def check_layout(found: MaskedCutout, layout: Layout, path: Path) -> None:

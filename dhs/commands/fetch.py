@@ -1,0 +1,100 @@
+"""``dhs fetch --ra --dec`` and ``dhs fetch --catalog FILE``."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dhs.commands.options import AsJson
+from fastnorm.terminal import counting, fail, finish, messages, printable, say
+
+if TYPE_CHECKING:
+    from dhs.fetch import FetchResult
+
+MOST_SHOWN = 50
+
+
+def fetch(
+    out: Annotated[Path, typer.Option(help="Folder for the cutouts; new, empty, or the same.")],
+    ra: Annotated[float | None, typer.Option(help="Of one cutout, degrees.")] = None,
+    dec: Annotated[float | None, typer.Option(help="Of one cutout, degrees.")] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help=".parquet, .csv or .fits: ra, dec, perhaps galaxy_id, ...")
+    ] = None,
+    layer: Annotated[str, typer.Option(help="ls-dr10 or ls-dr9.")] = "ls-dr10",
+    size: Annotated[int, typer.Option(help="Side, pixels of 0.262 arcsec.")] = 101,
+    images_only: Annotated[
+        bool, typer.Option("--images-only", help="Without INVVAR and MASKBITS.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many rows of the catalogue.", show_default="all")
+    ] = None,
+    rate: Annotated[
+        float,
+        typer.Option(help="Requests per second, at most: the service is shared by everybody."),
+    ] = 2.0,
+    workers: Annotated[int, typer.Option(help="Requests under way at once.")] = 2,
+    attempts: Annotated[int, typer.Option(help="For each cutout, with growing pauses.")] = 5,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a byte.")] = 30.0,
+    url: Annotated[
+        str | None, typer.Option(help="Of a mirror.", show_default="www.legacysurvey.org")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be asked for, and ask for nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Download cutouts of the Legacy Surveys, check each, and list them in a manifest.
+
+    The same command goes on where it was interrupted, and fetches again what is damaged. Columns
+    of the catalogue are kept, so that dhs pack takes the manifest if there is a column label.
+
+    Exit status: 0 all fetched; 1 some rejected; 2 wrong arguments, or stopped early.
+    """
+    started = time.perf_counter()
+    if (catalog is None) == (ra is None) or (ra is None) != (dec is None):
+        fail("give --ra and --dec, or --catalog.")
+    with messages(TypeError, ValueError, OSError, ImportError, RuntimeError):
+        import pyarrow
+
+        from dhs.fetch import URL, plan
+        from dhs.fetch import fetch as fetch_all
+
+        source: Any = catalog or pyarrow.table({"ra": [ra], "dec": [dec]})
+        asked: dict[str, Any] = {
+            "layer": layer,
+            "size": size,
+            "images_only": images_only,
+            "limit": limit,
+            "url": url or URL,
+            "rate": rate,
+        }
+        if dry_run:
+            planned = plan(source, **asked)
+            minutes = f"{planned.seconds / 60:,.1f} minutes at least at {rate:g} a second"
+            text = f"{planned.cutouts:,} cutouts, {minutes}; the first is {planned.first}"
+            typer.echo(json.dumps(planned._asdict()) if as_json else printable(text))
+            return
+        how: dict[str, Any] = {"workers": workers, "attempts": attempts, "timeout": timeout}
+        try:
+            with counting("fetching", "cutouts") as show:
+                made = fetch_all(source, out, progress=show, **asked, **how)
+        except KeyboardInterrupt:
+            fail(f"interrupted; the same command goes on with {out}.")
+    report = made._asdict() | {"out": str(out), "written": made.cutouts}
+    shown = made.rejected if as_json else made.rejected[:MOST_SHOWN]
+    if len(shown) < len(made.rejected):
+        where = out / "rejected.parquet"
+        say("note", "yellow", f"the first {len(shown)} of them are below; all are in {where}.")
+    finish(report, shown, started, _summary(made), as_json)
+
+
+def _summary(made: FetchResult) -> str:
+    there = made.cutouts - made.downloaded
+    damaged = f"; {made.damaged:,} were damaged" if made.damaged else ""
+    parts = f"{made.downloaded:,} downloaded, {there:,} there already{damaged}"
+    return f"{made.cutouts:,} verified cutouts ({parts}), manifest.parquet, in {made.out}"

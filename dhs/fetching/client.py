@@ -1,0 +1,246 @@
+"""HTTP: asks at a steady pace, again where that may help, and never for too much."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
+from urllib3.exceptions import TimeoutError as NoAnswerError
+
+import fastnorm
+
+Kept = TypeVar("Kept")
+
+MOST_REDIRECTS = 3
+MOST_SECONDS_ASKED = 300
+"""A service that asks for a longer pause is left alone, for the user to come back."""
+TIMEOUTS_PER_BODY = 10
+"""So that a server that sends a byte now and then cannot hold a thread for ever."""
+CHUNK = 2**16
+
+
+class BadAnswerError(Exception):
+    """No cutout came; asking again may help."""
+
+
+class FinalAnswerError(Exception):
+    """No cutout came, and asking again will not help."""
+
+
+class NoDataError(Exception):
+    """The survey has no image there."""
+
+
+class FetchStoppedError(RuntimeError):
+    """The whole run ended early; what was fetched is kept, and the same command goes on."""
+
+
+class Pace:
+    """Lets requests through one at a time, with an equal distance, in whatever thread they are.
+
+    Parameters
+    ----------
+    rate : float
+        Requests per second, at most.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._interval = 1 / rate
+        self._free_at = 0.0
+        self._stopped: str | None = None
+        self._changed = threading.Condition()
+
+    def wait(self, seconds: float = 0.0) -> None:
+        """Wait for the turn, and for so many seconds at least.
+
+        Raises
+        ------
+        FetchStoppedError
+            Another thread called `stop`.
+        """
+        own = time.monotonic() + seconds
+        with self._changed:
+            while self._stopped is None:
+                left = max(own, self._free_at) - time.monotonic()
+                if left <= 0:
+                    self._free_at = time.monotonic() + self._interval
+                    return
+                self._changed.wait(left)
+            raise FetchStoppedError(self._stopped)
+
+    def pause(self, seconds: float) -> None:
+        """Let nothing through for so many seconds."""
+        with self._changed:
+            self._free_at = max(self._free_at, time.monotonic() + seconds)
+
+    def stop(self, reason: str) -> None:
+        """Let nothing through any more; the first reason is told to all who wait."""
+        with self._changed:
+            self._stopped = self._stopped or reason
+            self._changed.notify_all()
+
+
+class Client:
+    """Asks for one body after the other, from any thread.
+
+    Parameters
+    ----------
+    url : str
+        Says which proxy of the environment is to be used, if any.
+    most_bytes : int
+        Of a body.
+    rate : float
+        Requests per second of all threads together; repeated ones and redirects count.
+    workers : int
+        How many threads there are.
+    attempts : int
+        How often to ask for a body, at most.
+    timeout : float
+        Seconds without a byte, after which a server is not waited for.
+    backoff : float
+        The pauses before the third, fourth, ... attempt are 2, 4, ... times as many seconds. The
+        second comes at once.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        most_bytes: int,
+        *,
+        rate: float,
+        workers: int,
+        attempts: int,
+        timeout: float,
+        backoff: float,
+    ) -> None:
+        self.pace = Pace(rate)
+        self._most_bytes, self._attempts, self._timeout = most_bytes, attempts, timeout
+        # Keeps count of attempts and pauses for the loop of `get`, where every request waits its
+        # turn, and a body that is no cutout counts as a failure.
+        self._retries = Retry(attempts - 1, backoff_factor=backoff)
+        parts = urlsplit(url)
+        proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+        open_pool: Callable[..., PoolManager] = (
+            partial(ProxyManager, proxy) if proxy else PoolManager
+        )
+        self._pool = open_pool(
+            maxsize=workers,
+            timeout=Timeout(connect=timeout, read=timeout),
+            headers={"User-Agent": f"dhs-fastnorm/{fastnorm.__version__}"},
+        )
+
+    def get(self, address: str, accept: Callable[[bytes], Kept]) -> Kept:
+        """Ask until a body is accepted.
+
+        Parameters
+        ----------
+        address : str
+        accept : function
+            Takes a body; raises `BadAnswerError`, or `NoDataError`.
+
+        Returns
+        -------
+        What ``accept`` makes of it.
+
+        Raises
+        ------
+        FinalAnswerError
+            There is none, or every attempt failed; the last reason is given.
+        NoDataError
+            From ``accept``.
+        FetchStoppedError
+            The service asks for a long pause, or another thread stopped the pace.
+        """
+        retries, seconds = self._retries, 0.0
+        while True:
+            response = None
+            try:
+                response = self._open(address, seconds)
+                self._check_status(response)
+                return accept(self._read(response))
+            except (HTTPError, BadAnswerError) as error:
+                try:
+                    retries = retries.increment("GET", address, error=error)
+                except MaxRetryError:
+                    raise FinalAnswerError(
+                        f"{self._reason(error)} Attempt {self._attempts} of {self._attempts}."
+                    ) from error
+                if asked := _seconds_asked(retries, response):
+                    self._pause(asked)
+                seconds = 0.0 if asked else retries.get_backoff_time()
+            finally:
+                if response is not None:
+                    response.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.clear()
+
+    def _open(self, address: str, seconds: float) -> BaseHTTPResponse:
+        """Wait, ask, and follow redirects, which are requests too."""
+        try:
+            for _ in range(MOST_REDIRECTS + 1):
+                self.pace.wait(seconds)
+                seconds = 0.0
+                response = self._pool.request(
+                    "GET", address, redirect=False, retries=False, preload_content=False
+                )
+                if not (location := response.get_redirect_location()):
+                    return response
+                response.close()
+                address = urljoin(address, location)
+        except ValueError as error:
+            raise FinalAnswerError(f"sent on to what is no address ({error}).") from error
+        raise FinalAnswerError(f"sent on more than {MOST_REDIRECTS} times, at last to {address}.")
+
+    def _check_status(self, response: BaseHTTPResponse) -> None:
+        status = response.status
+        if status == 200:
+            return
+        may_pass = status in (408, 429) or status >= 500
+        kind = BadAnswerError if may_pass else FinalAnswerError
+        raise kind(f"HTTP {status} {response.reason or ''}".rstrip() + ".")
+
+    def _read(self, response: BaseHTTPResponse) -> bytes:
+        body = bytearray()
+        seconds = TIMEOUTS_PER_BODY * self._timeout
+        ends = time.monotonic() + seconds
+        while chunk := response.read1(CHUNK):
+            body += chunk
+            if len(body) > self._most_bytes:
+                raise BadAnswerError(f"more than {self._most_bytes:,} bytes: no such cutout.")
+            if time.monotonic() > ends:
+                raise BadAnswerError(f"not whole after {seconds:g} s ({len(body):,} bytes).")
+        return bytes(body)
+
+    def _pause(self, seconds: float) -> None:
+        if seconds > MOST_SECONDS_ASKED:
+            self.pace.stop(
+                f"the service asks to be left alone for {seconds:.0f} s; what was fetched is kept, "
+                "and the same command goes on then."
+            )
+        self.pace.pause(seconds)
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, BadAnswerError):
+            return str(error)
+        if isinstance(error, NoAnswerError):
+            return f"nothing came for {self._timeout:g} s."
+        return f"the connection failed ({' '.join(str(error).split())})."
+
+
+def _seconds_asked(retries: Retry, response: BaseHTTPResponse | None) -> float:
+    """What Retry-After says; 0 where there is none, or rubbish."""
+    if response is None or response.status == 200:
+        return 0.0
+    try:
+        return retries.get_retry_after(response) or 0.0
+    except InvalidHeader:
+        return 0.0
