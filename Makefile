@@ -14,7 +14,8 @@ endif
 # the cache of compiled kernels is named by all of their sources.
 export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell cat kernels/*.py | sha256sum | cut -c1-12)
 
-.PHONY: help demo test test-gpu test-docs docs report bench bench-injection bench-grid lint format clean
+.PHONY: help demo test test-slow test-gpu test-docs fuzz soak docs report bench bench-compare \
+  bench-check bench-history bench-injection bench-grid lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,6 +43,15 @@ demo: $(STAMP)  ## the whole way on simulated data, to a report in demo/report.h
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
 
+test-slow: $(STAMP)  ## run the tests that kill processes and start them again
+	$(BIN)/python -m pytest -m slow
+
+fuzz: $(STAMP)  ## give every reader broken files, 20 minutes long (FUZZ_SECONDS, FUZZ_SEED)
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-1200} FUZZ_SEED=$${FUZZ_SEED:--1} $(BIN)/python -m pytest -m fuzz tests/fuzz
+
+soak: $(STAMP)  ## run a grid under drawn faults, 10 minutes long (DHS_SOAK_SECONDS, DHS_SOAK_SEED)
+	DHS_SOAK_SECONDS=$${DHS_SOAK_SECONDS:-600} $(BIN)/python -m pytest -m soak
+
 test-gpu: $(STAMP)  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
@@ -54,8 +64,17 @@ docs: $(STAMP)  ## build the documentation into build/docs; a warning is an erro
 report: $(STAMP)  ## compile the GPU kernels for every architecture, and model what they cost
 	$(BIN)/python -m fastnorm.kernels.compile_report
 
-bench: $(STAMP)  ## time every backend against its peers, in one run
+bench: $(STAMP)  ## time every backend against its peers, in one run, which is kept in .benchmarks
 	$(BIN)/python -m benchmarks
+
+bench-compare: $(STAMP)  ## what moved between the last two runs, or OLD=FILE NEW=FILE
+	$(BIN)/python -m benchmarks.compare $(OLD) $(NEW)
+
+bench-check: $(STAMP)  ## hold the ratios of a short run within their bounds
+	$(BIN)/python -m benchmarks --quick --check
+
+bench-history: $(STAMP)  ## draw all runs that were kept
+	$(BIN)/python -m benchmarks.history
 
 bench-injection: $(STAMP)  ## time the renderer of lensed sources against lenstronomy and caustics
 	$(BIN)/python -W ignore -m benchmarks.injection

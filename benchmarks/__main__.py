@@ -1,96 +1,155 @@
-"""``make bench``: all cases interleaved in one run, as one table of ratios.
+"""``make bench``: all cases interleaved in one run, as one table of ratios and a file.
 
-Every round times all contenders in a new order, so that neither what else the
-machine does nor what the one before left in the cache favours any; the median
-over rounds, so that a hiccup does not count.
+The median over rounds is stated, so that a hiccup does not count; see `benchmarks.timing` for the
+rounds, and `benchmarks.runs` for the file.
 """
 
 from __future__ import annotations
 
-import json
-import time
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 import fastnorm
-from benchmarks.cases import Case, cases, make_stack
+from benchmarks import bounds, runs
+from benchmarks.busy import Others
+from benchmarks.cases import COPY, Stack, cases, make_stack
+from benchmarks.runs import CUTOUT_BYTES
+from benchmarks.timing import Case, Timed, ratios, time_in_turns
+from fastnorm.terminal import check_out, messages
+
+IN_CACHE = 64
+"""Cutouts that a last cache holds at most. They are timed with one thread, as a worker of a loader
+has them: on shared cores two threads wait for each other longer than such a copy takes."""
 
 
-def time_interleaved(
-    contenders: list[Case], rounds: int, console: Console
-) -> dict[str, list[float]]:
-    """Seconds of every round of every contender, after one round that is not counted."""
-    seconds: dict[str, list[float]] = {case.name: [] for case in contenders}
-    rng = np.random.default_rng(0)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("timing", total=(rounds + 1) * len(contenders))
-        for number in range(rounds + 1):
-            for i in rng.permutation(len(contenders)):
-                case = contenders[i]
-                start = time.perf_counter()
-                case.run()
-                if number:
-                    seconds[case.name].append(time.perf_counter() - start)
-                progress.advance(task)
-    return seconds
+class Size(NamedTuple):
+    """Of a run: stacks, rounds, seconds of a measurement at least, and of a peer at most."""
+
+    cutouts: tuple[int, ...]
+    rounds: int
+    least: float
+    budget: float
 
 
-def report(contenders: list[Case], seconds: dict[str, list[float]], cutouts: int) -> Table:
+FULL, QUICK = Size((4096, 64), 101, 0.1, 2.0), Size((512, 64), 121, 0.03, 1.0)
+
+
+def left_out() -> Iterator[str]:
+    """What cannot be timed here, and why."""
+    for backend in fastnorm.backends():
+        if backend.device == "cpu" and not backend.available:
+            yield f"fastnorm {backend.name}: {backend.reason}"
+    some = make_stack(1)
+    for case in cases(some, some.copy()):
+        if not is_installed(case):
+            yield f"{case.name}: {case.needs} is not installed (pip install {case.needs})"
+
+
+def set_threads(count: int) -> None:
+    torch.set_num_threads(count)
+    fastnorm.set_num_threads(count)
+
+
+def chosen(stack: Stack, out: Stack, loop: bool) -> Iterator[Case]:
+    """What can be timed here."""
+    return filter(is_installed, cases(stack, out, with_loop=loop))
+
+
+def is_installed(case: Case) -> bool:
+    return not case.needs or find_spec(case.needs) is not None
+
+
+def report(
+    contenders: Sequence[Case], results: dict[str, Timed], cutouts: int, threads: int
+) -> Table:
     """One line per contender: time, spread, and the ratios that matter."""
-    median = {name: float(np.median(times)) for name, times in seconds.items()}
-    ours = min(median[case.name] for case in contenders if case.kind == "ours")
-    copy = median["torch copy_"]
-    moved = 2 * cutouts * 3 * 101 * 101 * 4
-    rounds = len(seconds["torch copy_"])
-    table = Table(title=f"{cutouts} cutouts of 3 x 101 x 101 float32, median of {rounds} rounds")
-    for heading in ("", "us / cutout", "25-75 %", "x copy", "x fastnorm", "GB/s"):
+    to_copy = {
+        name: float(np.median(ratios(timed, results[COPY]))) for name, timed in results.items()
+    }
+    ours = min(to_copy[case.name] for case in contenders if case.kind == "ours")
+    moved = 2 * cutouts * CUTOUT_BYTES
+    table = Table(title=f"{runs.group(cutouts, threads)}; 3 x 101 x 101 float32, medians of rounds")
+    for heading in ("", "rounds", "us / cutout", "25-75 %", "x copy", "x fastnorm", "GB/s"):
         table.add_column(heading, justify="left" if not heading else "right")
     for case in contenders:
-        low, high = np.percentile(seconds[case.name], [25, 75]) / cutouts * 1e6
-        value = median[case.name]
+        seconds = results[case.name].seconds
+        low, middle, high = np.percentile(seconds, [25, 50, 75])
         table.add_row(
             case.name,
-            f"{value / cutouts * 1e6:.2f}",
-            f"{low:.2f}-{high:.2f}",
-            f"{value / copy:.2f}",
-            f"{value / ours:.2f}",
-            f"{moved / value / 1e9:.2f}",
+            str(len(seconds)),
+            f"{middle / cutouts * 1e6:.2f}",
+            f"{low / cutouts * 1e6:.2f}-{high / cutouts * 1e6:.2f}",
+            f"{to_copy[case.name]:.2f}",
+            f"{to_copy[case.name] / ours:.2f}",
+            f"{moved / middle / 1e9:.2f}",
         )
     return table
 
 
 def main(
-    cutouts: Annotated[list[int] | None, typer.Option(help="Stack sizes.")] = None,
-    rounds: Annotated[int, typer.Option(min=3)] = 21,
-    threads: Annotated[int, typer.Option(min=1)] = 2,
-    loop: Annotated[bool, typer.Option(help="Time the per-stamp loop too.")] = True,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all timings.")] = None,
+    cutouts: Annotated[
+        list[int] | None, typer.Option(min=1, help="Stack sizes.", show_default="4096, 64")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=3, help="Of fast contenders.", show_default="101")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help=f"Of stacks of more than {IN_CACHE} cutouts.")
+    ] = 2,
+    loop: Annotated[bool, typer.Option(help="Time the per-stamp loops too.")] = True,
+    quick: Annotated[
+        bool, typer.Option(help="512 and 64 cutouts and fewer rounds; kept with --json alone.")
+    ] = False,
+    check: Annotated[bool, typer.Option(help="Exit 1 where a ratio is out of bounds.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="The file of the run.", show_default="by time")
+    ] = None,
 ) -> None:
-    """Time every backend and every peer on the same stack, with the same threads."""
+    """Time every backend and every peer on the same stacks, with the same threads."""
     console = Console(width=100)
-    torch.set_num_threads(threads)
-    fastnorm.set_num_threads(threads)
-    results = {}
-    for size in cutouts or [4096, 64]:
-        stack = make_stack(size)
+    if json_file is not None:
+        check_out(json_file, ".json")
+    size = QUICK if quick else FULL
+    sizes = cutouts or size.cutouts
+    used = {count: 1 if count <= IN_CACHE else threads for count in sizes}
+    stacks: dict[int, list[Case]] = {}
+    for count in sizes:
+        stack = make_stack(count)
         out = np.zeros_like(stack)
-        contenders = list(cases(stack, out, with_loop=loop))
-        seconds = time_interleaved(contenders, rounds, console)
-        results[size] = seconds
-        console.print(report(contenders, seconds, size))
+        for case in chosen(stack[:1], out[:1], loop):
+            case.run()  # Compiles and imports.
+        stacks[count] = list(chosen(stack, out, loop))
+    others = Others()
+    timed = time_in_turns(
+        stacks,
+        rounds or size.rounds,
+        console,
+        budget=size.budget,
+        least=size.least,
+        before=lambda count: set_threads(used[count]),
+    )
+    content = runs.as_json(timed, stacks, used, others.share())
+    for count, contenders in stacks.items():
+        console.print(report(contenders, timed[count], count, used[count]))
+    for reason in left_out():
+        console.print(f"Left out: {reason}", markup=False)
     console.print(
-        f"{threads} threads for torch and fastnorm; NumPy, bottleneck and astropy use one.\n"
+        "Threads are those of torch and fastnorm; NumPy, bottleneck and astropy use one.\n"
         "GB/s counts one read and one write of every pixel, which the copy does and no more."
     )
-    if json_file is not None:
-        json_file.write_text(json.dumps({"threads": threads, "seconds": results}, indent=1))
+    if json_file is not None or not quick:
+        console.print(f"Written: {runs.write(content, json_file)}", soft_wrap=True)
+    if check:
+        with messages():
+            bounds.report(runs.Run.model_validate(content), console)
 
 
 if __name__ == "__main__":

@@ -7,27 +7,21 @@ stack (N, 3, 101, 101) with the corrected annulus, into the same touched output.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import fastnorm
+from benchmarks.timing import Case
 from dhs.utils import radial_mask
 from fastnorm.annulus import Annulus
 from fastnorm.reference import normalize_plane, scale_of
 
 ANNULUS = Annulus.default(101, 101)
 CLIP = 10.0
+COPY = "torch copy_"
 Stack = NDArray[np.float32]
-
-
-class Case(NamedTuple):
-    """One contender: ``run`` fills ``out`` from ``stack``, which it never modifies."""
-
-    name: str
-    kind: str
-    run: Callable[[], object]
 
 
 def make_stack(cutouts: int, seed: int = 0) -> Stack:
@@ -43,18 +37,23 @@ def make_stack(cutouts: int, seed: int = 0) -> Stack:
 
 
 def cases(stack: Stack, out: Stack, *, with_loop: bool = True) -> Iterator[Case]:
-    """The copy that bounds us, our backends, and every peer that is installed."""
+    """The copy that bounds us, first; our backends, and every peer, installed or not.
+
+    Each fills ``out`` from ``stack``, which it never modifies.
+    """
     import torch
 
     source, target = torch.from_numpy(stack), torch.from_numpy(out)
-    yield Case("torch copy_", "limit", lambda: target.copy_(source))
+    yield Case(COPY, "limit", lambda: target.copy_(source))
     for backend in fastnorm.backends():
         if backend.available and backend.device == "cpu" and backend.name != "reference":
             yield Case(f"fastnorm {backend.name}", "ours", _ours(stack, out, backend.name))
     yield Case("NumPy, vectorised", "vectorised", lambda: numpy_vectorised(stack, out))
-    yield Case("bottleneck nanmedian", "vectorised", lambda: bottleneck_nanmedian(stack, out))
+    yield Case(
+        "bottleneck nanmedian", "vectorised", lambda: bottleneck_nanmedian(stack, out), "bottleneck"
+    )
     yield Case("torch sort", "vectorised", lambda: torch_sort(source, target))
-    yield Case("astropy mad_std", "vectorised", lambda: astropy_mad_std(stack, out))
+    yield Case("astropy mad_std", "vectorised", lambda: astropy_mad_std(stack, out), "astropy")
     if with_loop:
         yield Case("NumPy loop, reference", "loop", lambda: numpy_loop(stack, out))
         yield Case("NumPy loop, mask per call", "loop", lambda: pipeline_loop(stack, out))

@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -23,10 +24,9 @@ from rich.progress import track
 from rich.table import Table
 
 import fastnorm
-from benchmarks.__main__ import time_interleaved
-from benchmarks.cases import Case
 from benchmarks.lens_peers import caustics_renderer, lenstronomy_renderer
 from benchmarks.lens_truth import truth
+from benchmarks.timing import Case, time_interleaved
 from dhs.constants import BANDS, CUTOUT_SIZE
 from dhs.injection import (
     PSF,
@@ -81,6 +81,8 @@ def contenders(lens: LensParams, source: SourceParams) -> list[Contender]:
     for label, side in SUB_PIXELS.items():
         few = DRAWS if side <= SUB_PIXELS["usual"] else FEW
         for peer, renderer in PEERS.items():
+            if find_spec(peer) is None:
+                continue
             draw = renderer(lens, source, side)
             name = f"{peer}, {side} x {side} ({label})"
             run_few, run_all = partial(draw, everything[:few]), partial(draw, everything)
@@ -175,6 +177,9 @@ def main(
             f"{threads} threads for dhs and caustics (torch, vmap, float32); lenstronomy uses one. "
             "Both peers render one band, with the b_n and the radius that make their profile ours."
         )
+        for peer in PEERS:
+            if find_spec(peer) is None:
+                console.print(f"Left out: {peer} is not installed (pip install {peer})")
     if json_file is not None:
         json_file.write_text(json.dumps(results, indent=1))
 

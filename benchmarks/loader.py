@@ -27,8 +27,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, Dataset
 
 import fastnorm
-from benchmarks.__main__ import time_interleaved
-from benchmarks.cases import ANNULUS, CLIP, Case, Stack, make_stack, pipeline_loop
+from benchmarks.cases import ANNULUS, CLIP, Stack, make_stack, pipeline_loop
+from benchmarks.timing import Case, time_interleaved
 from dhs.batches import Batches
 from dhs.data import DatasetConfig, LensDataset
 from dhs.layer import Preprocess

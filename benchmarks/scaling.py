@@ -21,8 +21,6 @@ from pyarrow import parquet
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.__main__ import time_interleaved
-from benchmarks.cases import Case
 from benchmarks.grid import NETWORKS, configuration, write_hosts, write_model
 from benchmarks.scaling_model import (
     EFFICIENCY,
@@ -35,6 +33,7 @@ from benchmarks.scaling_model import (
     gpu_stages,
     hours,
 )
+from benchmarks.timing import Case, time_interleaved
 from dhs.constants import BANDS, CUTOUT_SIZE, PIXEL_SCALE
 from dhs.injection import render
 from dhs.injection.psf import SIDE

@@ -26,18 +26,23 @@ from dhs.artefact_checks import (
     require_checkpoint,
 )
 from dhs.checkpoint import Checkpoint, NoCheckpointError
+from dhs.config_errors import MOST_LETTERS
 from dhs.evaluate import REPORT
 from dhs.legacy import SUFFIXES
 from dhs.methods import MARK
 from dhs.methods import SUFFIXES as TEXTS
-from dhs.packs.format import MANIFEST, METADATA_KEY
+from dhs.packs.format import MANIFEST
+from dhs.packs.tables import check_footer, metadata_of
 from dhs.score_table import joint_fingerprint, specs_of
 from dhs.selection.compare import NAME as COMPARISON
 from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION, SETTINGS
 from dhs.selection.grid_result import GridResult
+from fastnorm.cutout import one_line
 from fastnorm.io import Rejected
 
 REALISM = "realism.json"
+MOST_JSON_BYTES = 2**26
+"""Of a JSON file; the longest, of an evaluation of many tables, have some 100,000."""
 _OF_A_GRID = {INJECTIONS, NEGATIVES, f"{SELECTION}.parquet"}
 
 
@@ -134,11 +139,12 @@ def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
         except NoCheckpointError:
             continue
         except (ValueError, OSError, pyarrow.ArrowException) as error:
-            said = str(error)
+            said = one_line(str(error), MOST_LETTERS)
             is_named = str(path.parent) in said
             found.rejected.append(Rejected(path, said if is_named else f"{path}: {said}"))
         except (AttributeError, KeyError, TypeError) as error:
-            reason = f"lacks what it should have ({type(error).__name__}: {error}); make it anew."
+            said = one_line(f"{type(error).__name__}: {error}")
+            reason = f"lacks what it should have ({said}); make it anew."
             found.rejected.append(Rejected(path, f"{path} {reason}"))
     return found
 
@@ -185,6 +191,7 @@ def _take(found: Artefacts, path: Path) -> None:
             if f"{MARK}{{" in file.readline(1 << 12):
                 found.methods.append(path)
     elif path.name == GRID:
+        _json(path)  # within its bounds
         grid = GridResult(path.parent)
         _require_known(path, grid.about.get("determining", {}))
         require(Grid, grid.about, path)
@@ -204,9 +211,8 @@ def _take(found: Artefacts, path: Path) -> None:
 
 
 def _take_table(found: Artefacts, path: Path) -> None:
-    about = json.loads((parquet.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}"))
-    if not isinstance(about, dict):
-        raise ValueError(f"{path}: its metadata 'dhs' are no JSON object.")
+    check_footer(path)
+    about = metadata_of(parquet.read_schema(path), path)
     _require_known(path, about)
     if {"members", "combination"} <= about.keys():
         require(Scores, about, path)
@@ -227,6 +233,8 @@ _SUFFIXES = {*SUFFIXES, *TEXTS, checkpoint.SUFFIX, ".json", ".parquet"}
 
 
 def _json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MOST_JSON_BYTES:
+        raise ValueError(f"{path} has more than {MOST_JSON_BYTES:,} bytes: it is none of ours.")
     try:
         about = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

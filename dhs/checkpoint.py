@@ -15,11 +15,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dhs.checkpoint_header import (
+    MOST_HEADER_BYTES,
+    header_bytes,
+    now,
+    parse_header,
+    plain,
+    require_origin,
+    versions,
+)
 from dhs.checkpoint_header import Checkpoint as Checkpoint
-from dhs.checkpoint_header import now, plain, require_origin, versions
 from dhs.model import LensFinder
 from dhs.spec import PreprocessSpec as PreprocessSpec
 from fastnorm.annulus import frames_to_caller
+from fastnorm.cutout import one_line
 from fastnorm.output import atomic_path
 
 SUFFIX = ".safetensors"
@@ -125,7 +134,7 @@ def read(path: str | Path) -> Checkpoint:
     version = header["format_version"]
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} is a checkpoint of format {version!r}; this version of dhs reads format "
+            f"{path} is a checkpoint of format {version!r:.40}; this version of dhs reads format "
             f"{FORMAT_VERSION}. Install the version that wrote it, or a newer one."
         )
     try:
@@ -133,12 +142,14 @@ def read(path: str | Path) -> Checkpoint:
         expected = {name: tuple(entry["shape"]) for name, entry in checkpoint.tensors.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: its header is incomplete or wrong: {type(error).__name__}: {error}. {_COPY}"
+            f"{path}: its header is incomplete or wrong: {type(error).__name__}: "
+            f"{one_line(str(error))}. {_COPY}"
         ) from error
     wrong = differences(found, expected)
     if wrong:
         raise CheckpointError(
-            f"{path}: its tensors are not those of its header: {'; '.join(wrong[:5])}. {_COPY}"
+            f"{path}: its tensors are not those of its header: {one_line('; '.join(wrong[:5]))}. "
+            f"{_COPY}"
         )
     return checkpoint
 
@@ -279,18 +290,21 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
             f"{path} is no file; `dhs checkpoint list DIR` shows what there is."
         )
     try:
+        if (length := header_bytes(path)) > MOST_HEADER_BYTES:
+            raise SafetensorError(f"a header of {length:,} bytes, above {MOST_HEADER_BYTES:,}")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise CheckpointError(
-            f"{path} is truncated, damaged, or no {SUFFIX} file ({error}). Take another copy of "
-            "it; an old .pt file is read by `dhs checkpoint import`."
+            f"{path} is truncated, damaged, or no {SUFFIX} file ({one_line(str(error))}). Take "
+            "another copy of it; an old .pt file is read by `dhs checkpoint import`."
         ) from error
     try:
-        header = json.loads(metadata.get(KEY, "{}"))
+        header = parse_header(metadata.get(KEY, "{}"))
     except ValueError as error:
-        raise CheckpointError(f"{path}: its header is no JSON ({error}). {_COPY}") from error
+        reason = one_line(str(error))
+        raise CheckpointError(f"{path}: its header is no JSON ({reason}). {_COPY}") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: its header is no JSON object. {_COPY}")
     if "format_version" not in header:

@@ -22,6 +22,24 @@ import fastnorm
 from dhs.spec import PreprocessSpec
 from fastnorm.maskbits import MaskBits
 
+MOST_HEADER_BYTES = 2**24
+"""Of a checkpoint; those of this project have less than 100,000."""
+MOST_SIDE = 4096
+"""Of cutouts, and of everything that a network counts."""
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("architecture", "config", "metrics", "data", "versions", "extra"), (dict,)),
+    **dict.fromkeys(("created", "weights_sha256"), (str,)),
+    **dict.fromkeys(("deprecated", "deprecated_at"), (str, type(None))),
+    "tensors": (dict,),
+    "imported_from": (dict, type(None)),
+}
+_NOT_OF_A_NETWORK = {
+    *("pretrained", "weights", "dtype", "channels_last", "checkpoint_path", "cache_dir"),
+    *("pretrained_cfg", "pretrained_cfg_overlay"),
+}
+"""Arguments of `dhs.model.LensFinder` and of timm by which a header could name other files."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -91,8 +109,11 @@ class Checkpoint:
     def validation_auc(self) -> float | None:
         """As the training, or the old file, gives it."""
         for name in ("val_auc", "best_auc"):
-            if self.metrics.get(name) is not None:
-                return float(self.metrics[name])
+            value = self.metrics.get(name)
+            if isinstance(value, int | float):
+                return float(value)
+            if value is not None:
+                raise TypeError(f"metrics.{name}={value!r} is no number")
         return None
 
     @property
@@ -119,10 +140,17 @@ class Checkpoint:
         checkpoint = cls(path, **entries | {"spec": PreprocessSpec.from_dict(header["spec"])})
         if checkpoint.spec.fingerprint != header["spec_fingerprint"]:
             raise ValueError("the preprocessing is not that of its fingerprint")
-        if set(checkpoint.architecture) != {"arch", "in_ch", "size", "kwargs"}:
-            raise ValueError(f"architecture={checkpoint.architecture!r} is none")
+        for name, kinds in _KINDS.items():
+            value = getattr(checkpoint, name)
+            if not isinstance(value, kinds):
+                raise TypeError(f"{name} is a {type(value).__name__}")
+        for name, entry in checkpoint.tensors.items():
+            if not isinstance(entry["shape"], list) or not isinstance(entry["dtype"], str):
+                raise TypeError(f"tensor {name} is {entry!r}")
+        _require_architecture(checkpoint.architecture)
         require_origin(checkpoint.data)
-        _ = checkpoint.mask_bits
+        # What is shown of it later must not fail then.
+        _ = checkpoint.mask_bits, checkpoint.validation_auc, checkpoint.status
         return checkpoint
 
     def to_header(self) -> dict[str, Any]:
@@ -136,6 +164,53 @@ class Checkpoint:
         """All there is to show, for JSON."""
         own = {"path": str(self.path), "fingerprint": self.fingerprint, "status": self.status}
         return own | self.to_header()
+
+
+def parse_header(text: str) -> Any:
+    """Read JSON as `Checkpoint.to_header` gives it.
+
+    Raises
+    ------
+    ValueError
+        It is none, has a key twice, a number that is not finite, or is nested too deeply.
+    """
+    try:
+        return plain("header", json.loads(text, object_pairs_hook=_once))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def header_bytes(path: Path) -> int:
+    """How long a .safetensors file says that its header is; see `MOST_HEADER_BYTES`."""
+    with path.open("rb") as stream:
+        return int.from_bytes(stream.read(8), "little")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("a key is there twice")
+    return result
+
+
+def _require_architecture(architecture: dict[str, Any]) -> None:
+    """Refuse what would take memory without end, fetch weights, or read another file."""
+    if set(architecture) != {"arch", "in_ch", "size", "kwargs"}:
+        raise ValueError(f"architecture={architecture!r} is none")
+    arch, kwargs = architecture["arch"], architecture["kwargs"]
+    if not isinstance(arch, str) or not isinstance(kwargs, dict):
+        raise TypeError(f"architecture={architecture!r} is none")
+    sizes = {"in_ch": architecture["in_ch"], "size": architecture["size"]}
+    for name, value in sizes.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{name}={value!r} is no integer")
+    for name, value in (sizes | kwargs).items():
+        if name in _NOT_OF_A_NETWORK:
+            raise ValueError(f"kwargs has {name}, which is not of the network")
+        if isinstance(value, int) and value > MOST_SIDE:
+            raise ValueError(f"{name}={value} is above {MOST_SIDE}")
+    if min(sizes.values()) < 1:
+        raise ValueError(f"in_ch and size of architecture={architecture!r} are not at least 1")
 
 
 def require_origin(data: Mapping[str, Any]) -> None:

@@ -7,6 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from fastnorm.cutout import one_line
+
+MOST_LETTERS = 3000
+"""Of all faults together; the middle of more is left out."""
+
 
 def describe(error: ValidationError, name: str, model: type[BaseModel]) -> str:
     """One sentence that names every fault, and for an unknown key the nearest known one.
@@ -19,7 +24,8 @@ def describe(error: ValidationError, name: str, model: type[BaseModel]) -> str:
     model : type of BaseModel
         What it was read as.
     """
-    return f"{name} is not allowed: {'; '.join(_fault(dict(f), model) for f in error.errors())}."
+    faults = "; ".join(_fault(dict(fault), model) for fault in error.errors())
+    return f"{name} is not allowed: {one_line(faults, MOST_LETTERS)}."
 
 
 def differences(first: Any, second: Any, name: str = "") -> list[str]:

@@ -12,9 +12,13 @@ from pydantic import ValidationError
 
 from dhs.config_errors import describe
 from dhs.section import Section
+from fastnorm.cutout import one_line
 
 DATA_VARIABLE = "DHS_DATA"
 """Environment variable: the folder that relative paths of data start from."""
+MOST_BYTES = 2**16
+"""Of a configuration; those of this project have at most 7,000."""
+MOST_DEPTH = 20
 
 Config = TypeVar("Config", bound=Section)
 
@@ -35,14 +39,10 @@ def read_config_file(path: str | Path, model: type[Config], settings: Iterable[s
     OSError
         The file cannot be read.
     ValueError
-        It is no YAML; has an unknown key, and the nearest known one is named; misses a key; or a
-        value is not allowed.
+        As of `read_yaml`; it has an unknown key, and the nearest known one is named; misses a key;
+        or a value is not allowed.
     """
-    text = Path(path).read_text("utf-8")
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         needed = ", ".join(
             name for name, field in model.model_fields.items() if field.is_required()
@@ -56,6 +56,66 @@ def read_config_file(path: str | Path, model: type[Config], settings: Iterable[s
         raise ValueError(describe(error, str(path), model)) from error
 
 
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file of plain values: no tags that make objects, no references, no key twice.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is larger than `MOST_BYTES`, no UTF-8, or no such YAML.
+    """
+    with Path(path).open("rb") as stream:
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{path} has more than {MOST_BYTES:,} bytes; is it a configuration?")
+    try:
+        return parse_yaml(content.decode("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Read YAML as `read_yaml`.
+
+    Raises
+    ------
+    ValueError
+        It is none; why is said in one line.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    # PyYAML passes on what it meets in numbers, dates and keys.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ValueError(one_line(str(error))) from error
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    """References are refused: a few lines of them stand for more values than memory holds."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        where = self.peek_event().start_mark
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "write it out, without *", where)
+        if self.depth == MOST_DEPTH:
+            raise yaml.composer.ComposerError(None, None, "it is nested too deeply", where)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        result: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        if len(result) < len(node.value):
+            raise yaml.constructor.ConstructorError(
+                "while reading a mapping", node.start_mark, "a key is there twice", node.start_mark
+            )
+        return result
+
+
 def located(path: str) -> str:
     """A path of data; a relative one starts from the folder of the data."""
     return str(Path(os.environ.get(DATA_VARIABLE, "")) / path) if path else ""
@@ -64,14 +124,15 @@ def located(path: str) -> str:
 def _apply(content: dict[str, Any], setting: str) -> None:
     name, equals, value = setting.partition("=")
     *sections, key = name.split(".")
+    said = one_line(setting)
     if not equals or not all([*sections, key]):
-        raise ValueError(f"--set {setting} is not of the form section.key=value, as train.lr=1e-4.")
+        raise ValueError(f"--set {said} is not of the form section.key=value, as train.lr=1e-4.")
     chosen = content
     for section in sections:
         chosen = chosen.setdefault(section, {})
         if not isinstance(chosen, dict):
-            raise ValueError(f"--set {setting}: {section} is no section.")
+            raise ValueError(f"--set {said}: {one_line(section)} is no section.")
     try:
-        chosen[key] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--set {setting}: the value is no YAML.") from error
+        chosen[key] = parse_yaml(value)
+    except ValueError as error:
+        raise ValueError(f"--set {said}: the value is no YAML: {error}") from error

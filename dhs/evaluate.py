@@ -16,6 +16,7 @@ import fastnorm
 from dhs.bootstrap import percentile_interval, resample
 from dhs.calibration import DEFINITION
 from dhs.evaluation_results import compare, judge, roc
+from dhs.folder_lock import only_writer, remove_leftovers
 from dhs.injection.checks import integer
 from dhs.metrics import INTERVALS, allowed_false_positives
 from dhs.score_table import ScoreTable, read_table, require_same_preprocessing
@@ -177,18 +178,26 @@ def write_evaluation(out: Path, evaluation: Evaluation) -> list[Path]:
     -------
     list of Path
         Every one appears whole; the report is the last.
+
+    Raises
+    ------
+    OSError
+        A file cannot be written, or another process writes the folder.
     """
     from dhs.evaluation_figure import PICTURES
 
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, picture in PICTURES.items():
-        with atomic_path(out / name) as temporary:
-            picture(evaluation).savefig(temporary, format="png", dpi=150, facecolor="white")
-        written.append(out / name)
-    with atomic_path(out / REPORT) as temporary:
-        text = json.dumps(evaluation.report, indent=2, allow_nan=False)
-        temporary.write_text(f"{text}\n", "utf-8")
+    with only_writer(out, "an evaluation") as sign:
+        sign()
+        remove_leftovers(out, *PICTURES, REPORT)
+        for name, picture in PICTURES.items():
+            with atomic_path(out / name) as temporary:
+                picture(evaluation).savefig(temporary, format="png", dpi=150, facecolor="white")
+            written.append(out / name)
+        with atomic_path(out / REPORT) as temporary:
+            text = json.dumps(evaluation.report, indent=2, allow_nan=False)
+            temporary.write_text(f"{text}\n", "utf-8")
     return [*written, out / REPORT]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from dhs.legacy_names import to_ours
 from dhs.model import BOTTLENECKED_RESNET, LensFinder
 from dhs.spec import PreprocessSpec, SpecMismatchError
 from dhs.torchvision_names import is_torchvision, to_timm
+from fastnorm.cutout import one_line
 
 SUFFIXES = (".pt", ".pth")
 RADII = ("annulus_r_in", "annulus_r_out")
@@ -182,7 +184,14 @@ def read_old(
     for name in ("train", "dataset"):
         content[name] = _section(path, content, name)
     defaults: dict[str, Any] = {}
-    spec = _spec(path, content, annulus, crop, defaults)
+    try:
+        spec = _spec(path, content, annulus, crop, defaults)
+    except (CheckpointError, SpecMismatchError):
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(
+            f"{path}: its preprocessing, with what is given, is wrong: {one_line(str(error))}"
+        ) from error
     train = content["train"]
     arch = _take(train, "arch", "resnet18", defaults)
     kwargs = {}
@@ -201,17 +210,28 @@ def _read_plain(path: Path) -> dict[str, Any]:
     """The dict in the file, of tensors and plain values and no other objects."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file; name the .pt file.")
+    with path.open("rb") as stream:
+        content = _unpickled(path, stream)
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}; an old checkpoint is a dict with 'model'."
+        )
+    return {str(name): value for name, value in content.items()}
+
+
+def _unpickled(path: Path, stream: BinaryIO) -> Any:
     try:
-        with torch.serialization.safe_globals(_NUMBERS):
-            content = torch.load(path, weights_only=True, map_location="cpu")
-    except OSError:
-        raise
-    except Exception as error:  # Damaged pickles raise whatever their bytes lead to.
+        with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
+            # Of pickles that torch was not made for: they are read, or refused.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(stream, weights_only=True, map_location="cpu")
+    # Damaged pickles raise whatever their bytes lead to, OSError among others.
+    except Exception as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found is None:
-            first = str(error).partition("\n")[0]
+            first = one_line(str(error).partition("\n")[0], 200)
             raise CheckpointError(
-                f"{path} is damaged, or no .pt file ({type(error).__name__}: {first[:200]}). Take "
+                f"{path} is damaged, or no .pt file ({type(error).__name__}: {first}). Take "
                 "another copy of it."
             ) from error
         raise CheckpointError(
@@ -220,15 +240,12 @@ def _read_plain(path: Path) -> dict[str, Any]:
             "and save it again with tensors, dicts, lists, strings and numbers alone "
             "(dataclasses.asdict, float, str)."
         ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}; an old checkpoint is a dict with 'model'."
-        )
-    return {str(name): value for name, value in content.items()}
 
 
 def _weights(path: Path, state: object) -> dict[str, Tensor]:
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise CheckpointError(
             f"{path} has no state dict of tensors under 'model', so it is no old checkpoint; bare "
             "weights do not say how they were trained."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from dhs.packs.format import METADATA_KEY
-from dhs.packs.tables import metadata_of, read_table
+from dhs.packs.tables import content_sha256, made_again_if_damaged, metadata_of, read_table
 from fastnorm.io import Rejected
 from fastnorm.output import atomic_path
 from fastnorm.terminal import printable
@@ -60,9 +60,12 @@ def write_part(path: Path, part: Part) -> None:
         "galaxy_id": pyarrow.array(part.ids, pyarrow.string()),
         "path": pyarrow.array(part.paths, pyarrow.string()),
     } | {f"logit_{k}": logits for k, logits in enumerate(part.logits.T)}
-    metadata = {METADATA_KEY: json.dumps({"rejected": rejected})}
+    table = pyarrow.table(columns)
+    about = {"part": path.name, "rejected": rejected, "sha256": content_sha256(table)}
     with atomic_path(path) as temporary:
-        parquet.write_table(pyarrow.table(columns).replace_schema_metadata(metadata), temporary)
+        parquet.write_table(
+            table.replace_schema_metadata({METADATA_KEY: json.dumps(about)}), temporary
+        )
 
 
 def read_part(path: Path) -> Part:
@@ -70,14 +73,20 @@ def read_part(path: Path) -> Part:
 
     Raises
     ------
-    OSError, ValueError
-        It cannot be read, or is damaged.
+    OSError
+        It cannot be read.
+    ValueError
+        It is damaged: its bytes are not those that were written.
     """
-    table = read_table(path)
-    rejected = [Rejected(Path(name), why) for name, why in metadata_of(table, path)["rejected"]]
-    logits = [table[name].to_numpy() for name in table.column_names[2:]]
-    ids, paths = (table[name].to_numpy() for name in ("galaxy_id", "path"))
-    return Part(ids, paths, np.stack(logits, axis=1), rejected)
+    with made_again_if_damaged(path):
+        table = read_table(path)
+        about = metadata_of(table, path)
+        if (about["part"], about["sha256"]) != (path.name, content_sha256(table)):
+            raise ValueError("its content is not that of its name and checksum")
+        rejected = [Rejected(Path(name), why) for name, why in about["rejected"]]
+        logits = [table[name].to_numpy() for name in table.column_names[2:]]
+        ids, paths = (table[name].to_numpy() for name in ("galaxy_id", "path"))
+        return Part(ids, paths, np.stack(logits, axis=1), rejected)
 
 
 def read_rows(paths: Sequence[Path], has_unique_ids: bool) -> Iterator[Part]:
@@ -104,7 +113,11 @@ def read_rows(paths: Sequence[Path], has_unique_ids: bool) -> Iterator[Part]:
 
 
 def count_rows(paths: Sequence[Path]) -> int:
-    return sum(parquet.read_metadata(path).num_rows for path in paths)
+    rows = 0
+    for path in paths:
+        with made_again_if_damaged(path):
+            rows += parquet.read_metadata(path).num_rows
+    return rows
 
 
 def in_groups(parts: Iterable[Part], rows: int = ROWS_PER_GROUP) -> Iterator[Part]:

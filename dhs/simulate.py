@@ -94,8 +94,10 @@ def write_survey(
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; name a folder for the survey.")
     out.mkdir(parents=True, exist_ok=True)
-    with _only_writer(out):
+    with _only_writer(out) as sign:
         is_complete = check_folder(out, settings)
+        if not is_complete:
+            sign()
         remove_leftovers(out)
         missing = [] if is_complete else missing_shards(out, settings)
         left = sum(len(settings.numbers(shard)) for shard in missing)
@@ -109,7 +111,7 @@ def write_survey(
     return _summary(out, settings, left, is_complete)
 
 
-def _only_writer(folder: Path) -> AbstractContextManager[None]:
+def _only_writer(folder: Path) -> AbstractContextManager[Callable[[], None]]:
     return only_writer(folder, "a survey", SECONDS_TO_WAIT_FOR_THE_FOLDER)
 
 

@@ -8,16 +8,17 @@ dhs.train --config FILE`` trains with N of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dhs.folder_lock import only_writer
+from dhs.folder_lock import only_writer, remove_leftovers
 from dhs.training.config import TrainConfig
-from dhs.training.loop import BEST, Loop
+from dhs.training.loop import BEST, LAST, Loop
 from dhs.training.loop import NonFiniteLossError as NonFiniteLossError
 from dhs.training.processes import Processes, processes
-from dhs.training.records import PICTURE, draw_learning_curve
+from dhs.training.records import METRICS, PICTURE, draw_learning_curve
+from dhs.training.state import FILE as STATE
 
 
 class Trained(NamedTuple):
@@ -95,7 +96,12 @@ def _only_trainer(config: TrainConfig, group: Processes) -> Iterator[None]:
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"train.out_dir={str(out)!r} is a file; name a folder.")
     out.mkdir(parents=True, exist_ok=True)
-    with only_writer(out, "a training") if group.is_first else nullcontext():
+    if not group.is_first:
+        yield
+        return
+    with only_writer(out, "a training") as sign:
+        sign()
+        remove_leftovers(out, STATE, BEST, LAST, METRICS, PICTURE)
         yield
 
 

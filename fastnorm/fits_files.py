@@ -41,6 +41,8 @@ NORMALISED = "ANNRIN"
 NOT_PIXELS = ("INVVAR", "MASKBITS", "MASK")
 MOST_UNITS = 64
 _one_at_a_time = threading.RLock()
+CARD = 80
+_MANY = rb"(?:Z?NAXIS|TFIELDS) *= *[+-]?\d{4,}"
 _GZIP_MEMBER = b"\x1f\x8b\x08"
 _PART, _STEP = 2**20, 2**16
 NANOMAGGY = ("nanomaggy", "nanomaggies", "nmgy")
@@ -90,11 +92,13 @@ def opened(path: Path) -> Iterator[Any]:
     except ImportError as error:
         raise ImportError(f"{path} needs astropy to be read: {INSTALL_EXTRA}") from error
     # The last two astropy was seen to raise on headers that it does not understand.
-    kinds = (AstropyWarning, fits.VerifyError, AttributeError, AssertionError)
+    kinds = (AstropyWarning, RuntimeWarning, fits.VerifyError, AttributeError, AssertionError)
     with _one_at_a_time, named(path, *kinds), warnings.catch_warnings():
         # astropy only warns of a file cut short or of a wrong checksum; what is done with warnings
         # is of the whole process, so that another thread could undo it.
         warnings.simplefilter("error", AstropyWarning)
+        # NumPy's, of sums with odd numbers of a header.
+        warnings.simplefilter("error", RuntimeWarning)
         options = {"memmap": False, "checksum": True, "lazy_load_hdus": False}
         with fits.open(_content(path), **options) as units:
             if len(units) > MOST_UNITS:
@@ -115,6 +119,12 @@ def _content(path: Path) -> io.BytesIO:
             "damaged, or not what its suffix says: it does not begin with SIMPLE, as FITS does."
         )
         raise CutoutError(path, reason)
+    for found in re.finditer(_MANY, content):
+        # Cards begin there. astropy would count as far as they say.
+        if found.start() % CARD == 0:
+            raise CutoutError(
+                path, f"its card {found[0].decode()} says more than FITS allows, 999."
+            )
     if b"ZCMPTYPE" in content:
         _check_tiles(path, content)
     return io.BytesIO(content)

@@ -61,8 +61,8 @@ def hosts(tmp_path: Path, galaxies: NDArray[np.float32]) -> Path:
 
 def test_simulate(tmp_path: Path) -> None:
     out = tmp_path / "survey"
-    arguments = ("simulate", "--out", out, "--n", 6, "--seed", 2, "--lens-fraction", 1)
-    arguments += ("--workers", 1)
+    arguments = ["simulate", "--out", out, "--n", 6, "--seed", 2, "--lens-fraction", 1]
+    arguments += ["--workers", 1]
     result = run(*arguments, "--json")
     assert result.exit_code == 0
     report = json.loads(result.stdout)

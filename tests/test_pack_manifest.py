@@ -217,8 +217,9 @@ def test_masks_of_every_kind(folder: Path) -> None:
     own = np.zeros(PLANE, bool)
     own[1, 2] = True
     np.savez(folder / "c0.npz", cutout=pixels(0).transpose(1, 2, 0), mask=own)
-    _, mask, _, _ = read_cutout(folder, "c0.npz", "m0.npz")
-    assert np.array_equal(mask, bad[0] | own)
+    both = read_cutout(folder, "c0.npz", "m0.npz").mask
+    assert both is not None
+    assert np.array_equal(both, bad[0] | own)
     # The same masks beside the pixels, in the cutouts' own files.
     for k in range(N):
         image, mask = (stack.transpose(1, 2, 0) for stack in (pixels(k), bad[k]))

@@ -9,11 +9,15 @@ a manifest is complete. Its schema says under the key ``dhs`` where the cutouts 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastnorm.cutout import named
+from fastnorm.numpy_files import read_header
 
 MANIFEST, REJECTED = "manifest.parquet", "rejected.parquet"
 PARTS, SETTINGS = "parts", "settings.json"
@@ -65,21 +69,14 @@ def open_stack(path: Path, dtype: str) -> NDArray[Any]:
     ValueError
         It is cut short, or of another dtype, order or number of axes.
     """
-    try:
-        stack = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is cut short, or no .npy file ({error}).") from error
-    if not isinstance(stack, np.memmap):
-        stack.close()
-        raise ValueError(f"{path} is an archive, no .npy file.")
-    if stack.dtype != np.dtype(dtype) or stack.ndim != 4 or stack.shape[1] != 3:
+    with path.open("rb") as stream, named(path):
+        shape, is_fortran, found = read_header(path, stream, os.fstat(stream.fileno()).st_size)
+        offset = stream.tell()
+    if found != np.dtype(dtype) or len(shape) != 4 or shape[1] != 3:
         raise ValueError(
-            f"{path} has dtype {stack.dtype} and shape {stack.shape}; allowed are "
-            f"{np.dtype(dtype)} and (N, 3, rows, columns)."
+            f"{path} has dtype {found} and shape {shape}; allowed are {np.dtype(dtype)} and "
+            "(N, 3, rows, columns)."
         )
-    if not stack.flags.c_contiguous:
+    if is_fortran:
         raise ValueError(f"{path} is in Fortran order; allowed is C order.")
-    expected, size = stack.offset + stack.nbytes, path.stat().st_size
-    if expected != size:
-        raise ValueError(f"{path} has {size} bytes, but its header says {expected}.")
-    return stack
+    return np.memmap(path, found, "r", offset, shape)

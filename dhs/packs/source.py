@@ -13,8 +13,9 @@ import pyarrow
 from numpy.typing import NDArray
 
 from dhs.inside import path_faults
-from dhs.packs.tables import metadata_of, read_table
+from dhs.packs.tables import is_number, is_text, metadata_of, read_table
 from dhs.splits import SPLITS, find_leaks
+from fastnorm.cutout import one_line
 from fastnorm.io import SUFFIXES
 
 RESERVED = ("shard", "row", "sha256", "mask_sha256")
@@ -144,7 +145,7 @@ def _origin(given: str | None, inherited: object, path: Path) -> str:
 
 def _refuse(path: Path, faults: list[str]) -> None:
     if faults:
-        raise ValueError("\n  ".join([f"{path} cannot be packed:", *faults]))
+        raise ValueError("\n  ".join([f"{path} cannot be packed:", *map(one_line, faults)]))
 
 
 def _some(things: Sequence[object] | NDArray[np.intp]) -> str:
@@ -174,25 +175,11 @@ def _column_faults(table: pyarrow.Table) -> Iterator[str]:
     if not len(table):
         yield "no rows."
     for name in ("cutout_path", "mask_path", "galaxy_id", "split"):
-        if name in names and not _is_text(table[name].type, or_integers=name == "galaxy_id"):
+        if name in names and not is_text(table[name].type, or_integers=name == "galaxy_id"):
             yield f"{name} is of type {table[name].type}; it has to be text."
     for name in ("label", "sample_weight", "ra", "dec"):
-        if name in names and not _is_number(table[name].type):
+        if name in names and not is_number(table[name].type):
             yield f"{name} is of type {table[name].type}; it has to be a number."
-
-
-def _is_text(kind: pyarrow.DataType, or_integers: bool) -> bool:
-    types = pyarrow.types
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    tests = [types.is_string, types.is_large_string, types.is_string_view, types.is_null]
-    return any(test(kind) for test in tests) or (or_integers and types.is_integer(kind))
-
-
-def _is_number(kind: pyarrow.DataType) -> bool:
-    types = pyarrow.types
-    tests = [types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null]
-    return any(test(kind) for test in tests)
 
 
 def _text(table: pyarrow.Table, name: str) -> NDArray[np.object_]:

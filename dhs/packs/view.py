@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,24 @@ from numpy.typing import NDArray
 
 from dhs.constants import BANDS
 from dhs.packs.format import FLUX_UNIT, MANIFEST, PARTS, mask_name, open_stack
-from dhs.packs.tables import metadata_of, read_table
+from dhs.packs.tables import is_number, is_text, metadata_of, read_table
 
 _NEEDED = ("shard", "row", "sha256", "galaxy_id", "label")
 _FINGERPRINTED = ("sha256", "label", "galaxy_id", "split")
-_SHARD_NAME = re.compile(r"shard-\d{5}\.npy")
+_SHARD_NAME = re.compile(r"shard-[0-9]{5}\.npy")
+
+
+def _is_label(kind: pyarrow.DataType) -> bool:
+    """Those who use labels look at text more closely; the fingerprint cannot hold decimals."""
+    return (is_number(kind) and not pyarrow.types.is_decimal(kind)) or is_text(kind)
+
+
+_TYPES: tuple[tuple[tuple[str, ...], str, Callable[[pyarrow.DataType], bool]], ...] = (
+    (("shard", "sha256", "mask_sha256", "split"), "text", is_text),
+    (("galaxy_id",), "text", partial(is_text, or_integers=True)),
+    (("label",), "a number", _is_label),
+    (("ra", "dec"), "a number", is_number),
+)
 _MADE_SO = {"bands": list(BANDS), "flux_unit": FLUX_UNIT}
 
 
@@ -153,6 +167,12 @@ def _check_columns(table: pyarrow.Table, path: Path) -> None:
     empty = [name for name in _NEEDED if table[name].null_count]
     if empty:
         raise ValueError(f"{path} has rows without {', '.join(empty)}.")
+    for names, what, is_allowed in _TYPES:
+        wrong = [n for n in names if n in table.column_names and not is_allowed(table[n].type)]
+        if wrong:
+            raise ValueError(
+                f"{path}: {wrong[0]} is of type {table[wrong[0]].type}; it has to be {what}."
+            )
     if not pyarrow.types.is_integer(table["row"].type):
         raise ValueError(f"{path}: row is of type {table['row'].type}; allowed are integers.")
 

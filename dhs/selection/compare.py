@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from dhs.config_errors import differences
+from dhs.folder_lock import only_writer, remove_leftovers
 from dhs.packs.format import METADATA_KEY
 from dhs.selection.grid_result import ALL_MAGNITUDES, MAGNITUDE, GridResult
 from dhs.selection.matching import (
@@ -174,7 +175,7 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     Raises
     ------
     OSError
-        A file cannot be written.
+        A file cannot be written, or another process writes the folder.
     ImportError
         matplotlib is missing.
     """
@@ -186,13 +187,16 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     about = json.dumps(comparison.about(), indent=1, allow_nan=False)
     table = pyarrow.Table.from_pandas(comparison.table, preserve_index=False)
     table = table.replace_schema_metadata({METADATA_KEY: about})
-    with atomic_path(paths["parquet"]) as temporary:
-        parquet.write_table(table, temporary)
-    with atomic_path(paths["csv"]) as temporary:
-        comparison.table.to_csv(temporary, index=False)
-    save(comparison_figure(comparison), paths["png"])
-    with atomic_path(paths["json"]) as temporary:
-        temporary.write_text(about, "utf-8")
+    with only_writer(out, "a comparison") as sign:
+        sign()
+        remove_leftovers(out, *(path.name for path in paths.values()))
+        with atomic_path(paths["parquet"]) as temporary:
+            parquet.write_table(table, temporary)
+        with atomic_path(paths["csv"]) as temporary:
+            comparison.table.to_csv(temporary, index=False)
+        save(comparison_figure(comparison), paths["png"])
+        with atomic_path(paths["json"]) as temporary:
+            temporary.write_text(about, "utf-8")
     return list(paths.values())
 
 

@@ -23,6 +23,7 @@ from dhs.config_file import located
 from dhs.inference import logits_of
 from dhs.injection.priors import injection_priors
 from dhs.packs.format import METADATA_KEY
+from dhs.packs.tables import content_sha256
 from dhs.score_batch import choose_device
 from dhs.score_input import require_same_mask_bits
 from dhs.score_table import sigmoid
@@ -146,6 +147,10 @@ class Engine:
         piece = [self.injections_fingerprint, *shard]
         return folder / f"{shard.kind}-{shard.number:06d}-{_sha256(piece)[:HASH_LENGTH]}.parquet"
 
+    def about(self, shard: Shard) -> dict[str, Any]:
+        """What the file of a shard says of itself besides its checksum, for JSON."""
+        return {"injections_fingerprint": self.injections_fingerprint, "shard": list(shard)}
+
     def make(self, shard: Shard, path: Path, advance: Callable[[int], None]) -> None:
         """Do a piece of the work and write it; whatever ends this early leaves no file.
 
@@ -168,7 +173,7 @@ class Engine:
             if shard.kind == "negatives"
             else self._inject(shard, advance)
         )
-        about = {"injections_fingerprint": self.injections_fingerprint, "shard": list(shard)}
+        about = self.about(shard) | {"sha256": content_sha256(table)}
         table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about)})
         with atomic_path(path) as temporary:
             parquet.write_table(table, temporary)

@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from dhs.config_errors import differences
 from dhs.packs.format import METADATA_KEY
+from dhs.packs.tables import content_sha256, made_again_if_damaged
 from fastnorm.output import atomic_path
 
 if TYPE_CHECKING:
@@ -79,7 +80,13 @@ def missing(out: Path, engine: Engine) -> list[Shard]:
 
 
 def merge(out: Path, engine: Engine, kind: Kind, schema: pyarrow.Schema) -> None:
-    """Put the shards of one kind together, one row group each, in memory for one."""
+    """Put the shards of one kind together, one row group each, in memory for one.
+
+    Raises
+    ------
+    ValueError
+        A shard is damaged, or another one's.
+    """
     path = out / (NEGATIVES if kind == "negatives" else INJECTIONS)
     if _is_of(path, engine):
         return
@@ -88,8 +95,27 @@ def merge(out: Path, engine: Engine, kind: Kind, schema: pyarrow.Schema) -> None
     with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         for shard in engine.shards():
             if shard.kind == kind:
-                table = parquet.read_table(engine.path(out / SHARDS, shard))
+                table = read_shard(engine.path(out / SHARDS, shard), engine, shard, schema)
                 writer.write_table(table.replace_schema_metadata(schema.metadata))
+
+
+def read_shard(path: Path, engine: Engine, shard: Shard, schema: pyarrow.Schema) -> pyarrow.Table:
+    """Read a shard, every value of which is as it was written.
+
+    Raises
+    ------
+    ValueError
+        It is damaged, or another one's.
+    OSError
+        The disk gives none.
+    """
+    file = _open(path)
+    with made_again_if_damaged(path):
+        table = file.read()
+        about = json.loads((file.schema_arrow.metadata or {})[METADATA_KEY])
+        if about != engine.about(shard) | {"sha256": content_sha256(table)}:
+            raise ValueError("its content is not that of its name and checksum")
+        return table.cast(schema)
 
 
 def describe(engine: Engine) -> dict[str, Any]:
@@ -130,8 +156,9 @@ def _is_of(path: Path, engine: Engine) -> bool:
     """Whether this is the whole table of these injections."""
     if not path.exists():
         return False
-    about = json.loads(_metadata(path).get(METADATA_KEY, b"{}"))
-    return bool(about.get("injections_fingerprint") == engine.injections_fingerprint)
+    with made_again_if_damaged(path):
+        about = json.loads((_open(path).schema_arrow.metadata or {})[METADATA_KEY])
+        return bool(about["injections_fingerprint"] == engine.injections_fingerprint)
 
 
 def _is_made(path: Path, shard: Shard) -> bool:
@@ -143,12 +170,6 @@ def _is_made(path: Path, shard: Shard) -> bool:
     return True
 
 
-def _metadata(path: Path) -> dict[bytes, bytes]:
-    return _open(path).schema_arrow.metadata or {}
-
-
 def _open(path: Path) -> parquet.ParquetFile:
-    try:
+    with made_again_if_damaged(path):
         return parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, and run again.") from error

@@ -127,8 +127,9 @@ def run_grid(
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; name a folder for the grid.")
     out.mkdir(parents=True, exist_ok=True)
-    with only_writer(out, "a grid"):
+    with only_writer(out, "a grid") as sign:
         claim(out, engine)
+        sign()
         todo = missing(out, engine)
         total = sum(shard.rows for shard in engine.shards())
         left = sum(shard.rows for shard in todo)
@@ -144,18 +145,19 @@ def run_grid(
         order = Order(config, out / SHARDS, engine.injections_fingerprint)
         try:
             deaths = _make(engine, order, todo, workers, count, advance, warn)
+            if engine.negatives:
+                merge(out, engine, "negatives", NEGATIVES_SCHEMA)
+            merge(out, engine, "injections", SCHEMA)
         except OSError as error:
             raise OSError(
                 f"{error}. Shards that are complete are kept in {out}; the same command goes on."
             ) from error
-        if engine.negatives:
-            merge(out, engine, "negatives", NEGATIVES_SCHEMA)
-        merge(out, engine, "injections", SCHEMA)
         about = aggregate(out, engine, given)
         remove_shards(out)
-    from dhs.selection.figure import draw_grid
+        from dhs.selection.figure import draw_grid
 
-    return Grid(out, about, left, deaths, draw_grid(out))
+        pictures = draw_grid(out)
+    return Grid(out, about, left, deaths, pictures)
 
 
 def with_absolute_paths(config: GridConfig) -> GridConfig:

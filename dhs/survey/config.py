@@ -12,14 +12,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
+from dhs.config_file import read_config_file
 from dhs.injection.params import MOST_CLUMPS, SERSIC_INDEX_RANGE
 from dhs.injection.priors import injection_priors
 from dhs.section import Section
@@ -220,7 +215,8 @@ def survey_config() -> SurveyConfig:
     ValueError
         The file has an unknown key, misses one, or a value is not allowed; each is named.
     """
-    return _parse(resources.files("dhs.configs").joinpath(FILE).read_text("utf-8"), FILE)
+    with resources.as_file(resources.files("dhs.configs").joinpath(FILE)) as path:
+        return read_survey_config(path)
 
 
 def read_survey_config(path: str | Path) -> SurveyConfig:
@@ -231,22 +227,7 @@ def read_survey_config(path: str | Path) -> SurveyConfig:
     OSError
         The file cannot be read.
     ValueError
-        It is no YAML, has an unknown key, misses one, or a value is not allowed.
+        As of `dhs.config_file.read_config_file`; ``configs/simulated_survey.yaml`` has every key,
+        with its meaning.
     """
-    return _parse(Path(path).read_text("utf-8"), str(path))
-
-
-def _parse(text: str, name: str) -> SurveyConfig:
-    try:
-        return SurveyConfig.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        faults = (
-            f"{'.'.join(map(str, fault['loc'])) or 'the whole'}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise ValueError(
-            f"{name} is not allowed: {'; '.join(faults)}. configs/{FILE} has every key, with its "
-            "meaning."
-        ) from error
+    return read_config_file(path, SurveyConfig)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -72,6 +72,11 @@ def save_state(
     progress : Progress
     what : dict
         What the training is, for JSON; `load_state` refuses another one.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written; the one before it is kept.
     """
     tensors = {f"model.{name}": value for name, value in backbone.state_dict().items()}
     numbers: dict[str, dict[str, Any]] = {}
@@ -90,7 +95,8 @@ def save_state(
     }
     copies = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(copies, temporary, {"dhs": json.dumps(header)})
+        # safetensors itself writes files that nobody else may read, and names no file in errors.
+        temporary.write_bytes(save(copies, {"dhs": json.dumps(header)}))
 
 
 def load_state(

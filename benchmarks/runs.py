@@ -1,0 +1,223 @@
+"""Runs of ``make bench`` as files, in the format of pytest-benchmark.
+
+Its own classes write them, so that ``pytest-benchmark compare`` reads them; what they have besides
+is in places that it leaves to its users: ``extra_info`` of every contender, and ``machine_info``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Self
+
+import numpy as np
+from annotated_types import Gt, MinLen
+from numpy.typing import NDArray
+from pydantic import AwareDatetime, BaseModel, ValidationError, model_validator
+from pytest_benchmark import plugin
+from pytest_benchmark.stats import Metadata
+
+from benchmarks.cases import COPY
+from benchmarks.timing import Case, Timed, ratios
+from fastnorm import machine
+from fastnorm.output import atomic_path
+
+FOLDER = Path(".benchmarks")
+CUTOUT_BYTES = 3 * 101 * 101 * 4
+pytest_benchmark: Any = plugin  # has no types
+
+
+class Stats(BaseModel):
+    """Seconds of a call in every round."""
+
+    data: Annotated[list[Annotated[float, Gt(0)]], MinLen(1)]
+
+
+class Extra(BaseModel):
+    """What a contender is, and in which rounds it took part."""
+
+    contender: str
+    kind: str
+    cutouts: Annotated[int, Gt(0)]
+    threads: Annotated[int, Gt(0)]
+    bytes_moved: int
+    rounds: list[int]
+
+
+class Entry(BaseModel):
+    """One contender on one stack."""
+
+    stats: Stats
+    extra_info: Extra
+
+    @model_validator(mode="after")
+    def _every_round_is_timed(self) -> Self:
+        if len(self.stats.data) != len(self.extra_info.rounds):
+            raise ValueError("there are not as many rounds as times")
+        return self
+
+    def timed(self) -> Timed:
+        return Timed(self.stats.data, self.extra_info.rounds)
+
+
+class MachineInfo(BaseModel):
+    """`fastnorm.machine.describe`, and the share of the processors that others had."""
+
+    fastnorm: dict[str, str]
+    others: float | None
+
+    def __str__(self) -> str:
+        return self.fastnorm["CPU"]
+
+
+class CommitInfo(BaseModel):
+    id: str
+    dirty: bool
+
+    def __str__(self) -> str:
+        return self.id[:7] + " with changes" * self.dirty
+
+
+class Run(BaseModel):
+    """What is read of a file: all else in it is for pytest-benchmark."""
+
+    datetime: AwareDatetime
+    machine_info: MachineInfo
+    commit_info: CommitInfo
+    benchmarks: Annotated[list[Entry], MinLen(1)]
+
+    @model_validator(mode="after")
+    def _every_round_has_a_copy(self) -> Self:
+        for cutouts, found in self.stacks().items():
+            if COPY not in found:
+                raise ValueError(f"{cutouts} cutouts have no {COPY}")
+            copied = set(found[COPY].extra_info.rounds)
+            for name, entry in found.items():
+                if not copied.issuperset(entry.extra_info.rounds):
+                    raise ValueError(f"{name} was timed in rounds without {COPY}")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.commit_info}, {self.datetime.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+    def stacks(self) -> dict[int, dict[str, Entry]]:
+        """Contenders by name, by the number of cutouts."""
+        found: dict[int, dict[str, Entry]] = {}
+        for entry in self.benchmarks:
+            of_stack = found.setdefault(entry.extra_info.cutouts, {})
+            of_stack[entry.extra_info.contender] = entry
+        return found
+
+    def groups(self) -> list[str]:
+        """Of the stacks, the largest first."""
+        found = {(e.extra_info.cutouts, e.extra_info.threads) for e in self.benchmarks}
+        return [group(*each) for each in sorted(found, reverse=True)]
+
+    def ratios(self, cutouts: int) -> dict[str, NDArray[np.float64]]:
+        """To the copy of the same round, by contender."""
+        of_stack = self.stacks()[cutouts]
+        copy = of_stack[COPY].timed()
+        return {name: ratios(entry.timed(), copy) for name, entry in of_stack.items()}
+
+
+def as_json(
+    timed: Mapping[int, Mapping[str, Timed]],
+    stacks: Mapping[int, Sequence[Case]],
+    threads: Mapping[int, int],
+    others: float | None,
+) -> dict[str, Any]:
+    """Make what pytest-benchmark would write of these timings.
+
+    Parameters
+    ----------
+    timed, stacks, threads : mapping
+        Of what `time_in_turns` gave and got, and with how many threads, by number of cutouts.
+    others : float or None
+        Share of the processors that others had meanwhile.
+    """
+    entries = [
+        _entry(case, cutouts, threads[cutouts], timed[cutouts])
+        for cutouts, contenders in stacks.items()
+        for case in contenders
+    ]
+    written: dict[str, Any] = pytest_benchmark.pytest_benchmark_generate_json(
+        config=None,
+        benchmarks=entries,
+        include_data=True,
+        machine_info=pytest_benchmark.pytest_benchmark_generate_machine_info()
+        | {"fastnorm": machine.describe(), "others": others},
+        commit_info=pytest_benchmark.get_commit_info(),
+    )
+    return written
+
+
+def group(cutouts: int, threads: int) -> str:
+    return f"{cutouts} cutouts, {threads} thread{'s' * (threads > 1)}"
+
+
+def _entry(case: Case, cutouts: int, threads: int, found: Mapping[str, Timed]) -> Any:
+    timed, to_copy = found[case.name], ratios(found[case.name], found[COPY])
+    moved, seconds = 2 * cutouts * CUTOUT_BYTES, float(np.median(timed.seconds))
+    fixture = SimpleNamespace(
+        name=f"{case.name}[{cutouts}]",
+        fullname=f"benchmarks::{case.name}[{cutouts}]",
+        group=group(cutouts, threads),
+        param=str(cutouts),
+        params={"cutouts": cutouts},
+        cprofile_stats=None,
+        has_error=False,
+        extra_info={
+            "contender": case.name,
+            "kind": case.kind,
+            "cutouts": cutouts,
+            "threads": threads,
+            "bytes_moved": moved,
+            "seconds_per_cutout": seconds / cutouts,
+            "gigabytes_per_second": moved / seconds / 1e9,
+            "ratio_to_copy": float(np.median(to_copy)),
+            "rounds": timed.rounds,
+        },
+    )
+    entry: Any = Metadata(fixture, 1, {})  # type: ignore[no-untyped-call]
+    entry.stats.data = timed.seconds
+    return entry
+
+
+def write(content: dict[str, Any], file: Path | None = None) -> Path:
+    """Write a run to a file; without one, to `FOLDER`, by its time and commit."""
+    if file is None:
+        FOLDER.mkdir(exist_ok=True)
+        time = datetime.fromisoformat(content["datetime"])
+        file = FOLDER / f"{time:%Y%m%dT%H%M%SZ}_{content['commit_info']['id'][:7]}.json"
+    with atomic_path(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False))
+    return file
+
+
+def read(file: Path) -> Run:
+    """Read a run.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged, or no run of ``make bench``.
+    OSError
+        It cannot be read.
+    """
+    try:
+        return Run.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(
+            f"{file} is no run of `make bench`, or damaged: {place + ': ' if place else ''}"
+            f"{first['msg']}. Remove it, or name another."
+        ) from error
+
+
+def files(folder: Path = FOLDER) -> list[Path]:
+    """All runs of a folder, the oldest first."""
+    return sorted(folder.glob("*.json"))

@@ -1,0 +1,128 @@
+"""What a reader may not do, whatever it reads: hang, take memory, warn, write, run, unpickle."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+import time
+import tracemalloc
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MOST_SECONDS = 5.0
+"""Of processor time, for one input; the machine may be busy with other things."""
+OWN_BYTES = 8 * 2**20
+"""What a reader may take besides what it reads."""
+TIMES_SIZE = 20
+"""How many times the size of a file its reader may take."""
+RESIDENT_BYTES = 64 * 2**20
+
+_FORBIDDEN = (
+    *("pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen"),
+    *("os.remove", "os.rename", "os.mkdir", "os.chmod", "os.link", "os.symlink", "os.truncate"),
+    *("socket.connect", "shutil.copyfile", "shutil.move", "shutil.rmtree", "ctypes.dlopen"),
+)
+_seen: list[str] | None = None
+_is_warming = False
+
+
+class Hang(BaseException):
+    """No reader turns it into another error."""
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if _seen is None:
+        return
+    is_writing = (
+        event == "open"
+        and isinstance(arguments[1], str)
+        and not set(arguments[1]).isdisjoint("wax+")
+    )
+    if is_writing or event in _FORBIDDEN:
+        _seen.append(f"{event} {arguments!r}")
+
+
+sys.addaudithook(_audit)
+
+
+def _resident() -> int:
+    """The most memory that this process had so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _hang(*_: object) -> None:
+    raise Hang(f"more than {MOST_SECONDS:g} s of processor time")
+
+
+@contextmanager
+def watched(size: int, *, is_traced: bool = True) -> Iterator[None]:
+    """Fail where what runs inside does what no reader may.
+
+    Parameters
+    ----------
+    size : int
+        Of what is read, in bytes, unpacked.
+    is_traced : bool
+        Know of every allocation by Python and NumPy. Not where Arrow has threads of its own: to
+        stop tracing while they allocate ends the process, in Python 3.11 (gh-128679).
+    """
+    global _seen
+    did: list[str] = []
+    before = signal.signal(signal.SIGPROF, _hang)
+    signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
+    started, resident = time.process_time(), _resident()
+    if is_traced:
+        tracemalloc.start()
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            _seen = did
+            yield
+    finally:
+        _seen = None
+        _, peak = tracemalloc.get_traced_memory()
+        if is_traced:
+            tracemalloc.stop()
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+    took = time.process_time() - started
+    if _is_warming:
+        return
+    assert not did, f"did {did}"
+    assert not said, f"warned: {[str(item.message) for item in said]}"
+    most = OWN_BYTES + TIMES_SIZE * size
+    assert peak <= most, f"took {peak:,} bytes to read {size:,}; allowed are {most:,}"
+    grew = _resident() - resident
+    # Libraries take memory of which Python knows nothing, and keep some for later.
+    assert grew <= RESIDENT_BYTES + most, f"grew by {grew:,} bytes to read {size:,}"
+    assert took <= MOST_SECONDS, f"took {took:.1f} s"
+
+
+@contextmanager
+def warming() -> Iterator[None]:
+    """Measure nothing: libraries import more of themselves when they are first used."""
+    global _is_warming
+    _is_warming = True
+    try:
+        yield
+    finally:
+        _is_warming = False
+
+
+def require_message(text: str, path: Path) -> None:
+    """A message that names the file; a list of faults may take several lines."""
+    assert str(path) in text, repr(text)
+    for line in text.splitlines():
+        require_one_line(line.strip())
+
+
+def require_one_line(text: str) -> None:
+    """A message that fits a terminal: it neither breaks the line nor commands the terminal."""
+    assert text.isprintable(), repr(text)
+    assert text == text.strip() != "", repr(text)
+    assert len(text) < 4000, len(text)
