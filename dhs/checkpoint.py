@@ -320,7 +320,11 @@ def _write(path: Path, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> No
     metadata = {KEY: json.dumps(header, allow_nan=False)}
     try:
         with atomic_path(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             save_file(tensors, temporary, metadata=metadata)
+            # safetensors lets nobody else read what it writes.
+            temporary.chmod(mode)
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dhs import checkpoint
 from dhs.checkpoint import Checkpoint, CheckpointError, NoCheckpointError
+from dhs.folder_lock import only_writer
 from dhs.legacy import SUFFIXES, read_old
 from dhs.spec import PreprocessSpec
 from fastnorm import LEGACY_ANNULUS
@@ -116,7 +117,10 @@ def deprecate_folder(folder: str | Path, reason: str) -> Marked:
             done.before.append(item)
         elif _is_wrong(item.spec, item.size):
             try:
-                done.now.append(checkpoint.deprecate(item.path, reason))
+                # A training that is under way would lose the weights that it writes meanwhile.
+                with only_writer(item.path.parent, "a mark") as sign:
+                    sign()
+                    done.now.append(checkpoint.deprecate(item.path, reason))
             except (ValueError, OSError) as error:
                 done.rejected.append(Rejected(item.path, str(error)))
         else:

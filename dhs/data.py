@@ -172,13 +172,14 @@ class LensDataset:
             self._source = PackRows(pack, chosen)
         else:
             start = Path(config.manifest_path).parent
-            paths = manifest.column(config.cutout_path_col, "cutout_path_col").iloc[chosen]
+            paths = manifest.column(config.cutout_path_col, "cutout_path_col")
+            refuse_escapes(self.name, config.cutout_path_col, paths)
             masks = None
             if MASK_PATH in table:
-                masks = manifest.column(MASK_PATH, "the masks").iloc[chosen].tolist()
-                refuse_escapes(self.name, MASK_PATH, masks)
-            refuse_escapes(self.name, config.cutout_path_col, paths)
-            self._source = FileRows(start, paths.tolist(), masks)
+                whole = manifest.column(MASK_PATH, "the masks")
+                refuse_escapes(self.name, MASK_PATH, whole)
+                masks = whole.iloc[chosen].tolist()
+            self._source = FileRows(start, paths.iloc[chosen].tolist(), masks)
         self.shape = self._source.shape
         self.size = self.shape[-1]
         if self.shape[-2] != self.size:

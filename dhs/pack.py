@@ -133,12 +133,13 @@ def write_pack(
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; name a folder for the pack.")
     out.mkdir(parents=True, exist_ok=True)
-    with only_writer(out, "a pack"):
+    with only_writer(out, "a pack") as sign:
         is_complete = claim_folder(out, settings, "pack")
         remove_leftovers(out, "shard-*.npy", "mask-*.npy", REJECTED)
         if is_complete:
             remove_parts(out)
             return _finished(out, read_rejected(out, source), 0, was_complete=True)
+        sign()
         layout = find_layout(source, mask_bits)
         if isinstance(layout, list):
             record_rejected(out, source, [item.reason for item in layout])

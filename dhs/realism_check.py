@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dhs import checkpoint
 from dhs.checkpoint_header import now, versions
 from dhs.features import features_of
+from dhs.folder_lock import only_writer, remove_leftovers
 from dhs.injection.checks import MOST_ID, integer
 from dhs.realism import Probe
 from dhs.realism_figure import draw_probe
@@ -146,13 +147,21 @@ def write_check(folder: Path, gathered: Gathered, probe: Probe) -> dict[str, Any
     -------
     dict
         What ``realism.json`` holds.
+
+    Raises
+    ------
+    OSError
+        A file cannot be written, or another process writes the folder.
     """
     record = gathered.about | {
         "probe": probe.to_dict(),
         "versions": versions() | {"scikit-learn": sklearn.__version__},
         "created": now(),
     }
-    draw_probe(probe, gathered.about, folder / "realism.png")
-    with atomic_path(folder / "realism.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    with only_writer(folder, "a realism check") as sign:
+        sign()
+        remove_leftovers(folder, "realism.png", "realism.json")
+        draw_probe(probe, gathered.about, folder / "realism.png")
+        with atomic_path(folder / "realism.json") as temporary:
+            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     return record

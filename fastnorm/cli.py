@@ -19,9 +19,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 import fastnorm
-from fastnorm.cli_fits import PUBLISHED_CLIP, normalize_fits
+from fastnorm.cli_fits import normalize_fits
 from fastnorm.lock import DEFINITION_VERSION
-from fastnorm.terminal import check_out, console, fail, finish, messages, printable, progress, say
+from fastnorm.terminal import (
+    annulus_warnings,
+    check_out,
+    console,
+    fail,
+    finish,
+    messages,
+    printable,
+    progress,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
 BATCH = 256
 BATCH_BYTES = 64 * 2**20
 EPS = 1e-8
+PUBLISHED_CLIP = 10.0
 
 app = typer.Typer(
     help="Normalise image cutouts by their outer annulus, exactly and fast.",
@@ -102,7 +112,10 @@ def normalize(
     By default as preprocess_stack(..., "raw_robust", crop=False) of the published lens finders:
     NaN becomes 0, and the result is clipped.
 
-    Exit status: 0 all written; 1 some paths rejected, the others written; 2 nothing done.
+    Bad pixels, by INVVAR and MASKBITS of a FITS file or an array mask of an .npz, leave the
+    statistics.
+
+    Exit status: 0 all written; 1 paths rejected, the others written; 2 wrong arguments.
     """
     from fastnorm import dispatch
     from fastnorm.annulus import Annulus
@@ -318,11 +331,8 @@ def _choose_annulus(given: Annulus | None, first: Cutout) -> Annulus:
     with messages():
         annulus = Annulus.default(*plane) if given is None else given
         annulus.pixels(*plane)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", fastnorm.AnnulusWarning)
+    with annulus_warnings():
         annulus.warn_if_inside_galaxy(*plane)
-    for warning in caught:
-        say("warning", "yellow", str(warning.message))
     return annulus
 
 

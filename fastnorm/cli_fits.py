@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastnorm.terminal import counting, fail, finish, messages
+from fastnorm.terminal import annulus_warnings, check_folder, counting, fail, finish, messages
 
-PUBLISHED_CLIP = 10.0
+if TYPE_CHECKING:
+    from fastnorm.io import Rejected
 
 
 def normalize_fits(
@@ -30,21 +30,25 @@ def normalize_fits(
     ] = None,
     clip: Annotated[
         float | None,
-        typer.Option(
-            help="Limit to plus or minus so many MAD.", show_default=f"{PUBLISHED_CLIP:g}"
-        ),
+        typer.Option(help="Limit to plus or minus so many MAD.", show_default="no limit"),
     ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Only normalise: keep NaN, and do not clip.")
+    nan_to_zero: Annotated[
+        bool,
+        typer.Option(
+            "--nan-to-zero", help="Count NaN as 0, as published models do; else they are bad."
+        ),
     ] = False,
     mask_bits: Annotated[
         str,
         typer.Option(
             metavar="RELEASE:NAME,...",
-            help="Bits of MASKBITS that make a pixel bad, by name.",
+            help="Bits of MASKBITS that make a pixel bad, by name; dr10: for none.",
             show_default="dr10, with those of stars, clusters, and pixels without a good value",
         ),
     ] = "dr10",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there.")
+    ] = False,
     backend: Annotated[
         str | None,
         typer.Option(help="A name that `fastnorm backends` lists.", show_default="the fastest"),
@@ -55,61 +59,80 @@ def normalize_fits(
 ) -> None:
     """Normalise FITS cutouts, file by file; header, WCS and all other units are kept.
 
-    Pixels that INVVAR or MASKBITS say are bad leave the statistics.
+    Pixels that INVVAR or MASKBITS say are bad leave the statistics. What published models saw has
+    --clip 10 --nan-to-zero.
 
-    Exit status: 0 all written; 1 some paths rejected, the others written; 2 nothing done.
+    Exit status: 0 all written; 1 paths rejected, the others written; 2 wrong arguments.
     """
     started = time.perf_counter()
-    if raw and clip is not None:
-        fail(f"--clip {clip:g} and --raw exclude each other: --raw does not clip. Leave one out.")
+    check_folder(out)
     with messages(TypeError, ValueError, OSError, ImportError):
+        import numpy as np
+
         from fastnorm import dispatch
         from fastnorm.annulus import Annulus
         from fastnorm.fits_output import normalize_file
-        from fastnorm.io import CutoutError, Rejected, find_cutouts
+        from fastnorm.io import CutoutError, Rejected
+        from fastnorm.limits import open_limits
         from fastnorm.maskbits import MaskBits
 
-        bits = MaskBits.parse(mask_bits)
-        given = None if annulus is None else Annulus(*annulus)
+        options: dict[str, Any] = {
+            "annulus": None if annulus is None else Annulus(*annulus),
+            "clip": open_limits(1.0, clip, np.finfo(np.float32))[1],
+            "nan_to_zero": nan_to_zero,
+            "mask_bits": MaskBits.parse(mask_bits),
+            "backend": backend,
+        }
         if backend is not None:
             dispatch.choose(backend)
-        limit = None if raw or clip == math.inf else PUBLISHED_CLIP if clip is None else clip
         rejected: list[Rejected] = []
-        files = find_cutouts(paths, rejected)
-        targets = {path: out / f"{_stem(path)}.fits" for path in files}
-        _refuse_clashes(targets)
+        targets = _targets(paths, out, rejected, overwrite)
         out.mkdir(parents=True, exist_ok=True)
-        if not os.access(out, os.W_OK | os.X_OK):
-            fail(f"--out {out}: the folder is not writable; choose another.")
         written = 0
-        with counting("normalising", "files") as show:
+        with counting("normalising", "files") as show, annulus_warnings():
             for number, (path, target) in enumerate(targets.items()):
                 show(number, len(targets))
                 try:
-                    normalize_file(
-                        path,
-                        target,
-                        given,
-                        clip=limit,
-                        nan_to_zero=not raw,
-                        mask_bits=bits,
-                        backend=backend,
-                    )
+                    normalize_file(path, target, **options)
                 except CutoutError as error:
                     rejected.append(Rejected(error.path, error.reason))
                 else:
                     written += 1
-    report: dict[str, Any] = {"out": str(out), "mask_bits": str(bits), "written": written}
+    report = {"out": str(out), "mask_bits": str(options["mask_bits"]), "written": written}
     finish(report, rejected, started, f"{written} files in {out}", as_json)
 
 
-def _stem(path: Path) -> str:
-    return path.name.partition(".fit")[0] if ".fit" in path.name else path.stem
+def _targets(
+    paths: list[str], out: Path, rejected: list[Rejected], overwrite: bool
+) -> dict[Path, Path]:
+    """Where each file goes, checked as a whole before one is read."""
+    from fastnorm.io import Rejected, find_cutouts, stem_of
 
-
-def _refuse_clashes(targets: dict[Path, Path]) -> None:
+    files = find_cutouts(paths, rejected)
+    given = {Path(path) for path in paths}
+    # Of a folder only what is FITS, and no result of before; what is named itself is never skipped.
+    fits = [
+        path
+        for path in files
+        if path in given or not (path.suffix in (".npz", ".npy") or _is_in(path, out))
+    ]
+    targets: dict[Path, Path] = {}
     owners: dict[Path, Path] = {}
-    for path, target in targets.items():
+    sources = {os.path.realpath(path) for path in fits}
+    for path in fits:
+        target = out / f"{stem_of(path)}.fits"
         other = owners.setdefault(target, path)
         if other != path:
             fail(f"{other} and {path} would both be written to {target}; give them one at a time.")
+        if os.path.realpath(target) in sources:
+            fail(f"--out {out}: {target} is read, and would be replaced; name another folder.")
+        if target.exists() and not overwrite:
+            reason = f"{target} is there already; --overwrite replaces it."
+            rejected.append(Rejected(path, reason))
+        else:
+            targets[path] = target
+    return targets
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnorm.annulus import MINIMUM_PIXELS, Annulus
+
 BANDS = ("g", "r", "z")
 INSTALL_EXTRA = "pip install 'dhs-fastnorm[cli]'"
 
@@ -159,6 +161,49 @@ def check_pixels(
     if np.isnan(result).all():
         raise CutoutError(path, f"every pixel of {where} is NaN: there is nothing to normalise.")
     return result
+
+
+def too_few_good(
+    images: NDArray[Any], mask: NDArray[np.bool_] | None, annulus: Annulus
+) -> str | None:
+    """Say of the first image, if there is one, whose mask leaves too little of the annulus.
+
+    The median of nothing is 0 and so is its MAD, so that every pixel would come out at the limit.
+    An image that is 0, as the survey fills what it did not see, stays 0, and is no fault.
+
+    Parameters
+    ----------
+    images : (..., H, W)
+    mask : (..., H, W) bool, or None
+        True is bad.
+    annulus : Annulus
+    """
+    if mask is None:
+        return None
+    *lead, height, width = images.shape
+    ring = annulus.mask(height, width)
+    good = (ring & ~mask).sum(axis=(-2, -1)).ravel()
+    is_empty = ~np.nan_to_num(images).any(axis=(-2, -1)).ravel()
+    few = np.flatnonzero((good < MINIMUM_PIXELS) & ~is_empty)
+    if not few.size:
+        return None
+    name = BANDS[few[0]] if lead == [len(BANDS)] else f"image {few[0]}"
+    return (
+        f"{name}: {good[few[0]]} of {int(ring.sum()):,} pixels of the annulus ({annulus.r_in}, "
+        f"{annulus.r_out}) are good; {MINIMUM_PIXELS} are needed to normalise by. Its mask covers "
+        "the sky: leave it out, or mask fewer bits."
+    )
+
+
+def check_good_pixels(
+    path: Path, pixels: NDArray[np.float32], mask: NDArray[np.bool_] | None
+) -> None:
+    """Refuse a cutout whose mask leaves too little of the default annulus."""
+    annulus = Annulus.default(*pixels.shape[1:])
+    if annulus.pixel_count(*pixels.shape[1:]) < MINIMUM_PIXELS:
+        return
+    if (fault := too_few_good(pixels, mask, annulus)) is not None:
+        raise CutoutError(path, fault)
 
 
 def check_mask(

@@ -1,51 +1,53 @@
 """Cutouts from FITS, as the Legacy Surveys write them: IMAGE, INVVAR and MASKBITS.
 
 A pixel is bad in a band where its inverse variance is not above 0, where MASKBITS say so (see
-`fastnorm.maskbits`), or where an extension MASK, as this package writes it, is not 0.
+`fastnorm.maskbits`), or where a unit MASK, as this package writes it, is not 0.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
 import math
-import os
 import re
-import threading
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnorm.cutout import (
     BANDS,
-    INSTALL_EXTRA,
     Cutout,
     CutoutError,
     check_floating,
+    check_good_pixels,
     check_mask,
     check_pixels,
     check_size,
     degrees,
-    named,
 )
+from fastnorm.fits_open import opened
 from fastnorm.maskbits import MaskBits
 
 NORMALISED = "ANNRIN"
 """The header card of an image that is normalised already."""
-NOT_PIXELS = ("INVVAR", "MASKBITS", "MASK")
-MOST_UNITS = 64
-_one_at_a_time = threading.RLock()
-CARD = 80
-_MANY = rb"(?:Z?NAXIS|TFIELDS) *= *[+-]?\d{4,}"
-_GZIP_MEMBER = b"\x1f\x8b\x08"
-_PART, _STEP = 2**20, 2**16
+IMAGE_NAMES = ("IMAGE", "SCI")
+BESIDE = ("INVVAR", "MASKBITS", "MASK", "UNCERT")
 NANOMAGGY = ("nanomaggy", "nanomaggies", "nmgy")
+
+
+class FitsImage(NamedTuple):
+    """The image of a FITS file, bands g, r, z.
+
+    ``unit``: of astropy. ``planes``: which of its planes they are. ``pixels``: (3, H, W) float32.
+    ``mask``: of that shape, True is bad; None where the file says nothing. ``invvar``: of that
+    shape, nanomaggy^-2, or None.
+    """
+
+    unit: Any
+    planes: list[int]
+    pixels: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+    invvar: NDArray[Any] | None
 
 
 def read_fits(path: Path, stem: str, mask_bits: MaskBits) -> Cutout:
@@ -67,104 +69,80 @@ def read_fits(path: Path, stem: str, mask_bits: MaskBits) -> Cutout:
     ------
     CutoutError
         There is no image of three bands g, r, z in nanomaggies, it is normalised already, or what
-        goes with it does not fit it.
+        goes with it does not fit it; or too few pixels of an annulus are good.
     ImportError
         astropy is missing.
     """
     with opened(path) as units:
-        image = find_image(path, units)
-        planes = band_planes(path, image)
-        ra, dec = _position(image.header)
-        data = image.data
-        check_floating(path, data.dtype)
-        pixels = check_pixels(path, data[planes])
-        mask = bad_pixels(path, units, image, mask_bits)
-        scale = _pixel_scale(image.header)
-    return Cutout(stem, pixels, ra, dec, path, mask, scale)
+        image = read_image(path, units, mask_bits)
+        header = image.unit.header
+        ra, dec = _position(header)
+        scale = _pixel_scale(header)
+    check_good_pixels(path, image.pixels, image.mask)
+    return Cutout(stem, image.pixels, ra, dec, path, image.mask, scale)
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Open a FITS file as an astropy ``HDUList``; every fault of it is a `CutoutError`."""
-    try:
-        from astropy.io import fits
-        from astropy.utils.exceptions import AstropyWarning
-    except ImportError as error:
-        raise ImportError(f"{path} needs astropy to be read: {INSTALL_EXTRA}") from error
-    # The last two astropy was seen to raise on headers that it does not understand.
-    kinds = (AstropyWarning, RuntimeWarning, fits.VerifyError, AttributeError, AssertionError)
-    with _one_at_a_time, named(path, *kinds), warnings.catch_warnings():
-        # astropy only warns of a file cut short or of a wrong checksum; what is done with warnings
-        # is of the whole process, so that another thread could undo it.
-        warnings.simplefilter("error", AstropyWarning)
-        # NumPy's, of sums with odd numbers of a header.
-        warnings.simplefilter("error", RuntimeWarning)
-        options = {"memmap": False, "checksum": True, "lazy_load_hdus": False}
-        with fits.open(_content(path), **options) as units:
-            if len(units) > MOST_UNITS:
-                raise CutoutError(path, f"has {len(units)} units; allowed are {MOST_UNITS}.")
-            yield units
+def read_image(path: Path, units: Any, mask_bits: MaskBits) -> FitsImage:
+    """Find the image among the units of a file, and read it with what goes with it.
+
+    Raises
+    ------
+    CutoutError
+        As of `read_fits`.
+    """
+    unit = _find_image(path, units)
+    planes = _band_planes(path, unit)
+    check_floating(path, unit.data.dtype)
+    pixels = check_pixels(path, unit.data[planes])
+    found: list[NDArray[np.bool_]] = []
+    weights = None
+    if (invvar := _beside(path, units, "INVVAR", unit)) is not None:
+        weights = np.array(invvar.data[planes])
+        # Neither is a NaN above 0.
+        found.append(~(weights > 0))
+    if (bits := _beside(path, units, "MASKBITS", unit)) is not None:
+        if bits.data.dtype.kind not in "iu":
+            raise CutoutError(path, f"MASKBITS has dtype {bits.data.dtype}; allowed are integers.")
+        found.append(mask_bits.mask(bits.data[0] if bits.data.ndim == 3 else bits.data))
+    if (mask := _beside(path, units, "MASK", unit)) is not None:
+        flags = mask.data[planes] if mask.shape == unit.shape else mask.data
+        found.append(check_mask(path, flags, pixels.shape, "its unit MASK"))
+    return FitsImage(unit, planes, pixels, np.logical_or.reduce(found) if found else None, weights)
 
 
-def _content(path: Path) -> io.BytesIO:
-    """All bytes, unpacked here: astropy would unpack whatever it recognises, of any size."""
-    with path.open("rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        check_size(path, "the file", size)
-        content = stream.read(size)
-    if content.startswith(_GZIP_MEMBER[:2]):
-        content = _unpacked(path, content)
-    if not content.startswith(b"SIMPLE"):
-        reason = (
-            "damaged, or not what its suffix says: it does not begin with SIMPLE, as FITS does."
-        )
-        raise CutoutError(path, reason)
-    for found in re.finditer(_MANY, content):
-        # Cards begin there. astropy would count as far as they say.
-        if found.start() % CARD == 0:
-            raise CutoutError(
-                path, f"its card {found[0].decode()} says more than FITS allows, 999."
-            )
-    if b"ZCMPTYPE" in content:
-        _check_tiles(path, content)
-    return io.BytesIO(content)
+def name_of(unit: Any) -> str:
+    """What a unit is: its name, or what the cutout service says in its place, in capitals."""
+    return str(unit.header.get("EXTNAME") or unit.header.get("IMAGETYP", "")).strip().upper()
 
 
-def _check_tiles(path: Path, content: bytes) -> None:
-    """Refuse tiles that unpack to more than any cutout: astropy would unpack each as a whole."""
-    size, all_of_it = 0, memoryview(content)
-    for found in re.finditer(_GZIP_MEMBER, content):
-        unpacker = zlib.decompressobj(wbits=31)
-        try:
-            for start in range(found.start(), len(content), _STEP):
-                packed: bytes | memoryview = all_of_it[start : start + _STEP]
-                while packed and not unpacker.eof:
-                    size += len(unpacker.decompress(packed, _PART))
-                    check_size(path, "what it holds, unpacked,", size)
-                    packed = unpacker.unconsumed_tail
-                if unpacker.eof:
-                    break
-        except zlib.error:
-            continue
+def tidy_bands(header: Any) -> None:
+    """Let a header say that its planes are g, r and z, if it names bands at all."""
+    named = [name for name in header if re.fullmatch(r"BAND(S|\d)", name)]
+    for name in named:
+        if name not in ("BANDS", "BAND0", "BAND1", "BAND2"):
+            del header[name]
+    if named:
+        header["BANDS"] = "".join(BANDS)
+    for k, band in enumerate(BANDS):
+        if f"BAND{k}" in header:
+            header[f"BAND{k}"] = band
 
 
-def _unpacked(path: Path, content: bytes) -> bytes:
-    result = io.BytesIO()
-    with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-        while part := stream.read(_PART):
-            check_size(path, "the file, unpacked,", result.tell() + len(part))
-            result.write(part)
-    return result.getvalue()
-
-
-def find_image(path: Path, units: Any) -> Any:
-    """The unit named IMAGE, or else the first image that is none of what goes with one."""
+def _find_image(path: Path, units: Any) -> Any:
     images = [unit for unit in units if unit.is_image and unit.shape]
-    called = [unit for unit in images if name_of(unit) == "IMAGE"]
-    others = [unit for unit in images if name_of(unit) not in NOT_PIXELS]
+    others = [unit for unit in images if name_of(unit) not in BESIDE]
+    called = [unit for unit in others if name_of(unit) in IMAGE_NAMES]
     if not others:
         raise CutoutError(path, "holds no image; allowed is one of (3, rows, columns).")
     image = (called or others)[0]
+    rivals = [unit for unit in others if unit.shape == image.shape]
+    if not called and len(rivals) > 1:
+        names = ", ".join(repr(name_of(unit) or "PRIMARY") for unit in rivals)
+        raise CutoutError(
+            path,
+            f"holds {len(rivals)} images of one shape, {names}; name the one to read IMAGE "
+            "(EXTNAME).",
+        )
     if NORMALISED in image.header:
         radii = image.header[NORMALISED], image.header.get("ANNROUT")
         raise CutoutError(
@@ -177,11 +155,6 @@ def find_image(path: Path, units: Any) -> Any:
     return image
 
 
-def name_of(unit: Any) -> str:
-    """What a unit is: its name, or what the cutout service says in its place, in capitals."""
-    return str(unit.header.get("EXTNAME") or unit.header.get("IMAGETYP", "")).strip().upper()
-
-
 def _check_unit(path: Path, header: Any) -> None:
     unit = str(header.get("BUNIT", "")).strip()
     if unit and unit.lower() not in NANOMAGGY:
@@ -192,12 +165,22 @@ def _check_unit(path: Path, header: Any) -> None:
         )
 
 
-def band_planes(path: Path, image: Any) -> list[int]:
-    """Which planes of an image, or of what goes with it, are g, r and z."""
-    shape, bands = image.shape, str(image.header.get("BANDS", "")).strip()
-    if len(shape) == 3 and 0 not in shape and bands and len(bands) == shape[0]:
-        if any(bands.count(band) != 1 for band in BANDS):
-            raise CutoutError(path, f"has the bands {bands!r}; needed are {', '.join(BANDS)}.")
+def _band_planes(path: Path, image: Any) -> list[int]:
+    """Which planes of an image are g, r and z."""
+    shape, bands = image.shape, _bands(image.header)
+    if len(shape) == 2 and 0 not in shape:
+        raise CutoutError(
+            path,
+            f"its image has shape {shape}, one band; needed are g, r and z in one image of "
+            "(3, rows, columns): fits.PrimaryHDU(numpy.stack([g, r, z]), header).",
+        )
+    if len(shape) == 3 and 0 not in shape and bands:
+        if len(bands) != shape[0] or any(bands.count(band) != 1 for band in BANDS):
+            raise CutoutError(
+                path,
+                f"has {shape[0]} planes, and says that they are the bands {bands!r}; needed are "
+                f"{', '.join(BANDS)}, each once.",
+            )
         return [bands.index(band) for band in BANDS]
     if len(shape) != 3 or shape[0] != len(BANDS) or 0 in shape:
         reason = (
@@ -208,22 +191,14 @@ def band_planes(path: Path, image: Any) -> list[int]:
     return list(range(len(BANDS)))
 
 
-def bad_pixels(path: Path, units: Any, image: Any, mask_bits: MaskBits) -> NDArray[np.bool_] | None:
-    """Bad pixels of g, r, z, (3, H, W); None where no unit of the file says anything of them."""
-    shape = (len(BANDS), *image.shape[1:])
-    found: list[NDArray[np.bool_]] = []
-    if (invvar := beside(path, units, "INVVAR", image)) is not None:
-        # Neither is a NaN above 0.
-        found.append(~(invvar.data[band_planes(path, image)] > 0))
-    if (bits := beside(path, units, "MASKBITS", image)) is not None:
-        plane = bits.data[0] if bits.data.ndim == 3 else bits.data
-        found.append(mask_bits.mask(plane))
-    if (mask := beside(path, units, "MASK", image)) is not None:
-        found.append(check_mask(path, mask.data, shape, "its unit MASK"))
-    return np.logical_or.reduce(found) if found else None
+def _bands(header: Any) -> str:
+    """As a header names them: ``BANDS``, or else ``BAND0``, ``BAND1`` and so on; or nothing."""
+    one_by_one = [str(header[f"BAND{k}"]).strip() for k in range(10) if f"BAND{k}" in header]
+    text = str(header.get("BANDS", "")) or "".join(one_by_one)
+    return re.sub(r"[\s,;/]", "", text).lower()
 
 
-def beside(path: Path, units: Any, name: str, image: Any) -> Any:
+def _beside(path: Path, units: Any, name: str, image: Any) -> Any:
     """INVVAR, MASKBITS or MASK of an image, or None; its pixels are not read before they fit."""
     unit = next((unit for unit in units if unit.is_image and name_of(unit) == name), None)
     if unit is None:
@@ -232,11 +207,14 @@ def beside(path: Path, units: Any, name: str, image: Any) -> Any:
     allowed = {
         "INVVAR": [image.shape],
         "MASKBITS": [plane, (1, *plane)],
-        "MASK": [plane, (len(BANDS), *plane)],
+        "MASK": [plane, image.shape, (len(BANDS), *plane)],
     }[name]
     if unit.shape not in allowed:
-        shapes = " and ".join(map(str, allowed))
+        shapes = " and ".join(map(str, dict.fromkeys(allowed)))
         raise CutoutError(path, f"{name} has shape {unit.shape}, its image allows {shapes}.")
+    ours, theirs = _bands(image.header), _bands(unit.header)
+    if unit.shape == image.shape and theirs and theirs != ours:
+        raise CutoutError(path, f"{name} is of the bands {theirs!r}, its image of {ours!r}.")
     return unit
 
 

@@ -103,11 +103,11 @@ def read_cutouts(
         if size == 0:
             raise CutoutError(path, "the file is empty (0 bytes); fetch or write it again.")
         if suffix == ".npy":
-            yield from read_npy(path, _stem(path), rejected)
+            yield from read_npy(path, stem_of(path), rejected)
         elif suffix == ".npz":
-            yield read_npz(path, _stem(path))
+            yield read_npz(path, stem_of(path))
         else:
-            yield read_fits(path, _stem(path), mask_bits)
+            yield read_fits(path, stem_of(path), mask_bits)
     except CutoutError as error:
         _reject(error, rejected)
 
@@ -128,7 +128,8 @@ def _suffix(path: Path) -> str | None:
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
-def _stem(path: Path) -> str:
+def stem_of(path: Path) -> str:
+    """Name of a file without the suffix of `SUFFIXES` that it has."""
     suffix = _suffix(path)
     return path.name[: -len(suffix)] if suffix else path.name
 

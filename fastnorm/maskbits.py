@@ -79,6 +79,11 @@ class MaskBits:
             As of the class.
         """
         release, colon, names = text.partition(":")
+        if not colon and "," in text:
+            raise ValueError(
+                f"mask_bits={text!r} names no release; write dr10:{text.strip()}, with the release "
+                "of the images."
+            )
         chosen = tuple(name.strip().upper() for name in names.split(",") if name.strip())
         return cls(release.strip().lower(), chosen if colon else DEFAULT_NAMES)
 

@@ -17,15 +17,15 @@ from astropy.nddata import (
     NDData,
     NDUncertainty,
     StdDevUncertainty,
-    UnknownUncertainty,
     VarianceUncertainty,
 )
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from fastnorm.annulus import Annulus
-from fastnorm.cutout import check_floating, check_pixels
-from fastnorm.fits_files import bad_pixels, band_planes, beside, find_image, opened
+from fastnorm.cutout import too_few_good
+from fastnorm.fits_files import read_image, tidy_bands
+from fastnorm.fits_open import opened
 from fastnorm.lock import DEFINITION_VERSION
 from fastnorm.maskbits import MaskBits
 from fastnorm.normalize import normalize_outer_annulus
@@ -36,12 +36,21 @@ NANOMAGGY = units.Unit("nmgy")
 EPS = 1e-8
 MOST_NUMBERED = 99
 
-# How an uncertainty changes where the data are divided by a scale.
-_POWER: dict[type[NDUncertainty], int] = {
-    StdDevUncertainty: -1,
-    VarianceUncertainty: -2,
-    InverseVariance: 2,
+POWERS = {"StdDevUncertainty": -1, "VarianceUncertainty": -2, "InverseVariance": 2}
+"""What an uncertainty is multiplied by, where the data are divided by a scale: a power of it."""
+_KINDS = (StdDevUncertainty, VarianceUncertainty, InverseVariance)
+
+COMMENTS = {
+    "ANNRIN": "inner radius of the annulus, pixels",
+    "ANNROUT": "outer radius of the annulus, pixels",
+    "NORMEPS": "added to the MAD",
+    "NORMCLIP": "limit of the values, or none",
+    "NANTO0": "NaN counted as 0",
+    "NORMDEF": "version of the definition",
+    "MEDIAN": "subtracted, nanomaggy",
+    "SCALE": "divided by: MAD + NORMEPS, nanomaggy",
 }
+"""Of the cards that `cards` makes, without their numbers."""
 
 
 def normalize(
@@ -69,17 +78,19 @@ def normalize(
     Returns
     -------
     NDData or CCDData
-        Of the same class, without unit, with the same mask and WCS; a standard deviation, variance
-        or inverse variance is scaled along, whatever ``clip`` does. Its ``meta`` are those of
-        ``data`` and, as FITS cards, the annulus and what else was done.
+        Of the same class, without unit, with the same WCS, and with its mask, in which pixels of
+        an inverse variance that is not above 0 are bad, too. A standard deviation, variance or
+        inverse variance is scaled along, whatever ``clip`` does. Its ``meta`` are those of ``data``
+        and, as FITS cards, the annulus and what else was done.
 
     Raises
     ------
     TypeError
-        It is no NDData, or its uncertainty is of a kind that cannot be scaled.
+        It is no NDData, its uncertainty is of a kind that cannot be scaled, or its mask is none.
     ValueError
         The unit is not nanomaggy, or it is normalised already; one radius is given without the
-        other; or as of `fastnorm.normalize_outer_annulus`.
+        other; too few pixels of the annulus are good; or as of
+        `fastnorm.normalize_outer_annulus`.
     """
     if not isinstance(data, NDData):
         raise TypeError(
@@ -89,7 +100,9 @@ def normalize(
     _check_unit(data)
     images = np.asarray(data.data)
     annulus = _annulus(images.shape, r_in, r_out)
-    mask = None if data.mask is None else np.broadcast_to(data.mask, images.shape)
+    mask = _mask(data, images.shape)
+    if (fault := too_few_good(images, mask, annulus)) is not None:
+        raise ValueError(f"data cannot be normalised: {fault}")
     result, median, scale = normalize_outer_annulus(
         images,
         annulus.r_in,
@@ -101,12 +114,13 @@ def normalize(
         return_stats=True,
     )
     meta = copy.deepcopy(data.meta)
-    meta.update(cards(annulus, clip, nan_to_zero, median, scale))
+    # Without it astropy would write the unit of before, or none.
+    meta.update(cards(annulus, clip, nan_to_zero, median, scale) | {"BUNIT": ""})
     kind: Any = type(data)
     done: Data = kind(
         result,
         uncertainty=_scaled(data.uncertainty, scale),
-        mask=None if data.mask is None else np.array(mask),
+        mask=mask,
         wcs=data.wcs,
         meta=meta,
         unit=units.dimensionless_unscaled,
@@ -138,19 +152,16 @@ def read(path: str | Path, mask_bits: MaskBits = MaskBits()) -> NDData:  # noqa:
     """
     path = Path(path)
     with opened(path) as found:
-        image = find_image(path, found)
-        planes = band_planes(path, image)
-        check_floating(path, image.data.dtype)
-        pixels = check_pixels(path, image.data[planes])
-        mask = bad_pixels(path, found, image, mask_bits)
-        invvar = beside(path, found, "INVVAR", image)
-        weights = None if invvar is None else np.array(invvar.data[planes])
-        header = image.header.copy()
+        image = read_image(path, found, mask_bits)
+        header = image.unit.header.copy()
+        sky = WCS(header, naxis=2) if "CTYPE1" in header else None
+    tidy_bands(header)
+    weights = image.invvar
     return NDData(
-        pixels,
+        image.pixels,
         uncertainty=None if weights is None else InverseVariance(weights, unit=NANOMAGGY**-2),
-        mask=mask,
-        wcs=WCS(header).celestial if "CTYPE1" in header else None,
+        mask=image.mask,
+        wcs=sky.celestial if sky is not None and sky.has_celestial else None,
         meta=header,
         unit=NANOMAGGY,
     )
@@ -191,9 +202,10 @@ def _check_unit(data: NDData) -> None:
             "original, in nanomaggies."
         )
     if data.unit != NANOMAGGY:
+        found = "no unit" if data.unit is None else f"the unit {str(data.unit)!r}"
         raise ValueError(
-            f"data has the unit {str(data.unit)!r}; allowed is nanomaggy, units.Unit('nmgy'). "
-            "Convert it; 1 nanomaggy is 3.631e-6 Jy, AB magnitude 22.5."
+            f"data has {found}; allowed is nanomaggy, units.Unit('nmgy'). Convert it; 1 nanomaggy "
+            "is 3.631e-6 Jy, AB magnitude 22.5."
         )
 
 
@@ -209,16 +221,43 @@ def _annulus(shape: tuple[int, ...], r_in: float | None, r_out: float | None) ->
     return Annulus.default(*shape[-2:])
 
 
+def _mask(data: NDData, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """Bad pixels by the mask, and by the inverse variance."""
+    bad = None
+    if data.mask is not None:
+        given = np.asarray(data.mask)
+        if given.dtype != bool and not (given.dtype.kind in "iu" and np.isin(given, (0, 1)).all()):
+            raise TypeError(
+                f"data has a mask of dtype {given.dtype}; allowed are bool, or 0 and 1 (1 is bad)."
+            )
+        try:
+            bad = np.broadcast_to(given.astype(bool), shape).copy()
+        except ValueError:
+            raise ValueError(
+                f"data has a mask of shape {given.shape}, and images of {shape}, which it does not "
+                "fit."
+            ) from None
+    if isinstance(data.uncertainty, InverseVariance):
+        unseen = np.broadcast_to(~(np.asarray(data.uncertainty.array) > 0), shape)
+        if unseen.any():
+            bad = unseen.copy() if bad is None else bad | unseen
+    return bad
+
+
 def _scaled(uncertainty: NDUncertainty | None, scale: NDArray[Any]) -> NDUncertainty | None:
     if uncertainty is None:
         return None
-    power = _POWER.get(type(uncertainty))
-    if power is None:
-        what = "unknown" if isinstance(uncertainty, UnknownUncertainty) else "not known here"
+    kind = next((kind for kind in _KINDS if isinstance(uncertainty, kind)), None)
+    if kind is None:
         raise TypeError(
-            f"data has an uncertainty of the kind {type(uncertainty).__name__}, {what}; allowed "
-            f"are {', '.join(kind.__name__ for kind in _POWER)}. Convert it, or set it to None."
+            f"data has an uncertainty of the kind {type(uncertainty).__name__}; allowed are "
+            f"{', '.join(POWERS)}. Convert it, or set it to None."
         )
+    power = POWERS[kind.__name__]
     given = np.asarray(uncertainty.array)
-    values = given * np.asarray(scale, np.float64)[..., None, None] ** power
-    return type(uncertainty)(values.astype(given.dtype), unit=units.dimensionless_unscaled)
+    factor = np.asarray(scale, np.float64)[..., None, None] ** power
+    if uncertainty.unit is not None:
+        # Of the data, to the power of a standard deviation, a variance or its inverse.
+        factor = factor * uncertainty.unit.to(NANOMAGGY**-power)
+    dtype = given.dtype if given.dtype.kind == "f" else np.float64
+    return kind((given * factor).astype(dtype), unit=units.dimensionless_unscaled)

@@ -25,6 +25,7 @@ from fastnorm.cutout import (
     CutoutError,
     Rejected,
     check_floating,
+    check_good_pixels,
     check_mask,
     check_pixels,
     check_size,
@@ -67,6 +68,7 @@ def read_npz(path: Path, stem: str) -> Cutout:
             given = _entry(path, archive, "mask")
             given = given.transpose(2, 0, 1) if given.ndim == 3 else given
             mask = check_mask(path, given, pixels.shape, "its array 'mask'")
+            check_good_pixels(path, pixels, mask)
         identity = _scalar(path, archive, "meta_galaxy_id")
         ra, dec = (degrees(_scalar(path, archive, f"meta_{name}")) for name in ("ra", "dec"))
     return Cutout(str(identity or stem), pixels, ra, dec, path, mask)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,15 @@ def check_out(out: Path, suffix: str) -> None:
         fail(f"--out {out}: the folder {folder} is not writable; choose another.")
     if out.is_dir():
         fail(f"--out {out} is a folder; name a file.")
+
+
+def check_folder(out: Path) -> None:
+    """Fail, before any work, where the folder ``out`` cannot be made or written."""
+    if out.exists() and not out.is_dir():
+        fail(f"--out {out} is a file; name a folder.")
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        fail(f"--out {out}: the folder {there} is not writable; choose another.")
 
 
 def finish(
@@ -126,6 +136,16 @@ def messages(*kinds: type[Exception]) -> Iterator[None]:
         raise
     except shown as error:
         fail(str(error))
+
+
+@contextmanager
+def annulus_warnings() -> Iterator[None]:
+    """Show each warning of an annulus once, as a line."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", fastnorm.AnnulusWarning)
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        say("warning", "yellow", message)
 
 
 def fail(message: str) -> NoReturn:

@@ -172,7 +172,7 @@ def test_a_loaded_model_does_not_follow_its_file(tmp_path: Path) -> None:
         ({"data": {"data_origin": 10}}, ValueError, "data_origin=10"),
         ({"model": torch.nn.Linear(1, 1)}, TypeError, "model is a Linear; give the LensFinder"),
         ({"path": "a.pt"}, ValueError, r"must end in \.safetensors"),
-        ({"path": "none/a.safetensors"}, OSError, "a.safetensors cannot be written: "),
+        ({"path": "none/a.safetensors"}, OSError, "No such file .*a.safetensors"),
     ],
 )
 def test_what_cannot_be_saved(

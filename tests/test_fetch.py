@@ -35,7 +35,7 @@ WRONG = {
     "html": "no FITS, but '<html>",
     "empty": "no FITS, but ''",
     "damaged": "header is damaged",
-    "unparsable": "header is damaged (VerifyError",
+    "unparsable": "damaged, or not what its suffix says (VerifyError",
     "overwritten": "damaged",
     "elsewhere": "1 arcsec from the position",
     "small": "asked for was (3, 11, 11)",

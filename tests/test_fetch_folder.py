@@ -173,6 +173,14 @@ def test_faults_of_a_catalogue_are_told_before_anything_is_asked(
     assert not out.exists()
 
 
+def test_radians_are_not_taken_for_degrees(server: FlakyServer, tmp_path: Path) -> None:
+    table = Table({"ra": [1.0], "dec": [0.5]})
+    table["ra"].unit = "rad"
+    table.write(tmp_path / "a.fits")
+    with pytest.raises(ValueError, match="ra is in rad; convert it to degrees"):
+        get(server, tmp_path / "out", tmp_path / "a.fits")
+
+
 def test_catalogues_of_every_kind(server: FlakyServer, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("RA,Dec,galaxy_id,label\n1.5,-2,007,1\n3.25,4,008,0\n")
     fits_table = Table({"RA": np.array([1.5, 3.25], ">f8"), "DEC": np.array([-2, 4], ">i2")})

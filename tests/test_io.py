@@ -100,7 +100,7 @@ def test_fits_primary_image(tmp_path: Path, suffix: str, checksum: bool) -> None
 def test_fits_first_image_extension(tmp_path: Path) -> None:
     pixels = make_pixels()
     table = fits.BinTableHDU.from_columns([fits.Column("x", "E", array=np.zeros(3))])
-    units = [fits.PrimaryHDU(), table, fits.ImageHDU(pixels), fits.ImageHDU(pixels + 1)]
+    units = [fits.PrimaryHDU(), table, fits.ImageHDU(pixels), fits.ImageHDU(pixels[:2])]
     fits.HDUList(units).writeto(tmp_path / "a.fits")
     assert np.array_equal(read_one(tmp_path / "a.fits").pixels, pixels)
 
@@ -208,7 +208,7 @@ def test_wrong_number_of_bands(tmp_path: Path, suffix: str) -> None:
 def test_one_band_only(tmp_path: Path, suffix: str) -> None:
     save = {".npz": lambda path, pixels: np.savez(path, cutout=pixels)}.get(suffix, SAVERS[suffix])
     save(tmp_path / f"a{suffix}", make_pixels(shape=(30, 31)))
-    assert "has shape (30, 31); allowed" in reason(tmp_path / f"a{suffix}")
+    assert "has shape (30, 31)" in reason(tmp_path / f"a{suffix}")
 
 
 def test_integers_are_no_fluxes(tmp_path: Path, suffix: str) -> None:
@@ -271,7 +271,7 @@ def test_wrong_fits_checksum(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-3000] ^= 1
     path.write_bytes(content)
-    assert "Checksum verification failed" in reason(path)
+    assert "a checksum in it does not hold" in reason(path)
 
 
 def test_fits_cut_short_behind_its_image_or_without_one(tmp_path: Path) -> None:

@@ -81,6 +81,66 @@ def test_an_uncertainty_is_scaled_along(kind: type[NDUncertainty]) -> None:
     np.testing.assert_allclose(found, sigma / done.meta["SCALE1"], rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [StdDevUncertainty, VarianceUncertainty, InverseVariance])
+def test_the_unit_and_type_of_an_uncertainty_count(kind: type[NDUncertainty]) -> None:
+    plain = kind(np.full(PLANE.shape, 4))
+    power = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}[kind]
+    factor = (units.Unit("mgy") ** power).to(NMGY**power)
+    large = kind(np.full(PLANE.shape, 4 / factor), unit=units.Unit("mgy") ** power)
+    found = [nddata.normalize(ccd(uncertainty=given)).uncertainty for given in (plain, large)]
+    expected = 4.0 * nddata.normalize(ccd()).meta["SCALE1"] ** -power
+    for uncertainty in found:
+        np.testing.assert_allclose(uncertainty.array, expected, rtol=1e-12)
+        assert uncertainty.unit == units.dimensionless_unscaled
+
+
+def test_pixels_without_weight_are_bad() -> None:
+    weights = np.ones(PLANE.shape)
+    weights[:30] = 0
+    done = nddata.normalize(ccd(mask=None, uncertainty=InverseVariance(weights)))
+    assert np.array_equal(done.mask, weights == 0)
+    assert np.array_equal(done.data, normalised_by_astropy(PLANE[None], done.mask[None])[0])
+
+
+def test_masks_of_other_types() -> None:
+    expected = nddata.normalize(ccd()).data
+    done = nddata.normalize(NDData(PLANE, unit=NMGY, mask=BAD.astype(np.uint8)))
+    assert np.array_equal(done.data, expected)
+    for mask, error, said in (
+        (BAD * 4, TypeError, "mask of dtype int64; allowed are bool, or 0 and 1"),
+        (BAD[1:], ValueError, r"mask of shape \(100, 101\), and images of \(101, 101\)"),
+        (np.ones_like(BAD), ValueError, "image 0: 0 of 3,036 pixels of the annulus"),
+    ):
+        with pytest.raises(error, match=said):
+            nddata.normalize(NDData(PLANE, unit=NMGY, mask=mask))
+
+
+@pytest.mark.parametrize("kind", ["SIP", "TPV", "LINEAR"])
+def test_any_wcs_is_read(tmp_path: Path, kind: str) -> None:
+    units_of_file = legacy_units()
+    header = units_of_file[0].header
+    if kind == "SIP":
+        header.update({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2})
+        header.update({"B_ORDER": 2, "A_2_0": 1e-9, "B_0_2": 1e-9})
+    elif kind == "TPV":
+        header.update({"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "PV1_1": 1.0, "PV2_1": 1.0})
+    else:
+        header.update({"CTYPE1": "LINEAR", "CTYPE2": "LINEAR"})
+    units_of_file.writeto(tmp_path / "a.fits")
+    data = nddata.read(tmp_path / "a.fits")
+    if kind == "LINEAR":
+        assert data.wcs is None
+    else:
+        there = data.wcs.pixel_to_world(50, 50)
+        assert there.separation(sky().pixel_to_world(50, 50)).arcsec < 1e-3
+
+
+def test_bands_are_in_the_order_that_the_header_says(tmp_path: Path) -> None:
+    data = nddata.read(save_legacy(tmp_path / "a.fits", bands="zrg"))
+    assert np.array_equal(data.data, legacy_units(bands="zrg")[0].data[::-1])
+    assert data.meta["BANDS"] == "grz"
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
@@ -96,7 +156,7 @@ def test_refusals(options: dict[str, Any], error: type[Exception], said: str) ->
 
 
 def test_refusals_of_arguments() -> None:
-    with pytest.raises(ValueError, match="has the unit 'None'; allowed is nanomaggy"):
+    with pytest.raises(ValueError, match="has no unit; allowed is nanomaggy"):
         nddata.normalize(NDData(PLANE))
     with pytest.raises(TypeError, match="data is a ndarray; give an NDData or CCDData, or call"):
         nddata.normalize(PLANE)
@@ -122,8 +182,8 @@ def test_a_cutout_is_read_and_normalised(tmp_path: Path) -> None:
 
 
 def test_what_is_normalised_can_be_written_by_astropy(tmp_path: Path) -> None:
-    nddata.normalize(ccd()).write(tmp_path / "a.fits")
-    again = CCDData.read(tmp_path / "a.fits", unit=units.dimensionless_unscaled)
+    nddata.normalize(ccd(meta={"BUNIT": "nanomaggy"})).write(tmp_path / "a.fits")
+    again = CCDData.read(tmp_path / "a.fits")
     assert np.array_equal(again.mask, BAD)
     assert (again.meta["ANNRIN"], again.unit) == (32.5, units.dimensionless_unscaled)
 

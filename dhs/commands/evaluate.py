@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from dhs.commands.options import AsJson, Seed
-from fastnorm.terminal import console, counting, fail, messages, printable, say
+from fastnorm.terminal import check_folder, console, counting, messages, printable, say
 
 
 def evaluate(
@@ -60,8 +60,7 @@ def evaluate(
     Exit status: 0 evaluated; 2 nothing done.
     """
     started = time.perf_counter()
-    if out.exists() and not out.is_dir():
-        fail(f"--out {out} is a file; name a folder.")
+    check_folder(out)
     with messages(TypeError, ValueError, OSError, ImportError):
         from dhs.evaluate import evaluate as run
         from dhs.evaluate import write_evaluation

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dhs.commands.options import AsJson
-from fastnorm.terminal import console, counting, fail, messages, printable
+from fastnorm.terminal import check_folder, console, counting, messages, printable
 
 if TYPE_CHECKING:
     from dhs.selection.compare import Comparison
@@ -31,8 +31,7 @@ def compare(
     Exit status: 0 compared; 2 nothing done.
     """
     started = time.perf_counter()
-    if out.exists() and not out.is_dir():
-        fail(f"--out {out} is a file; name a folder.")
+    check_folder(out)
     with messages(TypeError, ValueError, OSError, ImportError):
         from dhs.selection.compare import compare as run
         from dhs.selection.compare import write_comparison

@@ -104,12 +104,18 @@ def _read_fits(path: Path) -> pyarrow.Table:
     from astropy.units import UnitsWarning
 
     with path.open("rb") as stream, warnings.catch_warnings():
-        # astropy only warns of a file cut short; units are not used here.
+        # astropy only warns of a file cut short.
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", UnitsWarning)
         try:
             table = Table.read(stream, format="fits", mask_invalid=False)
             table.convert_bytestring_to_unicode()
+            for name in table.colnames:
+                unit = table[name].unit
+                # Words that are no units are not judged.
+                is_angle = unit is not None and unit.physical_type == "angle"
+                if name.lower() in NEEDED and is_angle and unit != "deg":
+                    raise ValueError(f"{name} is in {unit}; convert it to degrees")
             return pyarrow.table({name: _arrow(table[name]) for name in table.colnames})
         except (OSError, ValueError, TypeError, LookupError, Warning) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())

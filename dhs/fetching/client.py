@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
-from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, NewConnectionError
 from urllib3.exceptions import TimeoutError as NoAnswerError
 
 import fastnorm
@@ -231,6 +231,8 @@ class Client:
     def _reason(self, error: Exception) -> str:
         if isinstance(error, BadAnswerError):
             return str(error)
+        if isinstance(error, NewConnectionError):
+            return "the service cannot be reached; check the network, and --url."
         if isinstance(error, NoAnswerError):
             return f"nothing came for {self._timeout:g} s."
         return f"the connection failed ({' '.join(str(error).split())})."

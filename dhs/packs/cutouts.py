@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs.constants import PIXEL_SCALE
-from fastnorm.cutout import check_mask
+from fastnorm.cutout import check_good_pixels, check_mask
 from fastnorm.io import Cutout, CutoutError, count_cutouts, read_cutouts
 from fastnorm.maskbits import MaskBits
 from fastnorm.numpy_files import load_mask
@@ -62,7 +62,8 @@ def read_cutout(
     Raises
     ------
     CutoutError
-        A file gives no cutout, several, or no mask that fits; or it is of another pixel scale.
+        A file gives no cutout, several, or no mask that fits; it is of another pixel scale; or
+        its mask leaves too little of the sky.
     """
     path = folder / cutout
     count = count_cutouts(path)
@@ -80,6 +81,7 @@ def read_cutout(
             raise CutoutError(path, f"{what} {error.reason}") from error
         fitted = check_mask(path, named, found.pixels.shape, what)
         bad = fitted if bad is None else bad | fitted
+        check_good_pixels(path, found.pixels, bad)
     return MaskedCutout(found.pixels, bad, found.ra, found.dec)
 
 
