@@ -43,7 +43,7 @@ demo: $(STAMP)  ## the whole way on simulated data, to a report in demo/report.h
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
 
-test-slow: $(STAMP)  ## run the tests that kill processes and start them again
+test-slow: $(STAMP)  ## run the tests that take long: kills and restarts, reports of compiled kernels
 	$(BIN)/python -m pytest -m slow
 
 fuzz: $(STAMP)  ## give every reader broken files, 20 minutes long (FUZZ_SECONDS, FUZZ_SEED)

@@ -22,6 +22,8 @@ from fastnorm import Annulus
 pytest.importorskip("triton")
 from fastnorm.kernels import compile_report, gpu_model, report_tables, sass, variants
 
+pytestmark = pytest.mark.slow
+
 TRIPS = [5, 0, 17, 3]
 TOY = """
 import json

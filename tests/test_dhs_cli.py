@@ -122,7 +122,7 @@ def test_simulate_with_an_own_config(tmp_path: Path) -> None:
     config.write_text(text + "moons: {}\n")
     refused = run("simulate", "--out", tmp_path / "new", "--n", 4, "--config", config)
     assert refused.exit_code == 2
-    assert "moons: Extra inputs are not permitted" in message(refused)
+    assert "moons is not known, allowed are observation" in message(refused)
     assert not (tmp_path / "new").exists()
 
 

@@ -18,6 +18,8 @@ pytest.importorskip("triton")
 from fastnorm.kernels import costs, lens_report, report_tables, sass, variants
 from tests import lens_draws
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (13, 16)
 PROGRAMS = 8
 INTERPRET = f"""

@@ -221,9 +221,15 @@ def test_photons_of_the_object_add_noise() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda values: values["stars"].update(colour=1), r"stars\.colour: Extra inputs"),
-        (lambda values: values.update(moon={}), "moon: Extra inputs"),
-        (lambda values: values["early"].pop("q"), r"early\.q: Field required"),
+        (
+            lambda values: values["stars"].update(colour=1),
+            r"stars\.colour is not known, allowed are",
+        ),
+        (
+            lambda values: values.update(moon={}),
+            "moon is not known, allowed are observation",
+        ),
+        (lambda values: values["early"].pop("q"), r"early\.q is missing"),
         (lambda values: values["hosts"].update(r_mag_range=[20, 18]), "is no range"),
         (lambda values: values["hosts"].update(late_fraction=2), "late_fraction: Input should be"),
         (
@@ -246,7 +252,7 @@ def test_a_config_that_is_no_yaml(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is no YAML"):
         read_survey_config(tmp_path / "my.yaml")
     (tmp_path / "my.yaml").write_text("")
-    with pytest.raises(ValueError, match=r"the whole: Input should be"):
+    with pytest.raises(ValueError, match="it needs the sections observation, hosts"):
         read_survey_config(tmp_path / "my.yaml")
 
 
