@@ -39,7 +39,7 @@ class Size(NamedTuple):
     budget: float
 
 
-FULL, QUICK = Size((4096, 64), 101, 0.1, 2.0), Size((512, 64), 121, 0.03, 1.0)
+FULL, QUICK = Size((4096, 64), 141, 0.1, 2.0), Size((512, 64), 121, 0.03, 1.0)
 
 
 def left_out() -> Iterator[str]:
@@ -99,7 +99,7 @@ def main(
         list[int] | None, typer.Option(min=1, help="Stack sizes.", show_default="4096, 64")
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=3, help="Of fast contenders.", show_default="101")
+        int | None, typer.Option(min=3, help="Of fast contenders.", show_default="141")
     ] = None,
     threads: Annotated[
         int, typer.Option(min=1, help=f"Of stacks of more than {IN_CACHE} cutouts.")

@@ -2,8 +2,9 @@
 
 What is compared is a contender's ratio to the copy of the same round, its median over the rounds.
 Noise is the sum of two parts: how far that median goes with the rounds that happened to be timed (a
-bootstrap), and how far the machine itself moved. That is `DRIFT` at least, and the median of the
-changes of the peers where that is more, and no chance: their code is not ours.
+bootstrap), and how far the machine itself moved. That is `DRIFT` at least, more where others used
+it, and the median of the changes of the peers where that is more, and no chance: their code is not
+ours.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from benchmarks.runs import Run
 from fastnorm.terminal import SOME_REJECTED, fail, messages
 
 DRIFT = 0.05
-"""Of a ratio between two equal runs, in parts of it; measured, see docs/howto/benchmark.md."""
+"""Of a ratio between two equal runs on a machine of their own, a logarithm; twice that where others
+had all of the processors. Measured, see docs/howto/benchmark.md."""
 
 RESAMPLES = 1000
 INTERVAL = 99.0
@@ -58,6 +60,11 @@ class Change(NamedTuple):
             return ""
         return "slower" if self.move > 0 else "faster"
 
+    @property
+    def allowed(self) -> float:
+        """The noise in the direction of the move."""
+        return math.copysign(self.noise, self.move)
+
 
 def percent(logarithm: float) -> float:
     """Of a change that is given as a logarithm."""
@@ -87,6 +94,8 @@ def compare(old: Run, new: Run) -> Iterator[Change]:
     """Every contender but the copy that both runs have, on every stack that both have."""
     kinds = {e.extra_info.contender: e.extra_info.kind for e in new.benchmarks}
     rng = np.random.default_rng(0)
+    shares = [run.machine_info.others for run in (old, new)]
+    drift = DRIFT * (1 + max(1.0 if share is None else share for share in shares))
     for cutouts in sorted(old.stacks().keys() & new.stacks().keys(), reverse=True):
         before, after = old.ratios(cutouts), new.ratios(cutouts)
         names = [name for name in before if name in after and name != COPY]
@@ -95,7 +104,7 @@ def compare(old: Run, new: Run) -> Iterator[Change]:
             moved[name] = float(np.log(np.median(after[name]) / np.median(before[name])))
             resampled[name] = _medians(after[name], rng) - _medians(before[name], rng)
         peers = [name for name in names if kinds[name] != "ours"]
-        machine = max(DRIFT, _together(moved, resampled, peers))
+        machine = max(drift, _together(moved, resampled, peers))
         for name in names:
             drawn = min(len(before[name]), len(after[name]), BLOCKS)
             yield Change(
@@ -153,7 +162,7 @@ def tables(changes: list[Change]) -> Iterator[Table]:
                     f"{change.old:.2f}",
                     f"{change.new:.2f}",
                     f"{percent(change.move):+.1f}",
-                    f"{percent(change.noise):.1f}",
+                    f"{percent(change.allowed):+.1f}" if change.noise < math.log(2) else "> 100",
                     change.verdict,
                 )
         yield table
@@ -214,9 +223,9 @@ def main(
             console.print(table)
         for change in moved:
             console.print(
-                f"{change.name}, {change.cutouts} cutouts: {abs(percent(change.move)):.0f} % "
-                f"{change.verdict}, {change.old:.2f} to {change.new:.2f} x copy; "
-                f"noise {percent(change.noise):.0f} %",
+                f"{change.name}, {change.cutouts} cutouts: {change.verdict} by "
+                f"{percent(change.move):+.0f} %, {change.old:.2f} to {change.new:.2f} x copy; "
+                f"noise {percent(change.allowed):+.0f} %",
                 highlight=False,
             )
         if not moved:
