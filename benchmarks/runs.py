@@ -14,9 +14,16 @@ from types import SimpleNamespace
 from typing import Annotated, Any, Self
 
 import numpy as np
-from annotated_types import Gt, MinLen
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    Field,
+    FiniteFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 from pytest_benchmark import plugin
 from pytest_benchmark.stats import Metadata
 
@@ -33,7 +40,7 @@ pytest_benchmark: Any = plugin  # has no types
 class Stats(BaseModel):
     """Seconds of a call in every round."""
 
-    data: Annotated[list[Annotated[float, Gt(0)]], MinLen(1)]
+    data: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]
 
 
 class Extra(BaseModel):
@@ -41,9 +48,8 @@ class Extra(BaseModel):
 
     contender: str
     kind: str
-    cutouts: Annotated[int, Gt(0)]
-    threads: Annotated[int, Gt(0)]
-    bytes_moved: int
+    cutouts: PositiveInt
+    threads: PositiveInt
     rounds: list[int]
 
 
@@ -69,6 +75,12 @@ class MachineInfo(BaseModel):
     fastnorm: dict[str, str]
     others: float | None
 
+    @model_validator(mode="after")
+    def _has_a_processor(self) -> Self:
+        if "CPU" not in self.fastnorm:
+            raise ValueError("fastnorm names no CPU")
+        return self
+
     def __str__(self) -> str:
         return self.fastnorm["CPU"]
 
@@ -87,10 +99,12 @@ class Run(BaseModel):
     datetime: AwareDatetime
     machine_info: MachineInfo
     commit_info: CommitInfo
-    benchmarks: Annotated[list[Entry], MinLen(1)]
+    benchmarks: Annotated[list[Entry], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _every_round_has_a_copy(self) -> Self:
+        if sum(map(len, self.stacks().values())) != len(self.benchmarks):
+            raise ValueError("a contender is there twice")
         for cutouts, found in self.stacks().items():
             if COPY not in found:
                 raise ValueError(f"{cutouts} cutouts have no {COPY}")

@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from astropy.io import fits
+from astropy.stats import median_absolute_deviation
 from astropy.wcs import WCS
 from numpy.typing import NDArray
+
+from fastnorm.io import Cutout, CutoutError, read_cutouts
+from fastnorm.maskbits import MaskBits
 
 SIDE = 101
 RA, DEC = 150.1, 2.2
@@ -86,3 +91,29 @@ def expected_mask(side: int = SIDE) -> NDArray[np.bool_]:
         for kind in ("SATUR", "ALLMASK"):
             bad[k, ROW, COLUMN + BITS[f"{kind}_{band}"]] = True
     return bad
+
+
+def read(path: Path, mask_bits: str = "dr10") -> Cutout:
+    (cutout,) = read_cutouts(path, mask_bits=MaskBits.parse(mask_bits))
+    return cutout
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CutoutError) as caught:
+        list(read_cutouts(path))
+    return caught.value.reason
+
+
+def normalised_by_astropy(
+    pixels: NDArray[np.float32], bad: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Mean and spread of what is good between 32.5 and 45 pixels from the centre."""
+    y, x = np.indices(pixels.shape[1:]) - SIDE // 2
+    radius = np.hypot(y, x)
+    ring = (radius >= 32.5) & (radius < 45)
+    result = []
+    for plane, mask in zip(pixels, bad, strict=True):
+        good = plane[ring & ~mask]
+        scale = np.float32(np.float64(median_absolute_deviation(good)) + 1e-8)
+        result.append((plane - np.median(good)) / scale)
+    return np.stack(result)

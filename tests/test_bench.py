@@ -162,7 +162,13 @@ def test_a_planted_slow_down_of_the_real_kernel(monkeypatch: pytest.MonkeyPatch)
     torch.set_num_threads(1)
     fastnorm.set_num_threads(1)
     try:
-        found = time_in_turns({1: contenders}, 36, Console(quiet=True), least=0.005)[1]
+        for _ in range(6):
+            found = time_in_turns({1: contenders}, 36, Console(quiet=True), least=0.005)[1]
+            low, high = np.percentile([found[c.name].seconds for c in contenders], [10, 90], axis=1)
+            if (high < 1.1 * low).all():  # Else something else had the cache for a while.
+                break
+        else:
+            pytest.skip("something else has the cache all the time: nothing is measured here")
     finally:
         torch.set_num_threads(threads)
 
@@ -278,6 +284,16 @@ def _no_time(written: dict[str, Any]) -> str:
     return json.dumps(written)
 
 
+def _twice(written: dict[str, Any]) -> str:
+    written["benchmarks"].append(written["benchmarks"][1])
+    return json.dumps(written)
+
+
+def _no_processor(written: dict[str, Any]) -> str:
+    del written["machine_info"]["fastnorm"]["CPU"]
+    return json.dumps(written)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -286,6 +302,8 @@ def _no_time(written: dict[str, Any]) -> str:
         (_without_copy, "have no torch copy_"),
         (_fewer_rounds, "not as many rounds as times"),
         (_copied_less, "rounds without torch copy_"),
+        (_twice, "there twice"),
+        (_no_processor, "names no CPU"),
         (_no_time, "data.0: Input should be greater than 0"),
         (lambda written: "[]", "should be an object"),
     ],
@@ -345,6 +363,8 @@ def test_make_bench_leaves_out_what_is_missing(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(bench, "QUICK", bench.Size((512,), 3, 0.0, 0.0))
     before = torch.get_num_threads()
     try:
+        assert invoke(bench.main, "--quick", "--cutouts", 1, "--no-loop").exit_code == 0
+        assert not runs.FOLDER.exists()
         done = invoke(bench.main, "--quick", "--cutouts", 2, "--json", "run.json", "--check")
     finally:
         torch.set_num_threads(before)
@@ -355,7 +375,6 @@ def test_make_bench_leaves_out_what_is_missing(monkeypatch: pytest.MonkeyPatch) 
     names = written.stacks()[2].keys()
     assert {COPY, OURS, PEER, LOOP} < names
     assert "bottleneck nanmedian" not in names
-    assert not runs.FOLDER.exists()
 
 
 def test_what_others_use_is_what_is_busy_and_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:

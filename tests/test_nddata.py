@@ -20,8 +20,14 @@ from astropy.nddata import (
 
 from fastnorm import nddata
 from fastnorm.cutout import CutoutError
-from tests.fits_cases import SIDE, expected_mask, legacy_units, save_legacy, sky
-from tests.test_fits import normalised_by_astropy
+from tests.fits_cases import (
+    SIDE,
+    expected_mask,
+    legacy_units,
+    normalised_by_astropy,
+    save_legacy,
+    sky,
+)
 
 NMGY = units.Unit("nmgy")
 PLANE = np.random.default_rng(0).normal(0.1, 0.02, (SIDE, SIDE)).astype(np.float32)
