@@ -138,7 +138,11 @@ def test_interrupt_is_said_and_leaves_no_half_file(tmp_path: Path) -> None:
     out = tmp_path / "survey"
     arguments = [sys.executable, "-m", "dhs.cli", "simulate", "--out", str(out), "--n", "900"]
     with subprocess.Popen(
-        [*arguments, "--workers", "1"], stderr=subprocess.PIPE, text=True
+        [*arguments, "--workers", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that started the tests in the background has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
         while not list(out.glob(".shard-*")) and time.monotonic() < deadline:
