@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 import time
 import numpy as np
@@ -29,6 +31,7 @@ def run(cache: Path) -> tuple[float, str]:
     return float(done.stdout), done.stderr
 
 
+@pytest.mark.slow
 def test_compilation_is_announced_once_and_cached(tmp_path: Path) -> None:
     first, notice = run(tmp_path)
     assert "compiling the CPU kernel" in notice or first < 2.5

@@ -152,6 +152,7 @@ def test_a_model_keeps_the_bits_and_scores_files_as_it_scores_a_pack(
     assert abs(expected - wrong) > 1e-4
 
 
+@pytest.mark.slow
 def test_masks_count_in_a_training(packed: tuple[Path, str], model: Path, tmp_path: Path) -> None:
     out, chosen = packed
     if chosen:

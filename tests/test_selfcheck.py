@@ -139,6 +139,7 @@ def test_cuda_asked_for_by_name_and_missing() -> None:
     assert check("--device", "tpu").exit_code == 2
 
 
+@pytest.mark.slow
 def test_interpreted_kernel_is_compared_and_not_timed() -> None:
     code = "from fastnorm.cli import app; app()"
     done = subprocess.run(
