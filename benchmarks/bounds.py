@@ -26,7 +26,7 @@ AT_MOST = {4096: 3.5, 512: 3.5, 64: 12.0}
 """Times a copy that ours takes, by the number of cutouts: twice the most that was measured. A copy
 of 64 stays in the cache, where reading and writing cost little beside the median."""
 
-AT_LEAST = {"NumPy, vectorised": 5.0, "bottleneck nanmedian": 4.0, "NumPy loop, reference": 3.5}
+AT_LEAST = {"NumPy, vectorised": 5.0, "bottleneck nanmedian": 3.0, "NumPy loop, reference": 3.5}
 """Times ours that a peer takes, on every stack: a third of the least that was measured."""
 
 
