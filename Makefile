@@ -68,7 +68,7 @@ bench: $(STAMP)  ## time every backend against its peers, in one run, which is k
 	$(BIN)/python -m benchmarks
 
 bench-compare: $(STAMP)  ## what moved between the last two runs, or OLD=FILE NEW=FILE
-	$(BIN)/python -m benchmarks.compare $(OLD) $(NEW)
+	$(BIN)/python -m benchmarks.compare $(if $(OLD),'$(OLD)') $(if $(NEW),'$(NEW)')
 
 bench-check: $(STAMP)  ## hold the ratios of a short run within their bounds
 	$(BIN)/python -m benchmarks --quick --check
@@ -92,5 +92,5 @@ format: $(STAMP)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove the environment and every cache
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks demo build *.egg-info
+clean:  ## remove the environment and every cache, but not the runs in .benchmarks
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis demo build *.egg-info
