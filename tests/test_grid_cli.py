@@ -53,7 +53,6 @@ def test_the_plan_is_printed_before_anything_is_written(home: Path) -> None:
     assert not (home / "new").exists()
 
 
-@pytest.mark.slow
 def test_two_annuli_are_run_and_compared(home: Path) -> None:
     for name in ("new", "old"):
         result = run(home, name)
