@@ -21,6 +21,7 @@ import typer
 import fastnorm
 from fastnorm.cli_fits import normalize_fits
 from fastnorm.lock import DEFINITION_VERSION
+from fastnorm.options import AsJson, BackendName, Radii
 from fastnorm.terminal import (
     annulus_warnings,
     check_out,
@@ -54,7 +55,6 @@ Paths = Annotated[
     list[str],
     typer.Argument(metavar="PATH...", help="Files (.npz, .npy, FITS), folders, or patterns."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -81,14 +81,7 @@ def normalize(
     out: Annotated[
         Path, typer.Option(help="The stack to write, .npy; its table is written beside it.")
     ],
-    annulus: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="R_IN R_OUT",
-            help="Radii of the annulus in pixels.",
-            show_default="65 and 90 % of the half-width",
-        ),
-    ] = None,
+    annulus: Radii = None,
     clip: Annotated[
         float | None,
         typer.Option(
@@ -98,10 +91,7 @@ def normalize(
     raw: Annotated[
         bool, typer.Option("--raw", help="Only normalise: keep NaN, and do not clip.")
     ] = False,
-    backend: Annotated[
-        str | None,
-        typer.Option(help="A name that `fastnorm backends` lists.", show_default="the fastest"),
-    ] = None,
+    backend: BackendName = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads.", show_default="every core allowed")
     ] = None,

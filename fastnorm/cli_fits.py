@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastnorm.options import AsJson, BackendName, Radii
 from fastnorm.terminal import annulus_warnings, check_folder, counting, fail, finish, messages
 
 if TYPE_CHECKING:
@@ -20,14 +21,7 @@ def normalize_fits(
         list[str], typer.Argument(metavar="PATH...", help="FITS files, folders, or patterns.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the files; made if need be.")],
-    annulus: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="R_IN R_OUT",
-            help="Radii of the annulus in pixels.",
-            show_default="65 and 90 % of the half-width",
-        ),
-    ] = None,
+    annulus: Radii = None,
     clip: Annotated[
         float | None,
         typer.Option(help="Limit to plus or minus so many MAD.", show_default="no limit"),
@@ -49,13 +43,8 @@ def normalize_fits(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that are there.")
     ] = False,
-    backend: Annotated[
-        str | None,
-        typer.Option(help="A name that `fastnorm backends` lists.", show_default="the fastest"),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of text.")
-    ] = False,
+    backend: BackendName = None,
+    as_json: AsJson = False,
 ) -> None:
     """Normalise FITS cutouts, file by file; header, WCS and all other units are kept.
 
