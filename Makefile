@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml setup.py
 	touch $@
 
 demo: $(STAMP)  ## the whole way on simulated data, to a report in demo/report.html (CUTOUTS=DIR)
-	$(BIN)/python -m dhs.demo --out demo $(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
+	$(BIN)/python examples/normalise.py --out demo $(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
 	$(BIN)/dhs simulate --out demo/survey --n 1200
 	$(BIN)/dhs inject --hosts '$(or $(CUTOUTS),demo/survey)' --theta-e 1.5 --r-mag 22 --limit 4 --out demo/arcs.png
 	$(BIN)/dhs train configs/demo_bottlenecked_resnet.yaml --set dataset.parquet_path=demo/survey \
@@ -47,7 +47,7 @@ test-slow: $(STAMP)  ## run the tests that take long: kills and restarts, report
 	$(BIN)/python -m pytest -m slow
 
 fuzz: $(STAMP)  ## give every reader broken files, 20 minutes long (FUZZ_SECONDS, FUZZ_SEED)
-	FUZZ_SECONDS=$${FUZZ_SECONDS:-1200} FUZZ_SEED=$${FUZZ_SEED:--1} $(BIN)/python -m pytest -m fuzz tests/fuzz
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-1200} FUZZ_SEED=$${FUZZ_SEED:--1} $(BIN)/python -m pytest -m fuzz tests/faults/fuzz
 
 soak: $(STAMP)  ## run a grid under drawn faults, 10 minutes long (DHS_SOAK_SECONDS, DHS_SOAK_SEED)
 	DHS_SOAK_SECONDS=$${DHS_SOAK_SECONDS:-600} $(BIN)/python -m pytest -m soak
@@ -62,7 +62,7 @@ docs: $(STAMP)  ## build the documentation into build/docs; a warning is an erro
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 
 report: $(STAMP)  ## compile the GPU kernels for every architecture, and model what they cost
-	$(BIN)/python -m fastnorm.kernels.compile_report
+	$(BIN)/python -m benchmarks.gpu_model
 
 bench: $(STAMP)  ## time every backend against its peers, in one run, which is kept in .benchmarks
 	$(BIN)/python -m benchmarks

@@ -24,9 +24,9 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from dhs import checkpoint
 from dhs.data import DatasetConfig, LensDataset
-from dhs.inference import logits_of
-from dhs.metrics import Recall, recall_at_fpr
-from fastnorm.output import atomic_path
+from dhs.model.inference import logits_of
+from dhs.statistics.metrics import Recall, recall_at_fpr
+from fastnorm.atomic import atomic_path
 from fastnorm.terminal import counting
 
 RATES = (1e-2, 1e-3)
@@ -34,12 +34,12 @@ BATCH = 64
 
 
 def _logits(path: Path, lenses: LensDataset, negatives: LensDataset) -> dict[str, Any]:
-    model, made = checkpoint.load(path)
+    model, loaded = checkpoint.load(path)
     logits = []
     for data in (lenses, negatives):
         with counting("scoring", "cutouts") as show:
             logits.append(logits_of(model, data, BATCH, torch.device("cpu"), progress=show))
-    return {"made": made, "lenses": logits[0][lenses.labels == 1], "negatives": logits[1]}
+    return {"made": loaded, "lenses": logits[0][lenses.labels == 1], "negatives": logits[1]}
 
 
 def _judge(scored: dict[str, Any], tiers: NDArray[Any]) -> dict[str, Any]:

@@ -36,14 +36,14 @@ from benchmarks.loader import write_pack
 from dhs import checkpoint
 from dhs.constants import CUTOUT_SIZE
 from dhs.injection import PSF
-from dhs.memory import keep_freed_memory
+from dhs.jobs.malloc import keep_freed_memory
 from dhs.model import LensFinder
 from dhs.preprocess import preprocess_stack
+from dhs.preprocess.spec import PreprocessSpec
 from dhs.selection.config import GridConfig
 from dhs.selection.draws import Drawer
 from dhs.selection.engine import Engine, Shard
 from dhs.selection.run import Workers, run_grid, threads_of
-from dhs.spec import PreprocessSpec
 
 CORES = 2
 HOSTS = 256

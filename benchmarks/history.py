@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks import runs
 from benchmarks.cases import COPY
 from benchmarks.runs import Run
-from fastnorm.output import atomic_path
+from fastnorm.atomic import atomic_path
 from fastnorm.terminal import check_out, fail, messages
 
 LABELS = 6

@@ -29,12 +29,12 @@ from torch.utils.data import DataLoader, Dataset
 import fastnorm
 from benchmarks.cases import ANNULUS, CLIP, Stack, make_stack, pipeline_loop
 from benchmarks.timing import Case, time_interleaved
-from dhs.batches import Batches
 from dhs.data import DatasetConfig, LensDataset
-from dhs.layer import Preprocess
 from dhs.model import LensFinder
 from dhs.preprocess import preprocess_stack
-from dhs.sampler import BatchSampler
+from dhs.preprocess.layer import Preprocess
+from dhs.train.batches import Batches
+from dhs.train.sampler import BatchSampler
 from dhs.transforms import AugmentConfig
 
 BATCH = 64

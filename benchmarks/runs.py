@@ -29,8 +29,8 @@ from pytest_benchmark.stats import Metadata
 
 from benchmarks.cases import COPY
 from benchmarks.timing import Case, Timed, ratios
-from fastnorm import machine
-from fastnorm.output import atomic_path
+from fastnorm.atomic import atomic_path
+from fastnorm.check import machine
 
 FOLDER = Path(".benchmarks")
 CUTOUT_BYTES = 3 * 101 * 101 * 4
@@ -70,7 +70,7 @@ class Entry(BaseModel):
 
 
 class MachineInfo(BaseModel):
-    """`fastnorm.machine.describe`, and the share of the processors that others had."""
+    """`fastnorm.check.machine.describe`, and the share of the processors that others had."""
 
     fastnorm: dict[str, str]
     others: float | None

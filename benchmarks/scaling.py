@@ -40,13 +40,13 @@ from dhs.injection.psf import SIDE
 from dhs.injection.quadrature import make_plan
 from dhs.injection.source import draw_clumps
 from dhs.injection.tensors import convolve, moffat_kernels
-from dhs.memory import keep_freed_memory
-from dhs.score_table import sigmoid
+from dhs.jobs.malloc import keep_freed_memory
+from dhs.score.table import sigmoid
 from dhs.selection.draws import BLOCK, Drawer
 from dhs.selection.engine import Engine, Shard
 from dhs.selection.injector import SCHEMA
 from dhs.selection.run import threads_of
-from fastnorm.output import atomic_path
+from fastnorm.atomic import atomic_path
 
 BATCH = 16
 TARGET = 1e8
@@ -130,17 +130,17 @@ def _shard_table(engine: Engine) -> pyarrow.Table:
     size = engine.config.shard_size
     logits = np.random.default_rng(0).normal(0, 3, BATCH).astype(np.float32)
     for start in range(0, size, BATCH):
-        made = engine.injector.make(engine.ids(start, start + BATCH))
+        injected = engine.injector.make(engine.ids(start, start + BATCH))
         scores = {"logit": logits, "score": sigmoid(logits)}
-        parts.append(pyarrow.table(made.columns | scores, schema=SCHEMA))
+        parts.append(pyarrow.table(injected.columns | scores, schema=SCHEMA))
     return pyarrow.concat_tables(parts).combine_chunks()
 
 
 def per_injection(found: list[Stage], seconds: dict[str, list[float]]) -> dict[str, float]:
     """Median seconds of an injection, by stage; what `Injector.make` does besides is the rest."""
     each = {s.name: float(np.median(seconds[s.name])) / s.injections for s in found}
-    made = each.pop(MAKE)
-    each[REST] = max(made - sum(each[name] for name in (READ, RENDER, CONVOLVE)), 0.0)
+    injected = each.pop(MAKE)
+    each[REST] = max(injected - sum(each[name] for name in (READ, RENDER, CONVOLVE)), 0.0)
     return each
 
 

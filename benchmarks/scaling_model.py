@@ -15,7 +15,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fastnorm.kernels import gpu_model
+from benchmarks.gpu_model import gpu_model
 
 BYTES_PER_SECOND = 3.35e12
 """Of the memory. NVIDIA H100 SXM data sheet."""
@@ -33,7 +33,7 @@ LINK_BYTES_PER_SECOND = 64e9
 """From the host, PCIe Gen 5 x16: one direction of the 128 GB/s of the H100 SXM data sheet."""
 
 RENDER_WARP_INSTRUCTIONS = 219_684
-"""Of an image of 101 x 101 in three bands, sm_90: ``python -m fastnorm.kernels.compile_report
+"""Of an image of 101 x 101 in three bands, sm_90: ``python -m benchmarks.gpu_model.compile_report
 --variants lens``. A grid renders one band."""
 
 EFFICIENCY = 0.3

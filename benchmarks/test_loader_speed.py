@@ -15,10 +15,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cases import make_stack
 from benchmarks.loader import BATCH, CPU, write_pack
-from dhs.batches import Batches
 from dhs.data import DatasetConfig, LensDataset
-from dhs.layer import Preprocess
-from dhs.sampler import BatchSampler
+from dhs.preprocess.layer import Preprocess
+from dhs.train.batches import Batches
+from dhs.train.sampler import BatchSampler
 
 STACK = make_stack(8 * BATCH)
 

@@ -19,8 +19,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from fastnorm import Annulus, gpu
+from fastnorm import Annulus
 from fastnorm.kernels import triton_select
+from fastnorm.normalize import gpu
 
 ANNULUS = Annulus(32.5, 45.0)
 BLUE, ORANGE = "#0072b2", "#d55e00"

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from fastnorm.annulus import LEGACY_ANNULUS, Annulus, AnnulusWarning
     from fastnorm.dispatch import Backend, BackendUnavailableError, backends, set_num_threads
-    from fastnorm.module import OuterAnnulusNorm
+    from fastnorm.layer import OuterAnnulusNorm
     from fastnorm.normalize import annulus_median_mad, normalize_outer_annulus
 
 _HOME = {
@@ -21,7 +21,7 @@ _HOME = {
     "BackendUnavailableError": "dispatch",
     "backends": "dispatch",
     "set_num_threads": "dispatch",
-    "OuterAnnulusNorm": "module",
+    "OuterAnnulusNorm": "layer",
     "annulus_median_mad": "normalize",
     "normalize_outer_annulus": "normalize",
 }

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnorm.annulus import LEGACY_ANNULUS, Annulus, AnnulusWarning
+from fastnorm.atomic import atomic_path
 from fastnorm.io import BANDS, INSTALL_EXTRA, Cutout
 from fastnorm.normalize import annulus_median_mad, normalize_outer_annulus
-from fastnorm.output import atomic_path
 
 try:
     from astropy.visualization import make_lupton_rgb

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import typer
 
 import fastnorm
+from fastnorm.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -167,11 +168,3 @@ def console(stream: TextIO) -> Console:
     from rich.console import Console
 
     return Console(file=stream)
-
-
-def printable(text: str | Path) -> str:
-    """Escape what a terminal would obey, and the bytes of a file name that are no UTF-8."""
-    return "".join(
-        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
-        for letter in str(text)
-    )

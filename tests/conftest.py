@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 import fastnorm
-from tests import beside
+from tests.kernels import beside
 
 settings.register_profile(
     "repeatable",

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dhs.commands.options import AsJson
-from fastnorm.terminal import SOME_REJECTED, check_out, console, fail, messages, printable
+from dhs.config.options import AsJson
+from fastnorm.terminal import SOME_REJECTED, check_out, console, fail, messages
+from fastnorm.text import printable
 
 if TYPE_CHECKING:
     from dhs.audit import Audit
@@ -31,8 +32,8 @@ def audit(folders: Folders, as_json: AsJson = False) -> None:
     Exit status: 0 every line holds; 1 some do not; 2 nothing was judged.
     """
     with messages(ValueError, OSError):
-        from dhs.artefacts import find_artefacts
         from dhs.audit import audit as judge
+        from dhs.audit.artefacts import find_artefacts
 
         found = judge(find_artefacts(folders))
     if as_json:
@@ -97,16 +98,16 @@ def methods(
     if latex and out is not None and out.suffix == ".md":
         fail(f"--latex and --out {out} contradict each other; name a .tex file.")
     with messages(ValueError, OSError):
+        from dhs.audit.methods import TEXT_SUFFIXES, methods_text, write_methods
         from dhs.checkpoint import read
-        from dhs.methods import SUFFIXES, methods_text, write_methods
         from dhs.selection.grid_result import GridResult
 
-        if out is not None and out.suffix in SUFFIXES:
+        if out is not None and out.suffix in TEXT_SUFFIXES:
             check_out(out, out.suffix)
-        made = read(checkpoint)
+        loaded = read(checkpoint)
         result = None if grid is None else GridResult(grid)
         if out is None:
-            typer.echo(printable(methods_text(made, result, latex=latex)), nl=False)
+            typer.echo(printable(methods_text(loaded, result, latex=latex)), nl=False)
             return
-        write_methods(out, made, result)
+        write_methods(out, loaded, result)
     typer.echo(printable(f"written: {out}"))

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from dhs.commands.options import AsJson
-from fastnorm.terminal import SOME_REJECTED, check_out, console, fail, messages, printable, say
+from dhs.config.options import AsJson
+from fastnorm.terminal import SOME_REJECTED, check_out, console, fail, messages, say
+from fastnorm.text import printable
 
 if TYPE_CHECKING:
     from dhs.checkpoint import Checkpoint
@@ -73,7 +74,7 @@ def list_(folder: Folder, as_json: AsJson = False) -> None:
     Exit status: 0 all read; 1 some files cannot be read; 2 no such folder.
     """
     with messages(OSError):
-        from dhs.checkpoint_folder import find
+        from dhs.checkpoint.folder import find
 
         found = find(folder)
     if as_json:
@@ -110,7 +111,7 @@ def deprecate(
     Exit status: 0 done; 1 some files cannot be read or written; 2 nothing done.
     """
     with messages(ValueError, OSError):
-        from dhs.checkpoint_folder import deprecate_folder
+        from dhs.checkpoint.folder import deprecate_folder
 
         done = deprecate_folder(folder, reason)
     if as_json:
@@ -176,10 +177,10 @@ def import_(
     if out.exists():
         fail(f"--out {out} exists already; name another file.")
     with messages(TypeError, ValueError, OSError):
+        from dhs.checkpoint.published import import_old
         from dhs.constants import CUTOUT_SIZE
-        from dhs.legacy import import_old
 
-        made = import_old(
+        result = import_old(
             old,
             out,
             annulus=annulus,
@@ -187,16 +188,16 @@ def import_(
             data_origin=data_origin,
             size=CUTOUT_SIZE if size is None else size,
         )
-    assert made.imported_from is not None
+    assert result.imported_from is not None
     if as_json:
-        typer.echo(json.dumps(_summary(made) | {"imported_from": made.imported_from}))
+        typer.echo(json.dumps(_summary(result) | {"imported_from": result.imported_from}))
         return
-    typer.echo(printable(f"{out}: {made.arch}, {made.spec}; {made.status}"))
-    for name, value in made.imported_from["defaults"].items():
+    typer.echo(printable(f"{out}: {result.arch}, {result.spec}; {result.status}"))
+    for name, value in result.imported_from["defaults"].items():
         say("assumed", "yellow", f"{name} = {value}, since {old} does not say it.")
-    if made.imported_from["left_out"]:
-        say("left out", "yellow", ", ".join(made.imported_from["left_out"]))
-    if "inside" in made.status:
+    if result.imported_from["left_out"]:
+        say("left out", "yellow", ", ".join(result.imported_from["left_out"]))
+    if "inside" in result.status:
         say("warning", "yellow", f"mark it: dhs checkpoint deprecate {out.parent} --reason ...")
 
 

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from dhs.commands.options import AsJson, Seed
-from fastnorm.terminal import check_folder, console, counting, messages, printable, say
+from dhs.config.options import AsJson, Seed
+from fastnorm.terminal import check_folder, console, counting, messages, say
+from fastnorm.text import printable
 
 
 def evaluate(
@@ -62,11 +63,11 @@ def evaluate(
     started = time.perf_counter()
     check_folder(out)
     with messages(TypeError, ValueError, OSError, ImportError):
-        from dhs.evaluate import evaluate as run
+        from dhs.evaluate import evaluate as evaluate_scores
         from dhs.evaluate import write_evaluation
 
         with counting("bootstrap", "resamples") as show:
-            made = run(
+            result = evaluate_scores(
                 scores,
                 truth,
                 label_col=label_col,
@@ -80,8 +81,8 @@ def evaluate(
                 across_annuli=across_annuli,
                 progress=show,
             )
-        files = write_evaluation(out, made)
-    report = made.report
+        files = write_evaluation(out, result)
+    report = result.report
     _say_notes(report)
     if as_json:
         seconds = round(time.perf_counter() - started, 3)

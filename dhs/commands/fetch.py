@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dhs.commands.options import AsJson
-from fastnorm.terminal import counting, fail, finish, messages, printable, say
+from dhs.config.options import AsJson
+from fastnorm.terminal import counting, fail, finish, messages, say
+from fastnorm.text import printable
 
 if TYPE_CHECKING:
     from dhs.fetch import FetchResult
@@ -82,19 +83,19 @@ def fetch(
         how: dict[str, Any] = {"workers": workers, "attempts": attempts, "timeout": timeout}
         try:
             with counting("fetching", "cutouts") as show:
-                made = fetch_all(source, out, progress=show, **asked, **how)
+                result = fetch_all(source, out, progress=show, **asked, **how)
         except KeyboardInterrupt:
             fail(f"interrupted; the same command goes on with {out}.")
-    report = made._asdict() | {"out": str(out), "written": made.cutouts}
-    shown = made.rejected if as_json else made.rejected[:MOST_SHOWN]
-    if len(shown) < len(made.rejected):
+    report = result._asdict() | {"out": str(out), "written": result.cutouts}
+    shown = result.rejected if as_json else result.rejected[:MOST_SHOWN]
+    if len(shown) < len(result.rejected):
         where = out / "rejected.parquet"
         say("note", "yellow", f"the first {len(shown)} of them are below; all are in {where}.")
-    finish(report, shown, started, _summary(made), as_json)
+    finish(report, shown, started, _summary(result), as_json)
 
 
-def _summary(made: FetchResult) -> str:
-    there = made.cutouts - made.downloaded
-    damaged = f"; {made.damaged:,} were damaged" if made.damaged else ""
-    parts = f"{made.downloaded:,} downloaded, {there:,} there already{damaged}"
-    return f"{made.cutouts:,} verified cutouts ({parts}), manifest.parquet, in {made.out}"
+def _summary(result: FetchResult) -> str:
+    there = result.cutouts - result.downloaded
+    damaged = f"; {result.damaged:,} were damaged" if result.damaged else ""
+    parts = f"{result.downloaded:,} downloaded, {there:,} there already{damaged}"
+    return f"{result.cutouts:,} verified cutouts ({parts}), manifest.parquet, in {result.out}"

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dhs.commands.grid_compare import compare
-from dhs.commands.options import AsJson, Settings, group_with_default
-from dhs.memory import keep_freed_memory
-from fastnorm.terminal import console, counting, fail, messages, printable, say
+from dhs.config.options import AsJson, Settings, group_with_default
+from dhs.jobs.malloc import keep_freed_memory
+from fastnorm.terminal import console, counting, fail, messages, say
+from fastnorm.text import printable
 
 if TYPE_CHECKING:
     from dhs.selection.config import GridConfig
@@ -70,7 +71,7 @@ def run(
         keep_freed_memory()
         try:
             with counting("injecting", "cutouts") as show:
-                made = run_grid(
+                result = run_grid(
                     config,
                     Workers(workers, dask, dask_local),
                     progress=show,
@@ -78,34 +79,34 @@ def run(
                 )
         except KeyboardInterrupt:
             fail(f"interrupted; the same command continues {config.out_dir}.")
-    about = made.about
+    metadata = result.metadata
     if as_json:
         report = {
-            "out": str(made.out),
-            "injections": about["injections"],
-            "failed": about["failed"],
-            "cells": about["cells"],
-            "thresholds": about["thresholds"],
-            "annulus": about["annulus"],
-            "deaths_of_workers": made.deaths,
-            "scored": made.made,
-            "pictures": [str(path) for path in made.pictures],
+            "out": str(result.out),
+            "injections": metadata["injections"],
+            "failed": metadata["failed"],
+            "cells": metadata["cells"],
+            "thresholds": metadata["thresholds"],
+            "annulus": metadata["annulus"],
+            "deaths_of_workers": result.deaths,
+            "scored": result.scored,
+            "pictures": [str(path) for path in result.pictures],
             "seconds": round(time.perf_counter() - started, 3),
         }
         typer.echo(json.dumps(report))
         return
-    _print_thresholds(about)
-    cells = about["cells"]
+    _print_thresholds(metadata)
+    cells = metadata["cells"]
     without = cells["total"] - cells["with_hosts"]
     if without:
         say(
             "note", "yellow", f"{without} of {cells['total']} cells have too few hosts: left empty."
         )
-    if about["failed"]:
-        say("note", "yellow", f"{about['failed']} injections failed: see failure in the table.")
-    which = f"{about['injections']:,} injections in {cells['with_hosts']} cells"
-    typer.echo(printable(f"{which}: {made.out / 'selection_function.csv'}"))
-    for path in made.pictures:
+    if metadata["failed"]:
+        say("note", "yellow", f"{metadata['failed']} injections failed: see failure in the table.")
+    which = f"{metadata['injections']:,} injections in {cells['with_hosts']} cells"
+    typer.echo(printable(f"{which}: {result.out / 'selection_function.csv'}"))
+    for path in result.pictures:
         typer.echo(printable(f"picture: {path}"))
 
 
@@ -124,11 +125,11 @@ def plan(
         from dhs.selection.plan import make_plan
 
         keep_freed_memory()
-        made = make_plan(_config(file, settings, psfdepth_unit), workers)
+        result = make_plan(_config(file, settings, psfdepth_unit), workers)
     if as_json:
-        typer.echo(json.dumps(made._asdict()))
+        typer.echo(json.dumps(result._asdict()))
     else:
-        _print_plan(made)
+        _print_plan(result)
 
 
 def _config(file: Path, settings: list[str] | None, psfdepth_unit: str | None) -> GridConfig:
@@ -138,16 +139,16 @@ def _config(file: Path, settings: list[str] | None, psfdepth_unit: str | None) -
     return read_grid_config(file, [*(settings or ()), *unit])
 
 
-def _print_thresholds(about: dict[str, Any]) -> None:
+def _print_thresholds(metadata: dict[str, Any]) -> None:
     from rich.table import Table
 
-    spec = about["spec"]
+    spec = metadata["spec"]
     radii = f"({spec['annulus_r_in']:g}, {spec['annulus_r_out']:g})"
-    title = f"{about['checkpoint']['name']}, annulus {radii} px: {about['annulus']}"
+    title = f"{metadata['checkpoint']['name']}, annulus {radii} px: {metadata['annulus']}"
     table = Table(title=title, title_justify="left")
     for name in ("threshold", "score", "false positives", "of non-lenses"):
         table.add_column(name, justify="left" if name == "threshold" else "right")
-    for entry in about["thresholds"]:
+    for entry in metadata["thresholds"]:
         counts = (entry["false_positives"], entry["negatives"])
         shown = ["" if count is None else f"{count:,}" for count in counts]
         table.add_row(entry["threshold_type"], f"{entry['threshold']:.6f}", *shown)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dhs.commands.options import AsJson
-from fastnorm.terminal import check_folder, console, counting, messages, printable
+from dhs.config.options import AsJson
+from fastnorm.terminal import check_folder, console, counting, messages
+from fastnorm.text import printable
 
 if TYPE_CHECKING:
-    from dhs.selection.compare import Comparison
+    from dhs.selection.comparison import Comparison
 
 
 def compare(
@@ -33,16 +34,16 @@ def compare(
     started = time.perf_counter()
     check_folder(out)
     with messages(TypeError, ValueError, OSError, ImportError):
-        from dhs.selection.compare import compare as run
+        from dhs.selection.compare import compare as compare_grids
         from dhs.selection.compare import write_comparison
 
         with counting("comparing", "injections") as show:
-            comparison = run(first, second, show)
+            comparison = compare_grids(first, second, show)
         files = write_comparison(comparison, out)
     if as_json:
         written = {"files": [str(path) for path in files]}
         seconds = {"seconds": round(time.perf_counter() - started, 3)}
-        typer.echo(json.dumps(comparison.about() | written | seconds))
+        typer.echo(json.dumps(comparison.metadata() | written | seconds))
         return
     _print(comparison)
     typer.echo(printable(f"in {out}: {', '.join(path.name for path in files)}"))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dhs.commands.options import AsJson, group_with_default
-from fastnorm import dispatch
-from fastnorm.terminal import SOME_REJECTED, counting, fail, finish, messages, printable, say
+from dhs.config.options import AsJson, group_with_default
+from fastnorm.dispatch import threads
+from fastnorm.terminal import SOME_REJECTED, counting, fail, finish, messages, say
+from fastnorm.text import printable
 
 if TYPE_CHECKING:
     from dhs.pack import PackResult
@@ -74,12 +75,12 @@ def create(
     started = time.perf_counter()
     with messages(TypeError, ValueError, OSError, ImportError, BrokenExecutor):
         from dhs.pack import write_pack
-        from fastnorm.maskbits import MaskBits
+        from fastnorm.io.maskbits import MaskBits
 
-        count = dispatch.num_threads() if workers is None else workers
+        count = threads.num_threads() if workers is None else workers
         try:
             with counting("packing", "cutouts") as show:
-                made = write_pack(
+                result = write_pack(
                     manifest,
                     out,
                     data_origin=data_origin,
@@ -93,11 +94,11 @@ def create(
                 )
         except KeyboardInterrupt:
             fail(f"interrupted; the same command continues {out}.")
-    report = made._asdict() | {"out": str(out), "written": made.cutouts * made.is_finished}
-    shown = made.rejected if as_json else made.rejected[:MOST_SHOWN]
-    empty = [name for name in ("train", "val") if name not in made.splits]
-    if not made.is_finished:
-        _say_not_finished(made)
+    report = result._asdict() | {"out": str(out), "written": result.cutouts * result.is_finished}
+    shown = result.rejected if as_json else result.rejected[:MOST_SHOWN]
+    empty = [name for name in ("train", "val") if name not in result.splits]
+    if not result.is_finished:
+        _say_not_finished(result)
     elif empty:
         say(
             "note",
@@ -105,30 +106,30 @@ def create(
             f"no cutout is in {' or in '.join(empty)}, which a training needs; pack more, or "
             "say the splits in a column split.",
         )
-    if len(shown) < len(made.rejected):
+    if len(shown) < len(result.rejected):
         where = out / "rejected.parquet"
         say("note", "yellow", f"the first {len(shown)} of them are below; all are in {where}.")
-    is_allowed = made.is_finished and len(made.rejected) <= allow_rejects
+    is_allowed = result.is_finished and len(result.rejected) <= allow_rejects
     with suppress(typer.Exit) if is_allowed else nullcontext():
-        finish(report, shown, started, _summary(made), as_json)
+        finish(report, shown, started, _summary(result), as_json)
 
 
-def _say_not_finished(made: PackResult) -> None:
-    count = len(made.rejected)
-    if not made.cutouts:
+def _say_not_finished(result: PackResult) -> None:
+    count = len(result.rejected)
+    if not result.cutouts:
         why = "every file was rejected; mend them"
     else:
         files = "1 file was" if count == 1 else f"{count:,} files were"
         why = f"{files} rejected; mend what is listed, or allow for it (--allow-rejects {count})"
-    say("error", "red", f"{made.out} is not finished: {why}, and run the same command again.")
+    say("error", "red", f"{result.out} is not finished: {why}, and run the same command again.")
 
 
-def _summary(made: PackResult) -> str:
-    splits = ", ".join(f"{count:,} {name}" for name, count in made.splits.items())
-    cutouts = f"{made.cutouts:,} cutouts ({splits}), {len(made.shards)} shards"
-    if made.was_complete:
-        return f"{made.out} is complete already, with these settings: {cutouts}"
-    return f"{cutouts}, manifest.parquet, in {made.out}"
+def _summary(result: PackResult) -> str:
+    splits = ", ".join(f"{count:,} {name}" for name, count in result.splits.items())
+    cutouts = f"{result.cutouts:,} cutouts ({splits}), {len(result.shards)} shards"
+    if result.was_complete:
+        return f"{result.out} is complete already, with these settings: {cutouts}"
+    return f"{cutouts}, manifest.parquet, in {result.out}"
 
 
 @app.command()
@@ -145,7 +146,7 @@ def verify(
     with messages(TypeError, ValueError, OSError):
         from dhs.pack import verify_pack
 
-        count = dispatch.num_threads() if workers is None else workers
+        count = threads.num_threads() if workers is None else workers
         try:
             with counting("checking", "cutouts") as show:
                 found = verify_pack(folder, workers=count, progress=show)

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from dhs.commands.options import AsJson, Seed
-from dhs.memory import keep_freed_memory
+from dhs.config.options import AsJson, Seed
+from dhs.jobs.malloc import keep_freed_memory
 from fastnorm.terminal import counting, fail, finish, messages
 
 
@@ -54,8 +54,8 @@ def realism(
     started = time.perf_counter()
     _check_folder(out)
     with messages(TypeError, ValueError, OSError, ImportError):
-        from dhs.realism import probe
-        from dhs.realism_check import gather, write_check
+        from dhs.realism.probe import probe
+        from dhs.realism.run import gather, write_check
 
         keep_freed_memory()
         with counting("features", "cutouts") as show:

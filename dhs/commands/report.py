@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dhs.commands.options import AsJson
+from dhs.config.options import AsJson
 from fastnorm.terminal import check_out, counting, finish, messages, say
 
 
@@ -31,8 +31,8 @@ def report(
     started = time.perf_counter()
     check_out(out, ".html")
     with messages(ValueError, OSError, ImportError):
-        from dhs.artefacts import find_artefacts
         from dhs.audit import audit
+        from dhs.audit.artefacts import find_artefacts
         from dhs.report import write_report
 
         artefacts = find_artefacts(folders)

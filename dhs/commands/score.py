@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from dhs.commands.options import AsJson
-from dhs.memory import keep_freed_memory
-from fastnorm.terminal import check_out, console, counting, fail, finish, messages, printable
+from dhs.config.options import AsJson
+from dhs.jobs.malloc import keep_freed_memory
+from fastnorm.terminal import check_out, console, counting, fail, finish, messages
+from fastnorm.text import printable
 
 
 def score(
@@ -56,13 +57,13 @@ def score(
     started = time.perf_counter()
     check_out(out, ".parquet")
     with messages(TypeError, ValueError, OSError, ImportError):
-        from dhs.score import score as run
-        from dhs.score_table import describe_members, highest, specs_of
+        from dhs.score import score as score_cutouts
+        from dhs.score.table import describe_members, highest, specs_of
 
         keep_freed_memory()
         try:
             with counting("scoring", "cutouts") as advance:
-                made = run(
+                result = score_cutouts(
                     [model, *(ensemble or [])],
                     data,
                     out,
@@ -77,23 +78,23 @@ def score(
                 )
         except KeyboardInterrupt:
             fail(f"interrupted; the same command goes on with {out}.")
-        best = highest(made.out, show) if made.out is not None else []
-    named = describe_members(made.about)
+        best = highest(result.out, show) if result.out is not None else []
+    named = describe_members(result.metadata)
     report = {
-        "out": None if made.out is None else str(made.out),
-        "written": made.written,
+        "out": None if result.out is None else str(result.out),
+        "written": result.written,
         "checkpoint": str(model),
         "model": named,
-        "spec": "; ".join(map(str, specs_of(made.about))),
-        "batch_size": made.about["batch_size"],
-        "device": made.about["device"],
+        "spec": "; ".join(map(str, specs_of(result.metadata))),
+        "batch_size": result.metadata["batch_size"],
+        "device": result.metadata["device"],
         "highest": [{"id": printable(name), "score": round(value, 6)} for name, value in best],
     }
     if best and not as_json:
         _print_best(report["highest"], f"{named}; {report['spec']}")
-    state = "scored already, with these settings" if made.was_complete else "scored"
-    done = f"{made.written} cutouts {state}, in {out}"
-    finish(report, made.rejected, started, done, as_json)
+    state = "scored already, with these settings" if result.was_complete else "scored"
+    done = f"{result.written} cutouts {state}, in {out}"
+    finish(report, result.rejected, started, done, as_json)
 
 
 def _print_best(highest: list[dict[str, Any]], model: str) -> None:

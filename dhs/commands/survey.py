@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 
 import fastnorm
-from dhs.commands.options import AsJson, Seed
-from fastnorm import dispatch
-from fastnorm.terminal import check_out, counting, fail, finish, messages, printable
+from dhs.config.options import AsJson, Seed
+from fastnorm.dispatch import threads
+from fastnorm.terminal import check_out, counting, fail, finish, messages
+from fastnorm.text import printable
 
 
 def simulate(
@@ -40,26 +41,26 @@ def simulate(
     started = time.perf_counter()
     with messages(TypeError, ValueError, OSError, ImportError, BrokenExecutor):
         from dhs.simulate import write_survey
-        from dhs.survey.config import read_survey_config
+        from dhs.simulate.config import read_survey_config
 
         chosen = None if config is None else read_survey_config(config)
-        count = dispatch.num_threads() if workers is None else workers
+        count = threads.num_threads() if workers is None else workers
         try:
             with counting("simulating", "cutouts") as show:
-                made = write_survey(
+                result = write_survey(
                     out, n, seed, lens_fraction, workers=count, config=chosen, progress=show
                 )
         except KeyboardInterrupt:
             fail(f"interrupted; the same command continues {out}.")
     if as_json:
-        report = made._asdict() | {"out": str(out), "seconds": _seconds_since(started)}
+        report = result._asdict() | {"out": str(out), "seconds": _seconds_since(started)}
         typer.echo(json.dumps(report))
         return
-    what = f"{made.cutouts} cutouts, {made.bright} with a bright arc, {made.limit} near the limit"
-    if made.was_complete:
+    what = f"{result.cutouts} cutouts, {result.bright} with a bright arc, {result.limit} near the limit"
+    if result.was_complete:
         typer.echo(printable(f"{out} is complete already, with these settings: {what}"))
         return
-    files = f"{len(made.shards)} shards, manifest.parquet, picture.png"
+    files = f"{len(result.shards)} shards, manifest.parquet, picture.png"
     typer.echo(printable(f"{what}, in {out}: {files}"))
 
 
@@ -94,7 +95,7 @@ def inject(
     with messages(TypeError, ValueError, OSError, ImportError, fastnorm.BackendUnavailableError):
         from dhs.injection.cutouts import CutoutInjector, InjectedCutout, summary
         from dhs.injection.figure import draw_injections
-        from dhs.packs.cutouts import require_pixel_scale
+        from dhs.pack.cutouts import require_pixel_scale
         from fastnorm.io import CutoutError, Rejected, find_cutouts, read_cutouts
 
         injector = CutoutInjector(theta_e, r_mag, psf_fwhm, seed, backend)

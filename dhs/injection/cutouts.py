@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dhs.arguments import MOST_ID, integer, real_array
 from dhs.constants import BANDS
-from dhs.injection.checks import MOST_ID, integer, real_array
 from dhs.injection.engine import inject
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.priors import sample_lens_params, sample_source_params
 from dhs.injection.psf import PSF, SIDE
-from dhs.injection.render import render
+from dhs.injection.rendering import render
 from dhs.injection.streams import Purpose, generator
 from fastnorm.io import Cutout
 
@@ -119,7 +119,7 @@ class CutoutInjector:
             )
         number = _number_of(cutout.id)
         lens, source = self._draw(number)
-        made = inject(
+        result = inject(
             cutout.pixels[None],
             lens,
             source,
@@ -128,7 +128,9 @@ class CutoutInjector:
             ids=[number],
             backend=self.backend,
         )
-        return InjectedCutout(cutout, made.arc[0], made.stamps[0], made.table.iloc[0].to_dict())
+        return InjectedCutout(
+            cutout, result.arc[0], result.stamps[0], result.table.iloc[0].to_dict()
+        )
 
     def _draw(self, number: int) -> tuple[LensParams, SourceParams]:
         rng = generator(self.seed, number, Purpose.PARAMETERS)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dhs.arguments import MOST_ID, id_array, integer, refuse_more_than_numbers
 from dhs.constants import BANDS, PIXEL_SCALE
-from dhs.injection.checks import MOST_ID, id_array, integer, refuse_more_than_numbers
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.psf import PSF
-from dhs.injection.render import render
+from dhs.injection.rendering import render
 from dhs.injection.stamps import GalaxyStamps
 from fastnorm.annulus import Annulus, radius_map
 from fastnorm.normalize import annulus_median_mad

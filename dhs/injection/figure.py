@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from dhs.constants import PIXEL_SCALE
 from dhs.injection.cutouts import InjectedCutout
 from fastnorm.annulus import Annulus
+from fastnorm.atomic import atomic_path
 from fastnorm.figure import COLOUR_WEIGHTS
 from fastnorm.io import INSTALL_EXTRA
 from fastnorm.normalize import annulus_median_mad
-from fastnorm.output import atomic_path
-from fastnorm.terminal import printable
+from fastnorm.text import printable
 
 try:
     from astropy.visualization import make_lupton_rgb

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dhs.injection.checks import real_array
+from dhs.arguments import real_array
 from dhs.injection.params import LensParams
 
 MOST_IMAGES = 8

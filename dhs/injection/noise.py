@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dhs.arguments import real_array
 from dhs.constants import BANDS
-from dhs.injection.checks import real_array
 from dhs.injection.streams import Purpose, generator
 
 MOST_ELECTRONS = 1e15

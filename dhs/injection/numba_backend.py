@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs.injection.quadrature import Plan, series_coefficients
+from fastnorm.dispatch.threads import notice_if_slow, read_only, share_out
 from fastnorm.kernels import numba_render
-from fastnorm.threads import notice_if_slow, read_only, share_out
 
 IMAGES_PER_TASK = 8
 FEWEST_IMAGES_PER_THREAD = 2

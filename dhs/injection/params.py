@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dhs.arguments import real_array
 from dhs.constants import BANDS
-from dhs.injection.checks import real_array
 
 MOST_ARCSEC = 1000.0
 LEAST_HALF_LIGHT_ARCSEC = 0.02  # light of smaller sources falls between the finest samples

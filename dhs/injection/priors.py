@@ -14,10 +14,10 @@ import yaml
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, Field
 
+from dhs.arguments import broadcast, integer, real_array
+from dhs.config.section import Section
 from dhs.constants import AB_ZEROPOINT_MAG
-from dhs.injection.checks import broadcast, integer, real_array
 from dhs.injection.params import MOST_ARCSEC, MOST_CLUMPS, LensParams, SourceParams
-from dhs.section import Section
 
 
 def _is_ordered(ends: tuple[float, float]) -> tuple[float, float]:

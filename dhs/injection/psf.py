@@ -9,9 +9,9 @@ import numpy as np
 import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
+from dhs.arguments import integer, real_array
 from dhs.constants import BANDS, PIXEL_SCALE
-from dhs.injection.checks import integer, real_array
-from fastnorm import dispatch
+from fastnorm.dispatch import threads
 
 # Seeing falls with the fifth root of the wavelength (Kolmogorov): g and z against r.
 FWHM_OF_R = {"g": 1.07, "r": 1.0, "z": 0.94}
@@ -168,7 +168,7 @@ class PSF:
         if len(self) not in (1, count):
             raise ValueError(f"psf holds {len(self)} PSFs for {count} images; give 1 or {count}.")
         size = padded_size(height, width, rows, columns)
-        workers = dispatch.num_threads()
+        workers = threads.num_threads()
         transfer = self._transfer(size, workers)
         seen = scipy.fft.rfft2(images, size, workers=workers) * transfer
         convolved = scipy.fft.irfft2(seen, size, workers=workers, overwrite_x=True)

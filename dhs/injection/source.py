@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaincinv, gammaln
 
-from dhs.injection.checks import real_array
+from dhs.arguments import real_array
 from dhs.injection.params import MOST_ARCSEC, SERSIC_INDEX_RANGE, SourceParams
 from dhs.injection.streams import Purpose, generator
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import map_coordinates
 
+from dhs.arguments import real_array
 from dhs.constants import BANDS
-from dhs.injection.checks import real_array
 from dhs.injection.lens import source_position
 from dhs.injection.params import LensParams, SourceParams
 

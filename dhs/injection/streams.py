@@ -6,7 +6,7 @@ import enum
 
 import numpy as np
 
-from dhs.injection.checks import MOST_ID, integer
+from dhs.arguments import MOST_ID, integer
 
 
 class Purpose(enum.IntEnum):

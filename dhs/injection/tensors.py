@@ -18,7 +18,7 @@ from dhs.injection.engine import SIGMA_PER_MAD, SNR_RADII_PIXELS
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.psf import MOFFAT_BETA, SIDE, padded_size
-from dhs.injection.render import render
+from dhs.injection.rendering import render
 from fastnorm.annulus import Annulus, radius_map
 from fastnorm.normalize import annulus_median_mad
 

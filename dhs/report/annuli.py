@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs.artefacts import Document
+from dhs.audit.artefacts import Document
 from dhs.constants import BANDS, CUTOUT_SIZE
-from dhs.light import DISC_SCALE, light_share
-from dhs.packs.view import open_pack
+from dhs.pack.view import open_pack
+from dhs.preprocess.annulus_light import DISC_SCALE, light_share
 from dhs.report.parts import (
     UNREADABLE,
     Block,
@@ -82,20 +82,20 @@ def choose_galaxies(
 
 def section(shown: Shown, notices: list[Block]) -> Section:
     """Pictures and statistics before and after."""
-    made = Section("annuli", "The annulus, before and after", SAYS)
-    made.blocks += [text(f"The galaxies are {shown.origin}."), *notices]
+    result = Section("annuli", "The annulus, before and after", SAYS)
+    result.blocks += [text(f"The galaxies are {shown.origin}."), *notices]
     for name, image in zip(shown.names, shown.images, strict=True):
-        made.blocks += [
+        result.blocks += [
             heading(name),
             Block("annuli", {"panels": _panels(name, image)}),
             _statistics(name, image),
         ]
-    return made
+    return result
 
 
 def light_section(shown: Shown) -> Section:
     """Shares of light of discs of all sizes, and of the galaxies that are shown."""
-    made = Section("light", "Galaxy light in the annuli", LIGHT_SAYS)
+    result = Section("light", "Galaxy light in the annuli", LIGHT_SAYS)
     drawn = figure(
         {"title": "scale length of an exponential disc (px)", "rangemode": "tozero"},
         {"title": "share of its light", "tickformat": ".0%", "rangemode": "tozero"},
@@ -115,7 +115,7 @@ def light_section(shown: Shown) -> Section:
         )
     drawn.add_vline(x=DISC_SCALE, line={"color": "#8a8a8a", "width": 1, "dash": "dot"})
     legacy, corrected = (light_share(a, CUTOUT_SIZE) for _, a in _annuli(CUTOUT_SIZE))
-    made.blocks += [
+    result.blocks += [
         chart(
             "light-share",
             drawn,
@@ -135,7 +135,7 @@ def light_section(shown: Shown) -> Section:
             ],
         ),
     ]
-    return made
+    return result
 
 
 def _annuli(size: int) -> list[tuple[str, Annulus]]:
@@ -166,13 +166,17 @@ def _of_pack(document: Document) -> Shown | None:
 
 @cache
 def _simulated() -> Shown:
-    from dhs.survey.images import simulate_cutouts
+    from dhs.simulate.images import simulate_cutouts
 
-    made = simulate_cutouts(range(8), 1)
-    best = sorted(range(len(made.rows)), key=lambda k: float(made.rows[k]["host_r_mag"]))[:SHOWN]
-    names = [str(made.rows[k]["galaxy_id"]) for k in best]
+    result = simulate_cutouts(range(8), 1)
+    best = sorted(range(len(result.rows)), key=lambda k: float(result.rows[k]["host_r_mag"]))[
+        :SHOWN
+    ]
+    names = [str(result.rows[k]["galaxy_id"]) for k in best]
     return Shown(
-        f"{SIMULATED}, as no pack of cutouts was found that can be shown", names, made.images[best]
+        f"{SIMULATED}, as no pack of cutouts was found that can be shown",
+        names,
+        result.images[best],
     )
 
 

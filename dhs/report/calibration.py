@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dhs.artefacts import Document
-from dhs.report.evaluation import COMMAND, about_evaluation, legend_of, table_name
+from dhs.audit.artefacts import Document
+from dhs.report.evaluation import COMMAND, describe_evaluation, legend_of, table_name
 from dhs.report.parts import Block, Section, details, each, missing, table, text
 from dhs.report.style import chart, figure, line_style, mark_style, named, number, with_interval
 from fastnorm.io import Rejected
@@ -18,18 +18,18 @@ SAYS = (
 
 def section(evaluations: Sequence[Document], rejected: list[Rejected]) -> Section:
     """Draw reliability curves."""
-    made = Section("calibration", "Calibration", SAYS)
+    result = Section("calibration", "Calibration", SAYS)
     numbered = list(enumerate(evaluations))
-    made.blocks += each(
+    result.blocks += each(
         numbered, lambda item: item[1].path, lambda item: _calibration(item[0], item[1]), rejected
     )
-    if not made.blocks:
-        made.blocks.append(missing("No evaluation was found.", COMMAND))
-    return made
+    if not result.blocks:
+        result.blocks.append(missing("No evaluation was found.", COMMAND))
+    return result
 
 
 def _calibration(position: int, evaluation: Document) -> list[Block]:
-    about = evaluation.about
+    metadata = evaluation.metadata
     drawn = figure(
         {"title": "mean score in the bin", "range": [-0.02, 1.02], "dtick": 0.2},
         {"title": "share of lenses", "range": [-0.02, 1.02], "dtick": 0.2},
@@ -43,7 +43,7 @@ def _calibration(position: int, evaluation: Document) -> list[Block]:
         hoverinfo="skip",
     )
     rows = []
-    for k, item in enumerate(about["tables"]):
+    for k, item in enumerate(metadata["tables"]):
         bins, name = item["calibration"]["curve"], table_name(item)
         shares = [entry["lens_share"] for entry in bins]
         drawn.add_scatter(
@@ -71,13 +71,13 @@ def _calibration(position: int, evaluation: Document) -> list[Block]:
             rows.append([name, edges, number(entry["mean_score"]), share, counts])
     errors = "; ".join(
         f"{table_name(i)}: expected calibration error {number(i['calibration']['ece'], 4)}"
-        for i in about["tables"]
+        for i in metadata["tables"]
     )
     label = "Share of lenses against the mean score, in bins of the score"
     head = ["scores", "bin", "mean score", "share of lenses", "lenses"]
     return [
-        *about_evaluation(evaluation),
-        chart(f"calibration-{position}", drawn, label, f"{errors}.", legend=legend_of(about)),
+        *describe_evaluation(evaluation),
+        chart(f"calibration-{position}", drawn, label, f"{errors}.", legend=legend_of(metadata)),
         details("The bins as a table", [table("Bins of the score", head, rows)]),
-        text(str(about["ece_definition"])),
+        text(str(metadata["ece_definition"])),
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dhs.audit import Audit, Line, Verdict
 from dhs.report.parts import Block, Section, heading, table, text
 from fastnorm.io import Rejected
-from fastnorm.terminal import printable
+from fastnorm.text import printable
 
 SAYS = (
     "What has to hold before results with the corrected annulus replace the published ones, line "
@@ -22,19 +22,19 @@ MARKS = {
 
 def section(audit: Audit, rejected: Sequence[Rejected]) -> Section:
     """Verdicts with their evidence, and the files that could not be read."""
-    made = Section("plan", "The retraining plan", SAYS)
+    result = Section("plan", "The retraining plan", SAYS)
     state = "The plan is fulfilled." if audit.holds else "The plan is not fulfilled yet."
-    made.blocks = [
+    result.blocks = [
         text(f"{state} {audit.summary}"),
         Block("checklist", {"lines": [_line(line) for line in audit.lines]}),
     ]
     if rejected:
         rows = [[printable(item.path), printable(item.reason)] for item in rejected]
-        made.blocks += [
+        result.blocks += [
             heading("What could not be read"),
             table("Files, and why", ["file", "reason"], rows),
         ]
-    return made
+    return result
 
 
 def _line(line: Line) -> dict[str, object]:

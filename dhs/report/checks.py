@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dhs.artefacts import Document
+from dhs.audit.artefacts import Document
+from dhs.preprocess.spec import PreprocessSpec
 from dhs.report.parts import Block, Section, each, heading, missing, note, table, text
 from dhs.report.style import badge, number, rate, with_interval
-from dhs.spec import PreprocessSpec
 from fastnorm.io import Rejected
 
 REALISM_SAYS = (
@@ -22,51 +22,51 @@ COMPARISON_SAYS = (
 
 def realism_section(documents: Sequence[Document], rejected: list[Rejected]) -> Section:
     """The probe of every realism.json."""
-    made = Section("realism", "Realism check", REALISM_SAYS)
-    made.blocks += each(documents, lambda document: document.path, _realism, rejected)
-    if not made.blocks:
+    result = Section("realism", "Realism check", REALISM_SAYS)
+    result.blocks += each(documents, lambda document: document.path, _realism, rejected)
+    if not result.blocks:
         command = "dhs realism CHECKPOINT --real DATA --injected GRID --out DIR"
-        made.blocks.append(missing("No realism check was found.", command))
-    return made
+        result.blocks.append(missing("No realism check was found.", command))
+    return result
 
 
 def comparison_section(documents: Sequence[Document], rejected: list[Rejected]) -> Section:
     """The table of every comparison.json."""
-    made = Section("comparisons", "Models compared on the same injections", COMPARISON_SAYS)
-    made.blocks += each(documents, lambda document: document.path, _comparison, rejected)
-    if not made.blocks:
-        made.blocks.append(
+    result = Section("comparisons", "Models compared on the same injections", COMPARISON_SAYS)
+    result.blocks += each(documents, lambda document: document.path, _comparison, rejected)
+    if not result.blocks:
+        result.blocks.append(
             missing("No comparison of grids was found.", "dhs grid compare A B --out DIR")
         )
-    return made
+    return result
 
 
 def _realism(document: Document) -> list[Block]:
-    about = document.about
-    probe, spec = about["probe"], PreprocessSpec.from_dict(about["spec"])
-    size = about["checkpoint"]["architecture"]["size"]
-    trained = about["checkpoint"]["data_origin"]
+    metadata = document.metadata
+    probe, spec = metadata["probe"], PreprocessSpec.from_dict(metadata["spec"])
+    size = metadata["checkpoint"]["architecture"]["size"]
+    trained = metadata["checkpoint"]["data_origin"]
     rows = [
         ["AUC, 95 % interval", with_interval(probe["auc"], *probe["interval"])],
         ["told apart", "yes" if probe["told_apart"] else "no"],
         ["p value of the permutations", rate(probe["p_value"])],
         ["detectable AUC", number(probe["detectable_auc"])],
         ["cutouts of each", f"{probe['used_of_each']:,}"],
-        ["data of the real lenses", about["real"]["data_origin"] or "not known"],
-        ["hosts of the injections", about["injected"]["data_origin"] or "not known"],
-        ["network", f"{about['checkpoint']['architecture']['arch']}, trained on {trained}"],
+        ["data of the real lenses", metadata["real"]["data_origin"] or "not known"],
+        ["hosts of the injections", metadata["injected"]["data_origin"] or "not known"],
+        ["network", f"{metadata['checkpoint']['architecture']['arch']}, trained on {trained}"],
     ]
     blocks = [heading(str(document.path), badge(spec, size)), text(probe["verdict"])]
-    if about["real"]["data_origin"] == "simulated":
+    if metadata["real"]["data_origin"] == "simulated":
         blocks.append(note("The “real” lenses of this check are simulated ones."))
     return [*blocks, table("The probe", ["quantity", "value"], rows)]
 
 
 def _comparison(document: Document) -> list[Block]:
-    about = document.about
+    metadata = document.metadata
     blocks = [heading(str(document.path))]
     for name in ("first", "second"):
-        side = about[name]
+        side = metadata[name]
         spec = PreprocessSpec.from_dict(side["spec"])
         architecture = side["checkpoint"]["architecture"]
         blocks.append(text(f"{name.capitalize()}: {side['folder']}, {architecture}"))
@@ -84,9 +84,11 @@ def _comparison(document: Document) -> list[Block]:
             rate(item["p_mcnemar"]),
             f"{item['significant_cells']} of {item['cells']}",
         ]
-        for item in about["thresholds"]
+        for item in metadata["thresholds"]
     ]
     head = ["threshold", "first", "second", "second minus first", "only first", "only second"]
     head += ["McNemar p", "cells that differ"]
-    caption = f"Completeness on {about['injections']:,} injections; hosts: {about['data_origin']}"
+    caption = (
+        f"Completeness on {metadata['injections']:,} injections; hosts: {metadata['data_origin']}"
+    )
     return [*blocks, table(caption, head, rows)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from dhs.artefacts import Document
+from dhs.audit.artefacts import Document
 from dhs.checkpoint import Checkpoint
 from dhs.selection.grid_result import GridResult
 
@@ -41,34 +41,34 @@ def of_checkpoint(checkpoint: Checkpoint) -> str:
 
 
 def of_grid(grid: GridResult) -> str:
-    config = {**grid.about["config"], "out_dir": str(grid.folder)}
+    config = {**grid.metadata["config"], "out_dir": str(grid.folder)}
     return with_file("grid.yaml", config, "dhs grid grid.yaml")
 
 
 def of_scores(document: Document) -> str:
     """Scoring; of the checkpoints the names are known, and of the cutouts what they are."""
-    about = document.about
-    first, *others = [member["checkpoint"] for member in about["members"]]
+    metadata = document.metadata
+    first, *others = [member["checkpoint"] for member in metadata["members"]]
     words = ["dhs", "score", first, "DATA", "--out", document.path]
     for member in others:
         words += ["--ensemble", member]
-    if about["combination"] == "trained":
+    if metadata["combination"] == "trained":
         words += [
             "--combine",
             "trained",
             "--truth",
-            about.get("combiner", {}).get("truth", "TRUTH"),
+            metadata.get("combiner", {}).get("truth", "TRUTH"),
         ]
-    if about.get("across_annuli"):
+    if metadata.get("across_annuli"):
         words.append("--across-annuli")
-    if "batch_size" in about:
-        words += ["--batch-size", about["batch_size"]]
+    if "batch_size" in metadata:
+        words += ["--batch-size", metadata["batch_size"]]
     return command(*words)
 
 
 def of_evaluation(document: Document) -> str:
-    about, truth = document.about, document.about["truth"]
-    words = ["dhs", "evaluate", *(item["path"] for item in about["tables"])]
+    metadata, truth = document.metadata, document.metadata["truth"]
+    words = ["dhs", "evaluate", *(item["path"] for item in metadata["tables"])]
     words += ["--truth", truth["path"], "--out", document.path.parent]
     for option, value in (
         ("--label-col", truth["label_col"]),
@@ -78,52 +78,59 @@ def of_evaluation(document: Document) -> str:
     ):
         words += [] if value is None else [option, value]
     # Rates are refused only where none was asked for.
-    for point in [] if about["refused"] else about["tables"][0]["recall_at_fpr"]:
+    for point in [] if metadata["refused"] else metadata["tables"][0]["recall_at_fpr"]:
         words += ["--fpr", f"{point['fpr']:g}"]
-    words += ["--interval", about["interval"]["method"]]
-    words += ["--bootstrap", about["bootstrap"]["resamples"], "--seed", about["bootstrap"]["seed"]]
-    return command(*words, *(["--across-annuli"] if about["across_annuli"] else []))
+    words += ["--interval", metadata["interval"]["method"]]
+    words += [
+        "--bootstrap",
+        metadata["bootstrap"]["resamples"],
+        "--seed",
+        metadata["bootstrap"]["seed"],
+    ]
+    return command(*words, *(["--across-annuli"] if metadata["across_annuli"] else []))
 
 
 def of_comparison(document: Document) -> str:
-    sides = [document.about[name]["folder"] for name in ("first", "second")]
+    sides = [document.metadata[name]["folder"] for name in ("first", "second")]
     return command("dhs", "grid", "compare", *sides, "--out", document.path.parent)
 
 
 def of_realism(document: Document) -> str:
-    about = document.about
-    real, injected = about["real"], about["injected"]
-    words = ["dhs", "realism", about["checkpoint"]["name"]]
+    metadata = document.metadata
+    real, injected = metadata["real"], metadata["injected"]
+    words = ["dhs", "realism", metadata["checkpoint"]["name"]]
     words += _data("--real", real) + _data("--injected", injected)
     words += ["--out", document.path.parent]
     for option, value in (
         ("--label-col", real.get("label_col")),
         ("--split", real.get("split")),
         ("--least-snr", injected.get("least_snr")),
-        ("--sample", about.get("sample")),
-        ("--permutations", about["probe"].get("permutations")),
-        ("--seed", about.get("seed")),
+        ("--sample", metadata.get("sample")),
+        ("--permutations", metadata["probe"].get("permutations")),
+        ("--seed", metadata.get("seed")),
     ):
         words += [] if value is None else [option, value]
     return command(*words)
 
 
-def _data(option: str, about: Mapping[str, Any]) -> list[object]:
-    names = [about[key] for key in ("pack", "grid") if key in about] + about.get("files", [])
+def _data(option: str, metadata: Mapping[str, Any]) -> list[object]:
+    names = [metadata[key] for key in ("pack", "grid") if key in metadata] + metadata.get(
+        "files", []
+    )
     return [word for name in names or ["DATA"] for word in (option, name)]
 
 
 def of_pack(document: Document) -> str:
     """The simulation, or the packing; of a manifest only the checksum is known."""
-    about, out = document.about, document.path
-    if "source_manifest_sha256" in about:
-        words = ["dhs", "pack", "MANIFEST", "--out", out, "--data-origin", about["data_origin"]]
-        drawn = about.get("split")
+    metadata, out = document.metadata, document.path
+    if "source_manifest_sha256" in metadata:
+        words = ["dhs", "pack", "MANIFEST", "--out", out, "--data-origin", metadata["data_origin"]]
+        drawn = metadata.get("split")
         if isinstance(drawn, Mapping):
             words += ["--train-fraction", drawn["train_fraction"], "--seed", drawn["seed"]]
-        words += ["--shard-bytes", about["shard_bytes"]]
-        return f"# MANIFEST: sha256 {about['source_manifest_sha256']}\n{command(*words)}"
-    if {"n", "seed", "lens_fraction"} <= about.keys():
-        words = ["dhs", "simulate", "--out", out, "--n", about["n"], "--seed", about["seed"]]
-        return command(*words, "--lens-fraction", about["lens_fraction"])
+        words += ["--shard-bytes", metadata["shard_bytes"]]
+        return f"# MANIFEST: sha256 {metadata['source_manifest_sha256']}\n{command(*words)}"
+    if {"n", "seed", "lens_fraction"} <= metadata.keys():
+        words = ["dhs", "simulate", "--out", out, "--n", metadata["n"], "--seed", metadata["seed"]]
+        return command(*words, "--lens-fraction", metadata["lens_fraction"])
     return "# how it was made was not recorded"

@@ -27,23 +27,21 @@ CELL_WIDTH, CELL_HEIGHT, BESIDE, BELOW = 54, 52, 170, 150
 
 def section(grids: Sequence[GridResult], rejected: list[Rejected]) -> Section:
     """A map, a slider and a table for every grid."""
-    made = Section("completeness", "Completeness", SAYS)
+    result = Section("completeness", "Completeness", SAYS)
     numbered = list(enumerate(grids))
-    made.blocks += each(
+    result.blocks += each(
         numbered, lambda item: item[1].folder, lambda item: _of_grid(*item), rejected
     )
-    if not made.blocks:
-        made.blocks.append(missing("No finished grid was found.", "dhs grid CONFIG"))
-    return made
+    if not result.blocks:
+        result.blocks.append(missing("No finished grid was found.", "dhs grid CONFIG"))
+    return result
 
 
 def grid_heading(grid: GridResult) -> list[Block]:
     """Which grid it is: folder, annulus, model, hosts."""
-    about = grid.about
-    failed = f"; {about['failed']:,} could not be made" if about["failed"] else ""
-    words = (
-        f"{grid.model}; hosts: {about['data_origin']}; {about['injections']:,} injections{failed}."
-    )
+    metadata = grid.metadata
+    failed = f"; {metadata['failed']:,} could not be made" if metadata["failed"] else ""
+    words = f"{grid.model}; hosts: {metadata['data_origin']}; {metadata['injections']:,} injections{failed}."
     return [heading(str(grid.folder), badge(grid.spec)), text(words)]
 
 

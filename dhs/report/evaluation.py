@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dhs.artefacts import Document
+from dhs.audit.artefacts import Document
 from dhs.report.parts import Block, Section, each, heading, missing, note, table, text
 from dhs.report.style import (
     Legend,
@@ -22,7 +22,7 @@ from dhs.report.style import (
     status_of,
     with_interval,
 )
-from dhs.score_table import specs_of
+from dhs.score.table import specs_of
 from fastnorm.io import Rejected
 
 COMMAND = "dhs evaluate SCORES... --truth MANIFEST --out DIR"
@@ -34,45 +34,45 @@ SAYS = (
 
 def section(evaluations: Sequence[Document], rejected: list[Rejected]) -> Section:
     """Draw ROC curves with their bands, and tabulate recall at fixed false-positive rates."""
-    made = Section("recall", "Recall and false positives", SAYS)
+    result = Section("recall", "Recall and false positives", SAYS)
     numbered = list(enumerate(evaluations))
-    made.blocks += each(
+    result.blocks += each(
         numbered, lambda item: item[1].path, lambda item: _recall(item[0], item[1]), rejected
     )
-    if not made.blocks:
-        made.blocks.append(missing("No evaluation was found.", COMMAND))
-    return made
+    if not result.blocks:
+        result.blocks.append(missing("No evaluation was found.", COMMAND))
+    return result
 
 
-def table_name(about: Mapping[str, Any]) -> str:
+def table_name(metadata: Mapping[str, Any]) -> str:
     """Name of a score table, with what its annuli are."""
-    kinds = {status_of(s).partition(",")[0]: radii(s) for s in specs_of(about)}
+    kinds = {status_of(s).partition(",")[0]: radii(s) for s in specs_of(metadata)}
     said = " and ".join(f"{kind} annulus" for kind in kinds)
-    return f"{about['name']}, {said}"
+    return f"{metadata['name']}, {said}"
 
 
-def about_evaluation(evaluation: Document) -> list[Block]:
+def describe_evaluation(evaluation: Document) -> list[Block]:
     """Which evaluation it is: file, objects, truth, and whether annuli differ."""
-    about = evaluation.about
+    metadata = evaluation.metadata
     blocks = [heading(str(evaluation.path))]
     blocks.append(
         text(
-            f"{about['lenses']:,} lenses and {about['negatives']:,} non-lenses; data: "
-            f"{about['data_origin'] or 'origin not known'}; truth: {about['truth']['path']}, split "
-            f"{about['truth']['split'] or 'all'}."
+            f"{metadata['lenses']:,} lenses and {metadata['negatives']:,} non-lenses; data: "
+            f"{metadata['data_origin'] or 'origin not known'}; truth: {metadata['truth']['path']}, split "
+            f"{metadata['truth']['split'] or 'all'}."
         )
     )
-    if about["across_annuli"]:
-        blocks.append(note(str(about["across_annuli"])))
+    if metadata["across_annuli"]:
+        blocks.append(note(str(metadata["across_annuli"])))
     return blocks
 
 
 def _recall(position: int, evaluation: Document) -> list[Block]:
-    about = evaluation.about
-    blocks = about_evaluation(evaluation)
-    tables = about["tables"]
+    metadata = evaluation.metadata
+    blocks = describe_evaluation(evaluation)
+    tables = metadata["tables"]
     if all("roc" in item for item in tables):
-        blocks.append(_roc_chart(f"roc-{position}", about))
+        blocks.append(_roc_chart(f"roc-{position}", metadata))
     else:
         blocks.append(
             note(
@@ -80,16 +80,16 @@ def _recall(position: int, evaluation: Document) -> list[Block]:
                 "evaluate again to see them."
             )
         )
-    blocks.append(_recall_table(about))
-    blocks += _groups_table(about, "tiers", "Recall of every kind of lens")
-    blocks += _groups_table(about, "categories", "What is detected of every kind of non-lens")
-    if about["comparisons"]:
-        blocks.append(_differences(about["comparisons"]))
+    blocks.append(_recall_table(metadata))
+    blocks += _groups_table(metadata, "tiers", "Recall of every kind of lens")
+    blocks += _groups_table(metadata, "categories", "What is detected of every kind of non-lens")
+    if metadata["comparisons"]:
+        blocks.append(_differences(metadata["comparisons"]))
     return blocks
 
 
-def _roc_chart(key: str, about: Mapping[str, Any]) -> Block:
-    negatives = about["negatives"]
+def _roc_chart(key: str, metadata: Mapping[str, Any]) -> Block:
+    negatives = metadata["negatives"]
     drawn = figure(
         {
             "type": "log",
@@ -103,7 +103,7 @@ def _roc_chart(key: str, about: Mapping[str, Any]) -> Block:
     # Fewer than ten false positives set no threshold.
     few: dict[str, Any] = {"x0": 1 / negatives, "x1": min(10 / negatives, 1), "layer": "below"}
     drawn.add_vrect(fillcolor="#efefec", line_width=0, **few)
-    for k, item in enumerate(about["tables"]):
+    for k, item in enumerate(metadata["tables"]):
         curve, style, name = item["roc"], line_style(k), named(table_name(item))
         for side, fill in (("high", None), ("low", "tonexty")):
             drawn.add_scatter(
@@ -137,19 +137,19 @@ def _roc_chart(key: str, about: Mapping[str, Any]) -> Block:
             marker=mark_style(k),
             hovertemplate=f"threshold at FPR %{{x:.2g}}: recall %{{y:.3f}}<extra>{name}</extra>",
         )
-    areas = "; ".join(f"{table_name(item)}: AUC {_area(item)}" for item in about["tables"])
+    areas = "; ".join(f"{table_name(item)}: AUC {_area(item)}" for item in metadata["tables"])
     return chart(
         key,
         drawn,
         "Recall against the false-positive rate, on a logarithmic axis",
         f"{areas}. Marks: the thresholds of the table; grey ground: below ten false positives.",
-        legend=legend_of(about),
+        legend=legend_of(metadata),
     )
 
 
-def legend_of(about: Mapping[str, Any]) -> list[Legend]:
+def legend_of(metadata: Mapping[str, Any]) -> list[Legend]:
     """An entry for every score table."""
-    return [key_entry(table_name(item), k) for k, item in enumerate(about["tables"])]
+    return [key_entry(table_name(item), k) for k, item in enumerate(metadata["tables"])]
 
 
 def _area(item: Mapping[str, Any]) -> str:
@@ -157,9 +157,9 @@ def _area(item: Mapping[str, Any]) -> str:
     return with_interval(area["value"], area["bootstrap_low"], area["bootstrap_high"], 4)
 
 
-def _recall_table(about: Mapping[str, Any]) -> Block:
+def _recall_table(metadata: Mapping[str, Any]) -> Block:
     rows = []
-    for item in about["tables"]:
+    for item in metadata["tables"]:
         name = table_name(item)
         if not item["recall_at_fpr"]:
             rows.append([name, _area(item), *["\N{EN DASH}"] * 4])
@@ -174,15 +174,15 @@ def _recall_table(about: Mapping[str, Any]) -> Block:
             ]
             for point in item["recall_at_fpr"]
         ]
-    method = about["interval"]["method"]
-    refused = "; ".join(f"FPR {rate(item['fpr'])}" for item in about["refused"])
+    method = metadata["interval"]["method"]
+    refused = "; ".join(f"FPR {rate(item['fpr'])}" for item in metadata["refused"])
     caption = f"Recall at fixed false-positive rates, 95 % intervals ({method}; AUC: bootstrap)"
     if refused:
         caption += f". Too few non-lenses for {refused}"
     return table(caption, ["scores", "AUC", "FPR", "recall", "found", "threshold (score)"], rows)
 
 
-def _groups_table(about: Mapping[str, Any], key: str, caption: str) -> list[Block]:
+def _groups_table(metadata: Mapping[str, Any], key: str, caption: str) -> list[Block]:
     """What is detected of every kind of lens or non-lens; nothing where there are no kinds."""
     rows = [
         [
@@ -192,7 +192,7 @@ def _groups_table(about: Mapping[str, Any], key: str, caption: str) -> list[Bloc
             with_interval(group["share"], group["low"], group["high"]),
             f"{group['detected']:,} of {group['objects']:,}",
         ]
-        for item in about["tables"]
+        for item in metadata["tables"]
         for point in item["recall_at_fpr"]
         for group in point[key]
     ]

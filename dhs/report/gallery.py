@@ -68,16 +68,16 @@ def section(
         from dhs.selection.images import InjectedRows
 
         open_images = InjectedRows
-    made = Section("gallery", "Injections found and missed", SAYS)
+    result = Section("gallery", "Injections found and missed", SAYS)
 
     def of_grid(item: tuple[int, GridResult]) -> list[Block]:
         return _of_grid(*item, open_images, rejected)
 
     numbered = list(enumerate(grids))
-    made.blocks += each(numbered, lambda item: item[1].folder, of_grid, rejected)
-    if not made.blocks:
-        made.blocks.append(missing("No finished grid was found.", "dhs grid CONFIG"))
-    return made
+    result.blocks += each(numbered, lambda item: item[1].folder, of_grid, rejected)
+    if not result.blocks:
+        result.blocks.append(missing("No finished grid was found.", "dhs grid CONFIG"))
+    return result
 
 
 def _of_grid(

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from dhs.metrics import binomial_interval
 from dhs.selection.completeness import FEWEST_PER_BIN
 from dhs.selection.grid_result import GridResult, kind
+from dhs.statistics.metrics import binomial_interval
 
 STEPS = 56
 SAMPLE = 200_000

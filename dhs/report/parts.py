@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pyarrow
 
 from fastnorm.io import Rejected
-from fastnorm.terminal import printable
+from fastnorm.text import printable
 
 Item = TypeVar("Item")
 _NUMBER = re.compile(r"[\d\u2212]|\u2013?$")
@@ -37,12 +37,12 @@ class Block:
     ----------
     kind : str
         Name of the macro.
-    about : dict
+    content : dict
         What it needs, by name.
     """
 
     kind: str
-    about: dict[str, Any]
+    content: dict[str, Any]
 
 
 @dataclass
@@ -90,10 +90,10 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> B
     filled = [[str(value) for value in row] for row in rows]
     columns = list(zip(*filled, strict=True)) or [()] * len(head)
     is_number = [all(_NUMBER.match(value) for value in column) for column in columns]
-    about = {"caption": caption, "head": list(zip(head, is_number, strict=True))}
+    content = {"caption": caption, "head": list(zip(head, is_number, strict=True))}
     return Block(
         "table",
-        about | {"rows": [list(zip(row, is_number, strict=True)) for row in filled]},
+        content | {"rows": [list(zip(row, is_number, strict=True)) for row in filled]},
     )
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dhs.artefacts import Artefacts, Document
+from dhs.audit.artefacts import Artefacts, Document
 from dhs.checkpoint import Checkpoint
+from dhs.preprocess.spec import PreprocessSpec
 from dhs.report import commands
 from dhs.report.parts import Block, Section, each, missing
 from dhs.report.style import badge
-from dhs.score_table import specs_of
+from dhs.score.table import specs_of
 from dhs.selection.grid_result import GridResult
-from dhs.spec import PreprocessSpec
 from fastnorm.io import Rejected
 
 SAYS = (
@@ -24,12 +24,12 @@ SAYS = (
 
 def section(artefacts: Artefacts, rejected: list[Rejected]) -> Section:
     """A card for every artefact, in the order in which they are made."""
-    made = Section("made", "How everything was made", SAYS)
+    result = Section("made", "How everything was made", SAYS)
 
     def of(
         items: Iterable[Any], make: Callable[[Any], list[Block]], path_of: Callable[[Any], Path]
     ) -> None:
-        made.blocks.extend(each(items, path_of, make, rejected))
+        result.blocks.extend(each(items, path_of, make, rejected))
 
     def path(item: Document | Checkpoint) -> Path:
         return item.path
@@ -43,9 +43,9 @@ def section(artefacts: Artefacts, rejected: list[Rejected]) -> Section:
     of(artefacts.realism, _realism, path)
     of(artefacts.methods, _methods, lambda item: item)
     of(artefacts.old, _old, lambda item: item)
-    if not made.blocks:
-        made.blocks.append(missing("No artefact was found.", "make demo"))
-    return made
+    if not result.blocks:
+        result.blocks.append(missing("No artefact was found.", "make demo"))
+    return result
 
 
 def _card(
@@ -56,27 +56,27 @@ def _card(
     badges: Iterable[Block] = (),
 ) -> list[Block]:
     said = {name: value for name, value in entries.items() if value not in (None, "", {})}
-    about = {"what": kind, "file": str(file), "entries": said, "command": command}
-    return [Block("card", about | {"badges": list(badges)})]
+    content = {"what": kind, "file": str(file), "entries": said, "command": command}
+    return [Block("card", content | {"badges": list(badges)})]
 
 
-def _versions(about: Mapping[str, Any]) -> str:
-    versions = about.get("versions") or {"dhs": about.get("package_version")}
+def _versions(metadata: Mapping[str, Any]) -> str:
+    versions = metadata.get("versions") or {"dhs": metadata.get("package_version")}
     return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
 
 
 def _pack(document: Document) -> list[Block]:
-    about = document.about
-    drawn = about.get("split")
-    seed = about.get("seed", drawn.get("seed") if isinstance(drawn, Mapping) else None)
+    metadata = document.metadata
+    drawn = metadata.get("split")
+    seed = metadata.get("seed", drawn.get("seed") if isinstance(drawn, Mapping) else None)
     entries = {
-        "data": about.get("data_origin", "not known"),
-        "cutouts": about.get("n"),
+        "data": metadata.get("data_origin", "not known"),
+        "cutouts": metadata.get("n"),
         "seed": seed,
-        "configuration, sha256": about.get("config_sha256"),
-        "versions": _versions(about),
+        "configuration, sha256": metadata.get("config_sha256"),
+        "versions": _versions(metadata),
     }
-    kind = "simulated survey" if "config_sha256" in about else "pack"
+    kind = "simulated survey" if "config_sha256" in metadata else "pack"
     return _card(kind, document.path, entries, commands.of_pack(document))
 
 
@@ -108,78 +108,80 @@ def _checkpoints(alike: list[Checkpoint]) -> list[Block]:
 
 
 def _scores(document: Document) -> list[Block]:
-    about = document.about
-    members = about["members"]
+    metadata = document.metadata
+    members = metadata["members"]
     entries = {
         "architecture": ", ".join(member["architecture"]["arch"] for member in members),
         "checkpoints": ", ".join(
             f"{member['checkpoint']} {member['checkpoint_fingerprint'][:12]}" for member in members
         ),
-        "data": about.get("data_origin") or "not known",
-        "fingerprint": about.get("fingerprint"),
-        "batch size": about.get("batch_size"),
-        "device": about.get("device"),
-        "versions": _versions(about),
+        "data": metadata.get("data_origin") or "not known",
+        "fingerprint": metadata.get("fingerprint"),
+        "batch size": metadata.get("batch_size"),
+        "device": metadata.get("device"),
+        "versions": _versions(metadata),
     }
-    badges = [badge(spec) for spec in specs_of(about)]
+    badges = [badge(spec) for spec in specs_of(metadata)]
     return _card("scores", document.path, entries, commands.of_scores(document), badges)
 
 
 def _evaluation(document: Document) -> list[Block]:
-    about = document.about
+    metadata = document.metadata
     entries = {
-        "data": about["data_origin"] or "not known",
-        "across annuli": about["across_annuli"],
-        "seed": about["bootstrap"]["seed"],
-        "versions": _versions(about),
+        "data": metadata["data_origin"] or "not known",
+        "across annuli": metadata["across_annuli"],
+        "seed": metadata["bootstrap"]["seed"],
+        "versions": _versions(metadata),
     }
-    specs = dict.fromkeys(spec for item in about["tables"] for spec in specs_of(item))
+    specs = dict.fromkeys(spec for item in metadata["tables"] for spec in specs_of(item))
     badges = [badge(spec) for spec in specs]
     return _card("evaluation", document.path, entries, commands.of_evaluation(document), badges)
 
 
 def _grid(grid: GridResult) -> list[Block]:
-    about = grid.about
+    metadata = grid.metadata
     entries = {
         "model": grid.model,
-        "checkpoint, fingerprint": about["checkpoint"]["fingerprint"],
-        "checkpoint trained on": about["checkpoint"].get("data_origin"),
-        "data": about["data_origin"],
-        "fingerprint": about["injections_fingerprint"],
-        "draws, fingerprint": about["draws_fingerprint"],
-        "seed": about["config"].get("seed"),
-        "versions": _versions(about.get("determining", {})),
+        "checkpoint, fingerprint": metadata["checkpoint"]["fingerprint"],
+        "checkpoint trained on": metadata["checkpoint"].get("data_origin"),
+        "data": metadata["data_origin"],
+        "fingerprint": metadata["injections_fingerprint"],
+        "draws, fingerprint": metadata["draws_fingerprint"],
+        "seed": metadata["config"].get("seed"),
+        "versions": _versions(metadata.get("determining", {})),
     }
     return _card("selection grid", grid.folder, entries, commands.of_grid(grid), [badge(grid.spec)])
 
 
 def _comparison(document: Document) -> list[Block]:
-    about = document.about
+    metadata = document.metadata
     entries = {
-        "data": about["data_origin"],
-        "preprocessing differs": "; ".join(about.get("preprocessing_differs", [])),
-        "draws, fingerprint": about.get("draws_fingerprint"),
+        "data": metadata["data_origin"],
+        "preprocessing differs": "; ".join(metadata.get("preprocessing_differs", [])),
+        "draws, fingerprint": metadata.get("draws_fingerprint"),
     }
-    badges = [badge(PreprocessSpec.from_dict(about[side]["spec"])) for side in ("first", "second")]
+    badges = [
+        badge(PreprocessSpec.from_dict(metadata[side]["spec"])) for side in ("first", "second")
+    ]
     return _card(
         "comparison of grids", document.path, entries, commands.of_comparison(document), badges
     )
 
 
 def _realism(document: Document) -> list[Block]:
-    about = document.about
-    made = about["checkpoint"]
+    metadata = document.metadata
+    result = metadata["checkpoint"]
     entries = {
-        "architecture": made["architecture"]["arch"],
-        "checkpoint": f"{made['name']} {made['fingerprint'][:12]}",
-        "checkpoint trained on": made.get("data_origin"),
-        "data": f"{about['real']['data_origin']} and {about['injected']['data_origin']}",
-        "seed": about.get("seed"),
-        "versions": _versions(about),
-        "created": about.get("created"),
+        "architecture": result["architecture"]["arch"],
+        "checkpoint": f"{result['name']} {result['fingerprint'][:12]}",
+        "checkpoint trained on": result.get("data_origin"),
+        "data": f"{metadata['real']['data_origin']} and {metadata['injected']['data_origin']}",
+        "seed": metadata.get("seed"),
+        "versions": _versions(metadata),
+        "created": metadata.get("created"),
     }
-    spec = PreprocessSpec.from_dict(about["spec"])
-    badges = [badge(spec, made["architecture"]["size"])]
+    spec = PreprocessSpec.from_dict(metadata["spec"])
+    badges = [badge(spec, result["architecture"]["size"])]
     return _card("realism check", document.path, entries, commands.of_realism(document), badges)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dhs.constants import CUTOUT_SIZE
+from dhs.figures import BIN_STYLES
+from dhs.preprocess.spec import PreprocessSpec
 from dhs.report.parts import Block, in_script
-from dhs.selection.figure_style import BIN_STYLES
-from dhs.spec import PreprocessSpec
-from fastnorm.terminal import printable
+from fastnorm.text import printable
 
 INSTALL = "reports need plotly and jinja2: pip install 'dhs-fastnorm[dhs]'"
 
@@ -91,8 +91,8 @@ def key_entry(name: str, position: int, *, dash: str | None = None, width: int =
     style = line_style(position)
     gaps = {"solid": "none", "dash": "9 6", "dot": "3 3", "dashdot": "9 4 3 4"}
     gaps |= {"longdash": "14 6", "longdashdot": "14 4 3 4"}
-    about = {"name": name, "colour": style["color"], "width": width}
-    return about | {"gaps": gaps[dash or style["dash"]]}
+    content = {"name": name, "colour": style["color"], "width": width}
+    return content | {"gaps": gaps[dash or style["dash"]]}
 
 
 def chart(
@@ -120,9 +120,9 @@ def chart(
     least_width : int
         CSS pixels, below which it scrolls.
     """
-    about: dict[str, Any] = {"key": key, "label": label, "summary": summary}
-    about |= {"legend": list(legend), "least_width": least_width, "height": drawn.layout.height}
-    return Block("chart", about | {"json": in_script(drawn.to_json())})
+    content: dict[str, Any] = {"key": key, "label": label, "summary": summary}
+    content |= {"legend": list(legend), "least_width": least_width, "height": drawn.layout.height}
+    return Block("chart", content | {"json": in_script(drawn.to_json())})
 
 
 def named(words: Any) -> str:

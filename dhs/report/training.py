@@ -13,7 +13,7 @@ from plotly import graph_objects as go
 from dhs.checkpoint import Checkpoint
 from dhs.report.parts import Block, Section, each, missing, note, table
 from dhs.report.style import chart, figure, key_entry, line_style, model_name, named, number
-from dhs.training.records import METRICS
+from dhs.train.records import METRICS
 from fastnorm.io import Rejected
 
 SAYS = (
@@ -24,7 +24,7 @@ SAYS = (
 
 def section(checkpoints: Sequence[Checkpoint], rejected: list[Rejected]) -> Section:
     """Draw the ``metrics.jsonl`` beside the checkpoints, each training once."""
-    made = Section("training", "Training curves", SAYS)
+    result = Section("training", "Training curves", SAYS)
     by_folder: dict[Path, Checkpoint] = {}
     for checkpoint in checkpoints:
         by_folder.setdefault(checkpoint.path.parent, checkpoint)
@@ -37,14 +37,16 @@ def section(checkpoints: Sequence[Checkpoint], rejected: list[Rejected]) -> Sect
 
     problems = each(kept, lambda folder: folder / METRICS, read, rejected)
     if curves:
-        made.blocks += _charts(curves)
+        result.blocks += _charts(curves)
     elif not problems:
-        made.blocks.append(missing(f"No {METRICS} lies beside a checkpoint.", "dhs train CONFIG"))
+        result.blocks.append(missing(f"No {METRICS} lies beside a checkpoint.", "dhs train CONFIG"))
     without = [str(folder) for folder in by_folder if folder not in kept]
     if without and curves:
-        made.blocks.append(note(f"Without {METRICS}, hence without a curve: {', '.join(without)}."))
-    made.blocks += problems
-    return made
+        result.blocks.append(
+            note(f"Without {METRICS}, hence without a curve: {', '.join(without)}.")
+        )
+    result.blocks += problems
+    return result
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

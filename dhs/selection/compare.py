@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,93 +13,20 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from dhs.config_errors import differences
-from dhs.folder_lock import only_writer, remove_leftovers
-from dhs.packs.format import METADATA_KEY
-from dhs.selection.grid_result import ALL_MAGNITUDES, MAGNITUDE, GridResult
+from dhs.jobs.lock import only_writer, remove_leftovers
+from dhs.manifest.format import METADATA_KEY
+from dhs.selection.comparison import Comparison
+from dhs.selection.grid_result import GridResult
 from dhs.selection.matching import (
     CommonThreshold,
     common_thresholds,
     require_same_injections,
     side_by_side,
 )
-from dhs.selection.paired import METHODS, OVERALL, POOLED, comparison_table
-from fastnorm.output import atomic_path
+from dhs.selection.paired import comparison_table
+from fastnorm.atomic import atomic_path
 
-NAME = "comparison"
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """What `compare` found.
-
-    Attributes
-    ----------
-    first, second : GridResult
-    thresholds : list of CommonThreshold
-    table : DataFrame
-        As of `dhs.selection.paired.comparison_table`, with the thresholds instead of ``number``.
-    injections : int
-        Of each grid.
-    failed_first, failed_second, left_out : int
-        Injections without a score, and those left out since one of the grids has none.
-    """
-
-    first: GridResult
-    second: GridResult
-    thresholds: list[CommonThreshold]
-    table: pd.DataFrame
-    injections: int
-    failed_first: int
-    failed_second: int
-    left_out: int
-
-    def differences(self) -> list[str]:
-        """What the preprocessings differ in, if they do."""
-        return differences(self.first.spec.to_dict(), self.second.spec.to_dict())
-
-    def rows(self, level: str, threshold: CommonThreshold) -> pd.DataFrame:
-        """Rows of the table of one level and one threshold."""
-        table = self.table
-        is_wanted = (table["threshold_type"] == threshold.first.threshold_type) & (
-            table["threshold_first"] == threshold.first.threshold
-        )
-        return table[is_wanted & (table["level"] == level)]
-
-    def about(self) -> dict[str, Any]:
-        """What was compared, and the result over all cells, for JSON."""
-        kept = ("checkpoint", "spec", "spec_fingerprint", "annulus", "injections_fingerprint")
-        grids = {
-            name: {"folder": str(grid.folder)} | {key: grid.about[key] for key in kept}
-            for name, grid in (("first", self.first), ("second", self.second))
-        }
-        return grids | {
-            "preprocessing_differs": self.differences(),
-            "draws_fingerprint": self.first.about["draws_fingerprint"],
-            "data_origin": self.first.about["data_origin"],
-            "injections": self.injections,
-            "failed_first": self.failed_first,
-            "failed_second": self.failed_second,
-            "left_out": self.left_out,
-            "thresholds": [self.overall(threshold) for threshold in self.thresholds],
-            "methods": METHODS,
-        }
-
-    def overall(self, threshold: CommonThreshold) -> dict[str, Any]:
-        """The result over all cells, and how many cells of theta_E and magnitude differ."""
-        rows = self.rows(OVERALL, threshold)
-        values = rows[rows[MAGNITUDE] == ALL_MAGNITUDES].iloc[0]
-        names = [name for name in rows if name.startswith(("n_", "compl", "diff", "p_mcnemar"))]
-        pooled = self.rows(POOLED, threshold)
-        pooled = pooled[(pooled[MAGNITUDE] != ALL_MAGNITUDES) & (pooled["n_injections"] > 0)]
-        return {
-            "threshold": str(threshold),
-            "first": threshold.first.to_dict(),
-            "second": threshold.second.to_dict(),
-            **{name: values[name].item() for name in names},
-            "cells": len(pooled),
-            "significant_cells": int(pooled["significant"].sum()),
-        }
+COMPARISON_STEM = "comparison"
 
 
 def compare(
@@ -179,14 +104,16 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     ImportError
         matplotlib is missing.
     """
+    from dhs.figures import save
     from dhs.selection.figure_compare import comparison_figure
-    from dhs.selection.figure_style import save
 
     out.mkdir(parents=True, exist_ok=True)
-    paths = {suffix: out / f"{NAME}.{suffix}" for suffix in ("parquet", "csv", "png", "json")}
-    about = json.dumps(comparison.about(), indent=1, allow_nan=False)
+    paths = {
+        suffix: out / f"{COMPARISON_STEM}.{suffix}" for suffix in ("parquet", "csv", "png", "json")
+    }
+    metadata = json.dumps(comparison.metadata(), indent=1, allow_nan=False)
     table = pyarrow.Table.from_pandas(comparison.table, preserve_index=False)
-    table = table.replace_schema_metadata({METADATA_KEY: about})
+    table = table.replace_schema_metadata({METADATA_KEY: metadata})
     with only_writer(out, "a comparison") as sign:
         sign()
         remove_leftovers(out, *(path.name for path in paths.values()))
@@ -196,7 +123,7 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
             comparison.table.to_csv(temporary, index=False)
         save(comparison_figure(comparison), paths["png"])
         with atomic_path(paths["json"]) as temporary:
-            temporary.write_text(about, "utf-8")
+            temporary.write_text(metadata, "utf-8")
     return list(paths.values())
 
 

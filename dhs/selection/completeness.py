@@ -13,7 +13,7 @@ from pyarrow import parquet
 from scipy import stats
 
 from dhs.selection.config import GridConfig
-from dhs.selection.thresholds import Threshold
+from dhs.statistics.thresholds import Threshold
 
 COLUMNS = ("cell", "source_r_mag", "lensed_r_mag", "logit", "score", "arc_snr_r", "failure")
 FEWEST_PER_BIN = 10
@@ -59,18 +59,18 @@ class _Counts:
         self._config, self._thresholds = config, thresholds
         self._bins = bin_names(config)
         shape = (len(config.cells()), len(self._bins))
-        self._made, self._failed = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._injected, self._failed = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         self._score, self._snr = np.zeros(shape), np.zeros(shape)
         self._with_snr = np.zeros(shape, np.int64)
         self._detected = np.zeros((len(thresholds), *shape), np.int64)
 
     def add(self, rows: pd.DataFrame) -> None:
-        is_made = (rows["failure"] == "").to_numpy()
+        is_injected = (rows["failure"] == "").to_numpy()
         cell, snr = rows["cell"].to_numpy(), rows["arc_snr_r"].to_numpy()
         for k, is_in in enumerate(self._members(rows)):
-            self._sum(self._failed, k, cell[is_in & ~is_made])
-            chosen = is_in & is_made
-            self._sum(self._made, k, cell[chosen])
+            self._sum(self._failed, k, cell[is_in & ~is_injected])
+            chosen = is_in & is_injected
+            self._sum(self._injected, k, cell[chosen])
             self._sum(self._score, k, cell[chosen], rows["score"].to_numpy()[chosen])
             measured = chosen & np.isfinite(snr)
             self._sum(self._snr, k, cell[measured], snr[measured])
@@ -107,7 +107,7 @@ class _Counts:
         places = np.array(self._config.cells())
         parts = []
         for k, bin_name in enumerate(self._bins):
-            made = self._made[:, k]
+            injected = self._injected[:, k]
             wanted = self._config.injections_per_cell if bin_name == "all" else FEWEST_PER_BIN
             for number, threshold in enumerate(self._thresholds):
                 detected = self._detected[number, :, k]
@@ -119,16 +119,18 @@ class _Counts:
                     "threshold_type": threshold.threshold_type,
                     "fpr_target": np.nan if threshold.fpr_target is None else threshold.fpr_target,
                     "source_mag_bin": bin_name,
-                    "n_injections": made,
+                    "n_injections": injected,
                     "n_detected": detected,
                     "n_failed": self._failed[:, k],
-                    "completeness": _share(detected, made),
+                    "completeness": _share(detected, injected),
                 }
                 for name, level in (("ci68", 0.68), ("ci95", 0.95)):
-                    columns[f"{name}_lo"], columns[f"{name}_hi"] = jeffreys(detected, made, level)
-                columns["mean_score"] = _share(self._score[:, k], made)
+                    columns[f"{name}_lo"], columns[f"{name}_hi"] = jeffreys(
+                        detected, injected, level
+                    )
+                columns["mean_score"] = _share(self._score[:, k], injected)
                 columns["mean_arc_snr"] = _share(self._snr[:, k], self._with_snr[:, k])
-                columns["sufficient"] = made >= wanted
+                columns["sufficient"] = injected >= wanted
                 order = {"cell": np.arange(len(places)), "number": number, "bin": k}
                 parts.append(pd.DataFrame(columns | order))
         whole = pd.concat(parts).sort_values(["cell", "number", "bin"], ignore_index=True)
@@ -138,7 +140,7 @@ class _Counts:
 def jeffreys(
     found: NDArray[np.int64], total: NDArray[np.int64], level: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Jeffreys intervals of many shares, as `dhs.metrics.binomial_interval`; NaN of none."""
+    """Jeffreys intervals of many shares, as `dhs.statistics.metrics.binomial_interval`; NaN of none."""
     tail = (1 - level) / 2
     shape = (found + 0.5, total - found + 0.5)
     low = np.where(found == 0, 0.0, stats.beta.ppf(tail, *shape))

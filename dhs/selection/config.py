@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dhs.config_file import located, read_config_file
+from dhs.config.file import located, read_config_file
+from dhs.config.section import Section
 from dhs.data import DatasetConfig, SplitConfig
-from dhs.section import Section
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -62,7 +62,7 @@ class HostsSection(Section):
     Attributes
     ----------
     parquet_path, mode, manifest_path, cutout_path_col, label_col, data_origin
-        As of `dhs.data.DatasetConfig`.
+        As of `dhs.data.config.DatasetConfig`.
     split : {"train", "val", "test", "all"}
         Of which hosts, and the negatives of the thresholds, are taken.
     split_by : SplitConfig
@@ -220,5 +220,5 @@ class GridConfig(Section):
 
 
 def read_grid_config(path: str | Path, settings: Iterable[str] = ()) -> GridConfig:
-    """Read a grid from YAML, as `dhs.config_file.read_config_file`."""
+    """Read a grid from YAML, as `dhs.config.file.read_config_file`."""
     return read_config_file(path, GridConfig, settings)

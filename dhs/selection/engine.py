@@ -19,19 +19,19 @@ from torch import Tensor
 
 import fastnorm
 from dhs import checkpoint
-from dhs.config_file import located
-from dhs.inference import logits_of
+from dhs.config.file import located
 from dhs.injection.priors import injection_priors
-from dhs.packs.format import METADATA_KEY
-from dhs.packs.tables import content_sha256
-from dhs.score_batch import choose_device
-from dhs.score_input import require_same_mask_bits
-from dhs.score_table import sigmoid
+from dhs.manifest.format import METADATA_KEY
+from dhs.manifest.table import content_sha256
+from dhs.model.batch_size import choose_device
+from dhs.model.inference import logits_of
+from dhs.score.input import require_same_mask_bits
+from dhs.score.table import sigmoid
 from dhs.selection import draws
 from dhs.selection.config import GridConfig
 from dhs.selection.hosts import Hosts
 from dhs.selection.injector import SCHEMA, Injector
-from fastnorm.output import atomic_path
+from fastnorm.atomic import atomic_path
 
 Kind = Literal["negatives", "injections"]
 NEGATIVES_SCHEMA = pyarrow.schema({"galaxy_id": pyarrow.string(), "logit": pyarrow.float32()})
@@ -147,7 +147,7 @@ class Engine:
         piece = [self.injections_fingerprint, *shard]
         return folder / f"{shard.kind}-{shard.number:06d}-{_sha256(piece)[:HASH_LENGTH]}.parquet"
 
-    def about(self, shard: Shard) -> dict[str, Any]:
+    def metadata(self, shard: Shard) -> dict[str, Any]:
         """What the file of a shard says of itself besides its checksum, for JSON."""
         return {"injections_fingerprint": self.injections_fingerprint, "shard": list(shard)}
 
@@ -173,8 +173,8 @@ class Engine:
             if shard.kind == "negatives"
             else self._inject(shard, advance)
         )
-        about = self.about(shard) | {"sha256": content_sha256(table)}
-        table = table.replace_schema_metadata({METADATA_KEY: json.dumps(about)})
+        metadata = self.metadata(shard) | {"sha256": content_sha256(table)}
+        table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
         with atomic_path(path) as temporary:
             parquet.write_table(table, temporary)
 
@@ -189,10 +189,10 @@ class Engine:
         parts = []
         for start in range(shard.start, shard.stop, size):
             ids = self.ids(start, min(start + size, shard.stop))
-            made = self.injector.make(ids)
-            logits = self._logits(made.images, made.mask)
-            logits[~made.is_good] = np.nan
-            wrong = made.is_good & ~np.isfinite(logits)
+            result = self.injector.make(ids)
+            logits = self._logits(result.images, result.mask)
+            logits[~result.is_good] = np.nan
+            wrong = result.is_good & ~np.isfinite(logits)
             if wrong.any():
                 raise ValueError(
                     f"{self.checkpoint.path} gives {int(wrong.sum())} NaN or infinite of "
@@ -200,7 +200,7 @@ class Engine:
                     "not fit for use."
                 )
             scores = {"logit": logits, "score": sigmoid(logits)}
-            parts.append(pyarrow.table(made.columns | scores, schema=SCHEMA))
+            parts.append(pyarrow.table(result.columns | scores, schema=SCHEMA))
             advance(len(ids))
         return pyarrow.concat_tables(parts).combine_chunks()
 
@@ -236,7 +236,7 @@ class Engine:
 
 
 class _Subset:
-    """Some of the hosts, as `dhs.inference.logits_of` reads them."""
+    """Some of the hosts, as `dhs.model.inference.logits_of` reads them."""
 
     def __init__(self, hosts: Hosts, chosen: NDArray[np.int64]) -> None:
         self._data, self._rows = hosts.data, hosts.rows[chosen]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from dhs.figures import save
 from dhs.selection.figure_curves import completeness_figure, score_figure
 from dhs.selection.figure_gallery import OpenImages, gallery_figure
 from dhs.selection.figure_maps import map_figure
-from dhs.selection.figure_style import drawn_thresholds, save
+from dhs.selection.figure_style import drawn_thresholds
 from dhs.selection.grid_result import GridResult
 from fastnorm.io import INSTALL_EXTRA
 

@@ -9,13 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dhs.selection.compare import Comparison
-from dhs.selection.figure_style import (
+from dhs.figures import (
     DASH,
     MINUS,
-    MOST_THRESHOLDS,
     SMALL,
-    SOURCE_R,
     USUAL,
     add_axes,
     colours_of,
@@ -23,6 +20,8 @@ from dhs.selection.figure_style import (
     draw_map,
     figure_with_heading,
 )
+from dhs.selection.comparison import Comparison
+from dhs.selection.figure_style import MOST_THRESHOLDS, SOURCE_R
 from dhs.selection.grid_result import ALL_MAGNITUDES, MAGNITUDE
 from dhs.selection.matching import CommonThreshold
 from dhs.selection.paired import POOLED, SIGNIFICANT, p_text, signed
@@ -133,7 +132,7 @@ def _heading(comparison: Comparison) -> list[str]:
         f"A: {first.model}; {first.annulus}",
         f"B: {second.model}; {second.annulus}",
         *preprocessing,
-        f"hosts: {first.about['data_origin']}; the same {comparison.injections:,} injections"
+        f"hosts: {first.metadata['data_origin']}; the same {comparison.injections:,} injections"
         f"{lost}; {count_range(pairs)} in a cell, of all PSFs and depths",
         f"outlined, with a star: p < {SIGNIFICANT} (McNemar's exact test; Benjamini-Hochberg over "
         "the cells of a threshold)",

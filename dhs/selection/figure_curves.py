@@ -7,22 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dhs.figures import DASH, SMALL, USUAL, bin_style, count_range, figure_with_heading
 from dhs.selection.completeness import jeffreys
 from dhs.selection.figure_style import (
-    DASH,
-    SMALL,
     SOURCE_R,
     THETA_E,
-    USUAL,
-    bin_style,
-    count_range,
     drawn_thresholds,
-    figure_with_heading,
     grid_heading,
     require_injections,
 )
 from dhs.selection.grid_result import MAGNITUDE, GridResult, kind, label
-from dhs.selection.thresholds import Threshold
+from dhs.statistics.thresholds import Threshold
 from fastnorm.io import INSTALL_EXTRA
 
 try:

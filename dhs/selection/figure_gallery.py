@@ -11,17 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dhs.selection.figure_style import (
-    EDGE,
-    SMALL,
-    USUAL,
-    add_axes,
-    figure_with_heading,
-    grid_heading,
-    require_injections,
-)
+from dhs.figures import EDGE, SMALL, USUAL, add_axes, figure_with_heading
+from dhs.selection.figure_style import grid_heading, require_injections
 from dhs.selection.grid_result import GridResult, label
-from dhs.selection.thresholds import Threshold
+from dhs.statistics.thresholds import Threshold
 from fastnorm.figure import colour_picture
 from fastnorm.io import INSTALL_EXTRA
 
@@ -71,7 +64,7 @@ def choose(grid: GridResult, threshold: Threshold) -> dict[str, Chosen]:
         "found" and "missed", at most six of each, spread evenly over the arc SNRs of a random
         sample.
     """
-    seed = np.uint64(int(grid.about["draws_fingerprint"][:16], 16))
+    seed = np.uint64(int(grid.metadata["draws_fingerprint"][:16], 16))
     samples = {"found": _Sample(seed), "missed": _Sample(seed)}
     for batch in grid.batches("injection_id", "arc_snr_r", "logit"):
         ids, snr, logits = (batch[name] for name in ("injection_id", "arc_snr_r", "logit"))

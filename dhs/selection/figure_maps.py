@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from dhs.selection.figure_style import (
+from dhs.figures import (
     DASH,
     SMALL,
-    SOURCE_R,
-    THETA_E,
     USUAL,
     add_axes,
     colours_of,
     draw_map,
     figure_with_heading,
-    grid_heading,
-    require_injections,
     short_count,
 )
+from dhs.selection.figure_style import SOURCE_R, THETA_E, grid_heading, require_injections
 from dhs.selection.grid_result import MAGNITUDE, GridResult, label
-from dhs.selection.thresholds import Threshold
+from dhs.statistics.thresholds import Threshold
 from fastnorm.io import INSTALL_EXTRA
 
 try:

@@ -2,53 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from dhs.selection.grid_result import GridResult
-from dhs.selection.thresholds import Threshold
-from fastnorm.io import INSTALL_EXTRA
-from fastnorm.output import atomic_path
+from dhs.statistics.thresholds import Threshold
 
-try:
-    from matplotlib import colormaps
-    from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Colormap, Normalize
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
-except ImportError as error:
-    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
-
-# Okabe and Ito's colours, dark ones first; marks and lines tell bins apart without them.
-BIN_STYLES: tuple[dict[str, Any], ...] = (
-    {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    {"color": "#D55E00", "marker": "s", "linestyle": (0, (5, 1.5))},
-    {"color": "#009E73", "marker": "^", "linestyle": (0, (3, 1, 1, 1))},
-    {"color": "#CC79A7", "marker": "D", "linestyle": (0, (1, 1))},
-    {"color": "#E69F00", "marker": "v", "linestyle": (0, (8, 2))},
-    {"color": "#56B4E9", "marker": "P", "linestyle": (0, (5, 1, 1, 1, 1, 1))},
-    {"color": "#000000", "marker": "X", "linestyle": (0, (2, 2))},
-)
-SMALL, USUAL, LARGE = 8.0, 9.0, 12.0
 MOST_THRESHOLDS = 3
 THETA_E = r"Einstein radius $\theta_\mathrm{E}$ (arcsec)"
 SOURCE_R = "unlensed source $r$ (AB mag)"
-MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-
-# Inches.
-EDGE, LINE, TITLE_LINE = 0.12, 0.17, 0.24
-LETTER, TITLE_LETTER = 0.068, 0.105
-
-
-def bin_style(position: int) -> dict[str, Any]:
-    """Colour, mark and line of the bin of magnitude at this position."""
-    return BIN_STYLES[position % len(BIN_STYLES)]
 
 
 def drawn_thresholds(thresholds: Sequence[Threshold]) -> list[Threshold]:
@@ -64,147 +25,21 @@ def require_injections(grid: GridResult) -> None:
     ValueError
         All injections failed, or no cell has hosts.
     """
-    if not grid.about["injections"]:
+    if not grid.metadata["injections"]:
         raise ValueError(
-            f"{grid.folder} has no injection that was scored, and {grid.about['failed']} that "
+            f"{grid.folder} has no injection that was scored, and {grid.metadata['failed']} that "
             "failed: there is nothing to draw."
         )
 
 
-def short_count(count: int) -> str:
-    """At most five characters."""
-    if count < 10_000:
-        return f"{count}"
-    return f"{count / 1e3:.0f}k" if count < 999_500 else f"{count / 1e6:.3g}M"
-
-
-def count_range(counts: NDArray[np.int64]) -> str:
-    """Smallest and largest count of those that are not 0."""
-    low, high = counts[counts > 0].min(), counts.max()
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def figure_with_heading(
-    size: tuple[float, float], lines: Sequence[str], *, is_constrained: bool = False
-) -> Figure:
-    """Make a figure with lines of text above what is drawn, the first one large.
-
-    Parameters
-    ----------
-    size : (float, float)
-        Inches, of what is drawn below the heading.
-    lines : sequence of str
-        Broken where they are too long.
-    is_constrained : bool
-        Axes are laid out within ``size``; otherwise they have the places that they are given.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    width = size[0]
-    title = textwrap.wrap(lines[0], int((width - 2 * EDGE) / TITLE_LETTER))
-    below = [
-        part for line in lines[1:] for part in textwrap.wrap(line, int((width - 2 * EDGE) / LETTER))
-    ]
-    height = size[1] + 2 * EDGE + TITLE_LINE * len(title) + LINE * len(below)
-    figure = Figure(figsize=(width, height))
-    if is_constrained:
-        figure.set_layout_engine(
-            "constrained", rect=(0, 0, 1, size[1] / height), w_pad=0.06, h_pad=0.06
-        )
-    large: dict[str, Any] = {"size": LARGE, "weight": "bold"}
-    styles = [large] * len(title) + [{"size": USUAL}] * len(below)
-    place = height - EDGE
-    for text, style in zip(title + below, styles, strict=True):
-        figure.text(EDGE / width, place / height, text, va="top", parse_math=False, **style)
-        place -= TITLE_LINE if style is large else LINE
-    return figure
-
-
-def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Add axes at a place in inches."""
-    across, up = figure.get_size_inches()
-    return figure.add_axes((left / across, bottom / up, width / across, height / up))
-
-
 def grid_heading(grid: GridResult, title: str, *more: str) -> list[str]:
     """Lines that say of which grid a picture is: model, annulus, hosts, numbers."""
-    about = grid.about
-    failed = f", without {about['failed']:,} that failed" if about["failed"] else ""
+    metadata = grid.metadata
+    failed = f", without {metadata['failed']:,} that failed" if metadata["failed"] else ""
     return [
         title,
         grid.model,
         grid.annulus,
-        f"hosts: {about['data_origin']}; {about['injections']:,} injections{failed}",
+        f"hosts: {metadata['data_origin']}; {metadata['injections']:,} injections{failed}",
         *more,
     ]
-
-
-def draw_map(
-    axes: Axes,
-    values: NDArray[np.float64],
-    texts: NDArray[Any],
-    colours: ScalarMappable,
-    *,
-    rows: Sequence[str],
-    columns: Sequence[str],
-) -> None:
-    """Draw a table of colours with a text in each cell; NaN is hatched grey.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-    values : (R, C) float64
-        The first row is drawn lowest.
-    texts : (R, C) array of str
-    colours : matplotlib.cm.ScalarMappable
-        From `colours_of`.
-    rows, columns : sequence of str
-        Tick labels.
-    """
-    across, up = (np.arange(count + 1) - 0.5 for count in (values.shape[1], values.shape[0]))
-    low, high = colours.get_clim()
-    style: dict[str, Any] = {"cmap": colours.cmap, "edgecolor": "white", "linewidth": 0.8}
-    axes.pcolormesh(across, up, values, vmin=low, vmax=high, **style)
-    shades = colours.to_rgba(np.nan_to_num(values))
-    for (row, column), value in np.ndenumerate(values):
-        if np.isnan(value):
-            empty: dict[str, Any] = {"facecolor": "0.9", "edgecolor": "0.6", "hatch": "////"}
-            corner = (column - 0.5, row - 0.5)
-            axes.add_patch(Rectangle(corner, 1, 1, linewidth=0, **empty))
-            continue
-        axes.text(
-            column,
-            row,
-            str(texts[row, column]),
-            size=SMALL,
-            ha="center",
-            va="center",
-            color=_readable_on(shades[row, column]),
-            linespacing=1.05,
-        )
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.tick_params(labelsize=SMALL, length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def colours_of(name: str, low: float, high: float) -> ScalarMappable:
-    """A colour map with its limits."""
-    chosen: Colormap = colormaps[name]
-    return ScalarMappable(Normalize(low, high), chosen)
-
-
-def _readable_on(shade: NDArray[np.float64]) -> str:
-    """Black or white, whichever has the greater contrast (WCAG 2.1, relative luminance)."""
-    linear = np.where(shade[:3] <= 0.04045, shade[:3] / 12.92, ((shade[:3] + 0.055) / 1.055) ** 2.4)
-    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
-    return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a picture as PNG; it appears when it is complete."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, facecolor="white")

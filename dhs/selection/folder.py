@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow
 from pyarrow import parquet
 
-from dhs.config_errors import differences
-from dhs.packs.format import METADATA_KEY
-from dhs.packs.tables import content_sha256, made_again_if_damaged
-from fastnorm.output import atomic_path
+from dhs.config.errors import differences
+from dhs.manifest.format import METADATA_KEY
+from dhs.manifest.table import content_sha256, made_again_if_damaged
+from fastnorm.atomic import atomic_path
 
 if TYPE_CHECKING:
     from dhs.selection.engine import Engine, Kind, Shard
@@ -71,11 +71,11 @@ def missing(out: Path, engine: Engine) -> list[Shard]:
     ValueError
         A file is damaged.
     """
-    made = {
+    is_done = {
         kind: _is_of(out / name, engine)
         for kind, name in (("negatives", NEGATIVES), ("injections", INJECTIONS))
     }
-    shards = [shard for shard in engine.shards() if not made[shard.kind]]
+    shards = [shard for shard in engine.shards() if not is_done[shard.kind]]
     return [shard for shard in shards if not _is_made(engine.path(out / SHARDS, shard), shard)]
 
 
@@ -90,8 +90,8 @@ def merge(out: Path, engine: Engine, kind: Kind, schema: pyarrow.Schema) -> None
     path = out / (NEGATIVES if kind == "negatives" else INJECTIONS)
     if _is_of(path, engine):
         return
-    about = {"injections_fingerprint": engine.injections_fingerprint}
-    schema = schema.with_metadata({METADATA_KEY: json.dumps(about | describe(engine))})
+    metadata = {"injections_fingerprint": engine.injections_fingerprint}
+    schema = schema.with_metadata({METADATA_KEY: json.dumps(metadata | describe(engine))})
     with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         for shard in engine.shards():
             if shard.kind == kind:
@@ -112,26 +112,26 @@ def read_shard(path: Path, engine: Engine, shard: Shard, schema: pyarrow.Schema)
     file = _open(path)
     with made_again_if_damaged(path):
         table = file.read()
-        about = json.loads((file.schema_arrow.metadata or {})[METADATA_KEY])
-        if about != engine.about(shard) | {"sha256": content_sha256(table)}:
+        metadata = json.loads((file.schema_arrow.metadata or {})[METADATA_KEY])
+        if metadata != engine.metadata(shard) | {"sha256": content_sha256(table)}:
             raise ValueError("its content is not that of its name and checksum")
         return table.cast(schema)
 
 
 def describe(engine: Engine) -> dict[str, Any]:
     """What made the injections, for JSON."""
-    made = engine.checkpoint
+    checkpoint = engine.checkpoint
     return {
         "checkpoint": {
-            "name": made.path.name,
-            "fingerprint": made.fingerprint,
-            "architecture": made.arch,
-            "data_origin": made.data_origin,
-            "deprecated": made.deprecated,
+            "name": checkpoint.path.name,
+            "fingerprint": checkpoint.fingerprint,
+            "architecture": checkpoint.arch,
+            "data_origin": checkpoint.data_origin,
+            "deprecated": checkpoint.deprecated,
         },
-        "spec": made.spec.to_dict(),
-        "spec_fingerprint": made.spec.fingerprint,
-        "annulus": made.spec.annulus_status(made.size),
+        "spec": checkpoint.spec.to_dict(),
+        "spec_fingerprint": checkpoint.spec.fingerprint,
+        "annulus": checkpoint.spec.annulus_status(checkpoint.size),
         "data_origin": engine.hosts.data.data_origin,
         "injections_fingerprint": engine.injections_fingerprint,
         "draws_fingerprint": engine.draws_fingerprint,
@@ -157,8 +157,8 @@ def _is_of(path: Path, engine: Engine) -> bool:
     if not path.exists():
         return False
     with made_again_if_damaged(path):
-        about = json.loads((_open(path).schema_arrow.metadata or {})[METADATA_KEY])
-        return bool(about["injections_fingerprint"] == engine.injections_fingerprint)
+        metadata = json.loads((_open(path).schema_arrow.metadata or {})[METADATA_KEY])
+        return bool(metadata["injections_fingerprint"] == engine.injections_fingerprint)
 
 
 def _is_made(path: Path, shard: Shard) -> bool:

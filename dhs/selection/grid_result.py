@@ -14,16 +14,16 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from dhs.packs.format import METADATA_KEY
+from dhs.manifest.format import METADATA_KEY
+from dhs.preprocess.spec import PreprocessSpec
 from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION
-from dhs.selection.thresholds import Threshold
-from dhs.spec import PreprocessSpec
+from dhs.statistics.thresholds import Threshold
 
 AXES = ("theta_e", "psf_fwhm", "depth_5sig")
 MAGNITUDE, ALL_MAGNITUDES = "source_mag_bin", "all"
 ROWS_AT_ONCE = 1 << 16
 
-_ABOUT = (
+_REQUIRED_METADATA = (
     "checkpoint",
     "spec",
     "annulus",
@@ -62,7 +62,7 @@ class GridResult:
 
     Attributes
     ----------
-    about : dict
+    metadata : dict
         What ``grid.json`` holds.
     spec : PreprocessSpec
     table : DataFrame
@@ -83,18 +83,18 @@ class GridResult:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         try:
-            self.about: dict[str, Any] = json.loads((self.folder / GRID).read_bytes())
+            self.metadata: dict[str, Any] = json.loads((self.folder / GRID).read_bytes())
         except FileNotFoundError:
             raise ValueError(
                 f"{folder} holds no {GRID}; give the folder of a grid that ran to its end."
             ) from None
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.folder / GRID} is no JSON ({error}); run it anew.") from error
-        lacking = [name for name in _ABOUT if name not in self.about]
+        lacking = [name for name in _REQUIRED_METADATA if name not in self.metadata]
         if lacking:
             raise ValueError(f"{self.folder / GRID} lacks {', '.join(lacking)}.")
-        self.spec = PreprocessSpec.from_dict(self.about["spec"])
-        self.thresholds = [Threshold(**item) for item in self.about["thresholds"]]
+        self.spec = PreprocessSpec.from_dict(self.metadata["spec"])
+        self.thresholds = [Threshold(**item) for item in self.metadata["thresholds"]]
         self._injections = self._open(INJECTIONS)
         self.table: pd.DataFrame = self._open(f"{SELECTION}.parquet").read().to_pandas()
         lacking = [name for name in _COLUMNS if name not in self.table]
@@ -105,7 +105,7 @@ class GridResult:
         }
         names = self.table[MAGNITUDE].unique()
         self.bins = [n for n in names if n != ALL_MAGNITUDES and not n.startswith("lensed_")]
-        self.edges = np.array([float(edge) for edge in self.about["config"]["source_mag_bins"]])
+        self.edges = np.array([float(edge) for edge in self.metadata["config"]["source_mag_bins"]])
 
     def _open(self, name: str) -> Any:
         path = self.folder / name
@@ -117,10 +117,10 @@ class GridResult:
             raise ValueError(f"{path} is damaged ({error}); run the grid anew.") from error
         stored = json.loads((opened.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
         key = "injections_fingerprint"
-        if stored.get(key) != self.about[key]:
+        if stored.get(key) != self.metadata[key]:
             raise ValueError(
                 f"{path} is of another grid than {GRID} beside it ({key} {stored.get(key)} "
-                f"against {self.about[key]}); run the grid anew into a folder of its own."
+                f"against {self.metadata[key]}); run the grid anew into a folder of its own."
             )
         return opened
 
@@ -136,15 +136,15 @@ class GridResult:
     @property
     def model(self) -> str:
         """Architecture, and which checkpoint."""
-        made = self.about["checkpoint"]
-        name = f"{made['architecture']}, {made['name']} {made['fingerprint'][:8]}"
-        return f"{name}, deprecated" if made["deprecated"] else name
+        record = self.metadata["checkpoint"]
+        name = f"{record['architecture']}, {record['name']} {record['fingerprint'][:8]}"
+        return f"{name}, deprecated" if record["deprecated"] else name
 
     @property
     def annulus(self) -> str:
         """The annulus, as said in headings."""
         radii = f"({self.spec.annulus_r_in:g}, {self.spec.annulus_r_out:g})"
-        return f"annulus {radii} px, {self.about['annulus']}"
+        return f"annulus {radii} px, {self.metadata['annulus']}"
 
     def batches(self, *columns: str) -> Iterator[dict[str, NDArray[Any]]]:
         """Read columns of all injections, in order, so many rows at once."""

@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from dhs.constants import AB_ZEROPOINT_MAG, BANDS
 from dhs.data import LensDataset
-from dhs.manifest import Manifest
+from dhs.manifest.columns import Manifest
 from dhs.pack import MANIFEST
 from dhs.selection.config import PSFDEPTH_UNITS, Axis, GridConfig, HostsSection
 

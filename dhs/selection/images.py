@@ -16,11 +16,11 @@ from torch import Tensor
 from dhs.selection.config import GridConfig
 from dhs.selection.engine import Engine
 from dhs.selection.folder import GRID, INJECTIONS
-from dhs.selection.injector import Made
+from dhs.selection.injector import InjectedBatch
 
 
 class InjectedRows:
-    """Chosen injections of a complete grid, as `dhs.inference.Rows`.
+    """Chosen injections of a complete grid, as `dhs.model.inference.Rows`.
 
     Parameters
     ----------
@@ -45,10 +45,10 @@ class InjectedRows:
     """
 
     def __init__(self, folder: Path, ids: Sequence[int]) -> None:
-        about = json.loads((folder / GRID).read_text("utf-8"))
-        config = GridConfig.model_validate(about["config"] | {"out_dir": str(folder)})
+        metadata = json.loads((folder / GRID).read_text("utf-8"))
+        config = GridConfig.model_validate(metadata["config"] | {"out_dir": str(folder)})
         self._engine = Engine(config)
-        if self._engine.draws_fingerprint != about["draws_fingerprint"]:
+        if self._engine.draws_fingerprint != metadata["draws_fingerprint"]:
             raise ValueError(
                 f"{folder}: the hosts or the priors are no longer those that the grid was made "
                 "with; its injections cannot be made again. Run the grid anew."
@@ -61,14 +61,14 @@ class InjectedRows:
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
         """Hosts with their arcs, (B, 3, H, W) float32, nanomaggies; bad pixels, or None."""
-        made = self._made(rows)
-        return made.images.cpu(), None if made.mask is None else made.mask.cpu()
+        batch = self._inject(rows)
+        return batch.images.cpu(), None if batch.mask is None else batch.mask.cpu()
 
     def hosts(self, rows: NDArray[np.int64]) -> Tensor:
         """The hosts alone, likewise."""
-        return self._made(rows).hosts.cpu()
+        return self._inject(rows).hosts.cpu()
 
-    def _made(self, rows: NDArray[np.int64]) -> Made:
+    def _inject(self, rows: NDArray[np.int64]) -> InjectedBatch:
         with torch.inference_mode():
             return self._engine.injector.make(self._ids[rows])
 

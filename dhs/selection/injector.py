@@ -44,7 +44,7 @@ is ``host_row``. ``source_r_mag`` is unlensed, ``lensed_r_mag`` that of all ligh
 """
 
 
-class Made(NamedTuple):
+class InjectedBatch(NamedTuple):
     """Injections of one batch.
 
     ``images`` and ``hosts`` (B, 3, H, W) float32 on the device, nanomaggies; hosts that are not
@@ -75,7 +75,7 @@ class Injector:
         self._drawer = Drawer(config, hosts)
         self._cells = np.array(config.cells())
 
-    def make(self, ids: NDArray[np.int64]) -> Made:
+    def make(self, ids: NDArray[np.int64]) -> InjectedBatch:
         """Injections with these ids, of cells that have hosts."""
         drawn = self._drawer.draw(ids)
         rows = self.hosts.rows[drawn.host]
@@ -118,7 +118,7 @@ class Injector:
         reason = "a pixel of the host is not finite"
         columns["failure"] = np.where(good, "", reason).tolist()
         bad = None if mask is None else mask.to(self.device)
-        return Made(injected.stamps, images, bad, columns, good)
+        return InjectedBatch(injected.stamps, images, bad, columns, good)
 
     def _noise(self) -> Noise:
         noise = self.config.noise

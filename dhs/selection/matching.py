@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs.config_errors import differences
+from dhs.config.errors import differences
 from dhs.selection.grid_result import AXES, GridResult, kind
-from dhs.selection.thresholds import Threshold
+from dhs.statistics.thresholds import Threshold
 
 _SAME = ("injection_id", "cell", "source_r_mag")
 _DRAWN_BY = (*AXES, "source_mag_bins", "injections_per_cell", "noise", "q_lens", "seed", "hosts")
@@ -36,15 +36,15 @@ def require_same_injections(first: GridResult, second: GridResult) -> None:
         configurations differs is named.
     """
     names = f"{first.folder} and {second.folder}"
-    origins = [grid.about["data_origin"] for grid in (first, second)]
+    origins = [grid.metadata["data_origin"] for grid in (first, second)]
     if origins[0] != origins[1]:
         raise ValueError(
             f"{names} have hosts of different origin, {origins[0]} and {origins[1]}; give two "
             "grids of the same hosts."
         )
-    wanted = [{key: grid.about["config"][key] for key in _DRAWN_BY} for grid in (first, second)]
+    wanted = [{key: grid.metadata["config"][key] for key in _DRAWN_BY} for grid in (first, second)]
     differ = "; ".join(differences(wanted[0], wanted[1]))
-    if first.about["draws_fingerprint"] != second.about["draws_fingerprint"]:
+    if first.metadata["draws_fingerprint"] != second.metadata["draws_fingerprint"]:
         why = differ or "the configurations agree, but hosts, priors or the code do not"
         raise ValueError(
             f"{names} are not of the same injections ({why}); run both with one configuration, "

@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from dhs.metrics import mcnemar_exact
 from dhs.selection.grid_result import ALL_MAGNITUDES, AXES, MAGNITUDE
+from dhs.statistics.metrics import mcnemar_exact
 
 CELL, POOLED, OVERALL = "cell", "pooled", "overall"
 SIGNIFICANT = 0.05
@@ -164,9 +164,9 @@ def comparison_table(
         sums = pairs.sum(tuple(axis - 1 for axis in summed)).reshape(-1, 4)
         lost = np.tile(unknown.sum(summed).reshape(-1), len(counts))
         rows = [_compared(Paired(*row)) for row in sums.tolist()]
-        made = pd.DataFrame(rows, index=index)
-        made.insert(1, "n_left_out", lost)
-        tables.append(made.reset_index())
+        result = pd.DataFrame(rows, index=index)
+        result.insert(1, "n_left_out", lost)
+        tables.append(result.reset_index())
     table = pd.concat(tables, ignore_index=True).astype(dict.fromkeys(AXES, np.float64))
     is_all = table[MAGNITUDE] == ALL_MAGNITUDES
     groups = table.groupby(["level", "number", is_all], sort=False)["p_mcnemar"]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from dhs.selection.config import GridConfig
 from dhs.selection.engine import Engine, Kind, Shard
 from dhs.selection.run import default_workers, threads_of, with_absolute_paths
-from dhs.selection.thresholds import require_enough
+from dhs.statistics.thresholds import require_enough
 
 TRIAL_BATCHES = 2
 

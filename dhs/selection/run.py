@@ -16,14 +16,14 @@ import torch
 from pyarrow import parquet
 
 import fastnorm
+from dhs.arguments import integer
 from dhs.checkpoint import DeprecatedCheckpointWarning
-from dhs.config_file import located
-from dhs.folder_lock import only_writer
-from dhs.injection.checks import integer
-from dhs.memory import keep_freed_memory
-from dhs.packs.format import METADATA_KEY
-from dhs.score_batch import choose_device
-from dhs.selection import executors
+from dhs.config.file import located
+from dhs.jobs import executors
+from dhs.jobs.lock import only_writer
+from dhs.jobs.malloc import keep_freed_memory
+from dhs.manifest.format import METADATA_KEY
+from dhs.model.batch_size import choose_device
 from dhs.selection.config import GridConfig
 from dhs.selection.engine import NEGATIVES_SCHEMA, Engine, Shard
 from dhs.selection.folder import (
@@ -39,9 +39,9 @@ from dhs.selection.folder import (
     remove_shards,
 )
 from dhs.selection.injector import SCHEMA
-from dhs.selection.thresholds import find_thresholds, require_enough
-from fastnorm import dispatch
-from fastnorm.output import atomic_path
+from dhs.statistics.thresholds import find_thresholds, require_enough
+from fastnorm.atomic import atomic_path
+from fastnorm.dispatch import threads
 
 Progress = Callable[[int, int], None]
 
@@ -49,18 +49,18 @@ Progress = Callable[[int, int], None]
 class Grid(NamedTuple):
     """What `run_grid` gives.
 
-    ``out``: the folder. ``about``: the content of ``grid.json``. ``made``: how many injections and
+    ``out``: the folder. ``metadata``: the content of ``grid.json``. ``scored``: how many injections and
     non-lenses this call scored. ``deaths``: how often workers died. ``pictures``: their paths.
     """
 
     out: Path
-    about: dict[str, Any]
-    made: int
+    metadata: dict[str, Any]
+    scored: int
     deaths: int
     pictures: list[Path]
 
 
-class Order(NamedTuple):
+class WorkerTask(NamedTuple):
     """What a worker has to know: the grid, where to put shards, and what it has to come to."""
 
     config: GridConfig
@@ -115,7 +115,7 @@ def run_grid(
         non-lenses for a false-positive rate; the folder holds something else, or a grid of
         another configuration.
     WorkersDiedError
-        See `dhs.selection.executors.run_all`.
+        See `dhs.jobs.executors.run_all`.
     OSError
         A file cannot be read or written, or another process is writing the folder.
     """
@@ -142,9 +142,9 @@ def run_grid(
             done += rows
             report(done, total)
 
-        order = Order(config, out / SHARDS, engine.injections_fingerprint)
+        task = WorkerTask(config, out / SHARDS, engine.injections_fingerprint)
         try:
-            deaths = _make(engine, order, todo, workers, count, advance, warn)
+            deaths = _make(engine, task, todo, workers, count, advance, warn)
             if engine.negatives:
                 merge(out, engine, "negatives", NEGATIVES_SCHEMA)
             merge(out, engine, "injections", SCHEMA)
@@ -152,12 +152,12 @@ def run_grid(
             raise OSError(
                 f"{error}. Shards that are complete are kept in {out}; the same command goes on."
             ) from error
-        about = aggregate(out, engine, given)
+        metadata = aggregate(out, engine, given)
         remove_shards(out)
         from dhs.selection.figure import draw_grid
 
         pictures = draw_grid(out)
-    return Grid(out, about, left, deaths, pictures)
+    return Grid(out, metadata, left, deaths, pictures)
 
 
 def with_absolute_paths(config: GridConfig) -> GridConfig:
@@ -191,7 +191,7 @@ def aggregate(out: Path, engine: Engine, given: GridConfig) -> dict[str, Any]:
     thresholds = find_thresholds(config.thresholds, config.fpr_targets, logits)
     table = selection_function(out / INJECTIONS, config, thresholds)
     is_whole = (table["source_mag_bin"] == "all") & (table["threshold"] == table["threshold"][0])
-    about = describe(engine) | {
+    metadata = describe(engine) | {
         "config": given.model_dump(mode="json", exclude={"out_dir"}),
         "thresholds": [threshold.to_dict() for threshold in thresholds],
         "cells": {"total": len(config.cells()), "with_hosts": len(engine.cells)},
@@ -206,14 +206,14 @@ def aggregate(out: Path, engine: Engine, given: GridConfig) -> dict[str, Any]:
         "shards": len(engine.shards()),
         "batch_size": config.batch_size,
     }
-    _write(out, table, about)
-    return about
+    _write(out, table, metadata)
+    return metadata
 
 
-def _write(out: Path, table: Any, about: dict[str, Any]) -> None:
+def _write(out: Path, table: Any, metadata: dict[str, Any]) -> None:
     import pyarrow
 
-    text = json.dumps(about, sort_keys=True, indent=1, allow_nan=False)
+    text = json.dumps(metadata, sort_keys=True, indent=1, allow_nan=False)
     arrow = pyarrow.Table.from_pandas(table, preserve_index=False)
     arrow = arrow.replace_schema_metadata({METADATA_KEY: text})
     with atomic_path(out / f"{SELECTION}.parquet") as temporary:
@@ -228,7 +228,7 @@ def default_workers(config: GridConfig) -> int:
     """One process per core and threads of a worker; one on a GPU, which they would share."""
     if choose_device(config.device).type == "cuda":
         return 1
-    return max(dispatch.num_threads() // config.threads, 1)
+    return max(threads.num_threads() // config.threads, 1)
 
 
 def _check_workers(workers: Workers, config: GridConfig) -> int:
@@ -246,7 +246,7 @@ def _check_workers(workers: Workers, config: GridConfig) -> int:
 
 def _make(
     engine: Engine,
-    order: Order,
+    task: WorkerTask,
     todo: list[Shard],
     workers: Workers,
     count: int,
@@ -258,7 +258,7 @@ def _make(
     if workers.dask is not None or workers.dask_local is not None:
         with executors.dask_cluster(workers.dask, count) as (executor, found):
             # Dask does a job again whose worker died: the executor itself does not break.
-            work = partial(_work, order)
+            work = partial(_work, task)
             return executors.run_all(
                 work, todo, lambda: nullcontext(executor), found, advance, warn
             )
@@ -266,36 +266,36 @@ def _make(
     if count == 1:
         with threads_of(engine.config.threads):
             for shard in todo:
-                engine.make(shard, engine.path(order.folder, shard), advance)
+                engine.make(shard, engine.path(task.folder, shard), advance)
         return 0
     folder = Path(engine.config.out_dir)
     pool = partial(executors.local, count, engine.config.threads, folder)
-    return executors.run_all(partial(_work, order), todo, pool, count, advance, warn)
+    return executors.run_all(partial(_work, task), todo, pool, count, advance, warn)
 
 
 _engines: dict[str, Engine] = {}
 _one_at_a_time = threading.Lock()
 
 
-def _work(order: Order, shard: Shard) -> int:
+def _work(task: WorkerTask, shard: Shard) -> int:
     """Make one shard in a worker, which keeps the opened grid; give the number of rows."""
-    with _one_at_a_time, threads_of(order.config.threads):
-        engine = _engines.get(order.fingerprint)
+    with _one_at_a_time, threads_of(task.config.threads):
+        engine = _engines.get(task.fingerprint)
         if engine is None:
             keep_freed_memory()
             # The first process has said so already.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecatedCheckpointWarning)
-                engine = Engine(order.config)
-            if engine.injections_fingerprint != order.fingerprint:
+                engine = Engine(task.config)
+            if engine.injections_fingerprint != task.fingerprint:
                 raise ValueError(
                     "a worker sees another grid than this process: other files at the same paths, "
                     f"or other versions (there {engine.determining['versions']}); workers need the "
                     "same installation and the same files."
                 )
             _engines.clear()
-            _engines[order.fingerprint] = engine
-        path = engine.path(order.folder, shard)
+            _engines[task.fingerprint] = engine
+        path = engine.path(task.folder, shard)
         engine.make(shard, path, lambda rows: None)
         return shard.rows
 
@@ -303,7 +303,7 @@ def _work(order: Order, shard: Shard) -> int:
 @contextmanager
 def threads_of(count: int) -> Iterator[None]:
     """Use so many threads for all computation, here and for a while."""
-    before = torch.get_num_threads(), dispatch.num_threads()
+    before = torch.get_num_threads(), threads.num_threads()
     torch.set_num_threads(count)
     fastnorm.set_num_threads(count)
     try:

@@ -1,0 +1,1 @@
+"""A model of what the GPU kernels cost, from their compiled instructions."""

@@ -1,0 +1,233 @@
+"""The variants of the Triton kernel that are reported: compiled without a GPU, and interpreted.
+
+Run as a module, it interprets the variants that are named and prints how often
+every statement ran, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.driver import driver
+
+import fastnorm.kernels.triton_normalize as triton_normalize
+from benchmarks.gpu_model.statements import Chain, StatementCounter
+
+KERNELS = Path(triton_normalize.__file__).resolve().parent
+CUTOUTS = KERNELS.parents[1] / "shared" / "data" / "dr10_cutouts"
+HEADLINE = "float32"
+REAL, SIMULATED = "real", "simulated"
+
+
+class Variant(NamedTuple):
+    """What is different from the headline: float32, all of it, contiguous, 101 x 101."""
+
+    shape: tuple[int, int] = (101, 101)
+    radii: tuple[float, float] = (32.5, 45.0)
+    dtype: torch.dtype = torch.float32
+    out: torch.dtype = torch.float32
+    channels_last: bool = False
+    indexed: bool = False
+    dihedral: bool = False
+    mask: bool = False
+
+
+VARIANTS = {
+    HEADLINE: Variant(),
+    "bfloat16 out": Variant(out=torch.bfloat16),
+    "float16 out": Variant(out=torch.float16),
+    "channels last": Variant(channels_last=True),
+    "index": Variant(indexed=True),
+    "dihedral": Variant(dihedral=True),
+    "mask": Variant(mask=True),
+    "float64": Variant(dtype=torch.float64, out=torch.float64),
+    "annulus 20-32": Variant(radii=(20.0, 32.0)),
+    "64 x 64": Variant((64, 64), (20.8, 28.8)),
+    "256 x 256": Variant((256, 256), (83.2, 115.2)),
+}
+
+
+def annulus_pixels(variant: Variant) -> np.ndarray:
+    rows, columns = (np.arange(size) - size // 2 for size in variant.shape)
+    radius = np.hypot(rows[:, None], columns[None, :])
+    r_in, r_out = variant.radii
+    return np.flatnonzero((radius >= r_in) & (radius < r_out)).astype(np.int32)
+
+
+def simulated(shape: tuple[int, int], count: int) -> np.ndarray:
+    """Exponential discs on a noisy sky in three bands, (count, 3, H, W) float32."""
+    rng = np.random.default_rng(20)
+    rows, columns = (np.arange(size) - size // 2 for size in shape)
+    radius = np.hypot(rows[:, None], columns[None, :])
+    flux, size, sky, noise = (
+        rng.uniform(low, high, (count, 3, 1, 1))
+        for low, high in ((0.5, 10), (0.03, 0.1), (-0.02, 0.2), (0.005, 0.1))
+    )
+    disc = flux * np.exp(-radius / (size * min(shape)))
+    return (disc + sky + noise * rng.standard_normal((count, 3, *shape))).astype(np.float32)
+
+
+def stacks(name: str) -> dict[str, np.ndarray]:
+    """Images to count on: real ones where there are any, simulated ones for the others."""
+    shape = VARIANTS[name].shape
+    # The others differ from the headline in what they store, not in what they count.
+    count = 8 if name == HEADLINE else 2
+    files = sorted(CUTOUTS.glob("*.npz"))[:count] if shape == (101, 101) else []
+    found = {}
+    if files:
+        cutouts = [np.load(file, allow_pickle=False)["cutout"] for file in files]
+        found[REAL] = np.ascontiguousarray(np.moveaxis(np.stack(cutouts), -1, 1))
+    if name == HEADLINE or not files:
+        found[SIMULATED] = simulated(shape, count)
+    return found
+
+
+def launch(variant: Variant, images: torch.Tensor) -> torch.Tensor:
+    """Launch the kernel on (N, C, H, W) float32 images; the passes that it took."""
+    images = images.to(variant.dtype)
+    device, (count, channels) = images.device, images.shape[:2]
+    rows = torch.arange(count, device=device)
+    layout = torch.channels_last if variant.channels_last else torch.contiguous_format
+    out = torch.empty_like(images, dtype=variant.out, memory_format=layout)
+    dtype = torch.float64 if variant.dtype is torch.float64 else torch.float32
+    median, mad, scale = (
+        torch.empty((count, channels), dtype=dtype, device=device) for _ in range(3)
+    )
+    passes = torch.zeros((count, channels, 2, 2), dtype=torch.int32, device=device)
+    with np.errstate(all="ignore"):
+        triton_normalize.launch(
+            images,
+            torch.zeros_like(images, dtype=torch.bool) if variant.mask else None,
+            torch.from_numpy(annulus_pixels(variant)).to(device),
+            rows if variant.indexed else None,
+            rows * 3 % 8 if variant.dihedral else None,  # straight, turned and flipped ones
+            out, median, mad, scale, 1e-8, 10.0, True,
+            # What nobody asks for is not in the kernel.
+            None if images.is_meta else passes,
+        )  # fmt: skip
+    return passes
+
+
+def plane_bytes(variant: Variant) -> int:
+    """Bytes of a plane that have to cross the memory bus."""
+    size = variant.shape[0] * variant.shape[1]
+    statistics_bytes = 3 * max(variant.dtype.itemsize, 4)
+    images = size * (variant.dtype.itemsize + variant.out.itemsize)
+    mask = 32 * np.unique(annulus_pixels(variant) // 32).size if variant.mask else 0
+    return images + statistics_bytes + mask + 8 * (variant.indexed + variant.dihedral)
+
+
+class Compiled(NamedTuple):
+    """A kernel as Triton compiled it."""
+
+    cubin: bytes
+    ptx: str
+    shared_bytes: int
+    warps: int
+    seconds: float
+    fuses: bool  # products and sums, where the compiler may
+
+
+@contextmanager
+def recording(capability: int) -> Iterator[list[dict[str, Any]]]:
+    """Collect what Triton would compile for a device of this capability; nothing is run."""
+    recorded: list[dict[str, Any]] = []
+
+    def record(**call: Any) -> bool:
+        recorded.append({"kernel": call["fn"].jit_function, **call["compile"]})
+        return True
+
+    device = mock.Mock()
+    # Triton keeps what it knows of a kernel by device.
+    device.get_current_device.return_value = capability
+    device.get_current_target.return_value = GPUTarget("cuda", capability, 32)
+    with mock.patch.object(driver, "_active", device), triton.knobs.runtime.scope():
+        triton.knobs.runtime.jit_cache_hook = record
+        yield recorded
+
+
+def compile_kernel(run: Callable[[], object], capability: int) -> Compiled:
+    """Compile the kernel that ``run`` launches, with just the options that it gives."""
+    with recording(capability) as recorded:
+        run()
+    (call,) = recorded
+    options = json.loads(call["specialization_data"])["options"]
+    source = ASTSource(call["kernel"], call["signature"], call["constants"], call["configs"][0])
+    with tempfile.TemporaryDirectory() as cache, triton.knobs.cache.scope():
+        triton.knobs.cache.dir = cache
+        start = time.perf_counter()
+        kernel = triton.compile(
+            source,
+            target=GPUTarget("cuda", capability, 32),
+            # Lists came from tuples that the options have by default.
+            options={k: v for k, v in options.items() if not isinstance(v, list)},
+        )
+        seconds = time.perf_counter() - start
+    return Compiled(
+        kernel.asm["cubin"], kernel.asm["ptx"], kernel.metadata.shared, kernel.metadata.num_warps,
+        seconds, kernel.metadata.enable_fp_fusion,
+    )  # fmt: skip
+
+
+def compile_variant(name: str, capability: int) -> Compiled:
+    images = torch.empty((8, 3, *VARIANTS[name].shape), device="meta")
+    return compile_kernel(lambda: launch(VARIANTS[name], images), capability)
+
+
+def interpret(names: list[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Name, group of images, and what was counted, of every variant in the interpreter."""
+    counter = StatementCounter(KERNELS)
+    for name in names:
+        for group, images in stacks(name).items():
+            passes = launch(VARIANTS[name], torch.from_numpy(images))
+            programs = counter.take()
+            chains = sorted(set().union(*programs))
+            counts = [[program.get(chain, 0) for chain in chains] for program in programs]
+            yield name, group, {"chains": chains, "counts": counts, "passes": passes.tolist()}
+
+
+def interpret_elsewhere(names: list[str]) -> dict[str, dict[str, Any]]:
+    """What `interpret` gives, by name and group.
+
+    It runs in another process, since the interpreter has to be chosen before
+    the kernels are imported.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu_model.variants", *names],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"Triton's interpreter failed:\n{done.stderr}")
+    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for line in done.stdout.splitlines():
+        name, group, interpreted = json.loads(line)
+        found[name][group] = interpreted
+    return found
+
+
+def programs_of(interpreted: dict[str, Any]) -> list[dict[Chain, int]]:
+    """How often each chain ran in each program, from what `interpret` gave."""
+    chains = [tuple((file, line) for file, line in chain) for chain in interpreted["chains"]]
+    return [dict(zip(chains, counts, strict=True)) for counts in interpreted["counts"]]
+
+
+if __name__ == "__main__":
+    for line in interpret(sys.argv[1:]):
+        print(json.dumps(line), flush=True)

@@ -1,0 +1,184 @@
+"""What an artefact has to say of itself, so that whoever reads on need not ask again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dhs.checkpoint import Checkpoint
+from dhs.config.errors import describe
+from dhs.preprocess.spec import PreprocessSpec
+
+
+class _Part(BaseModel):
+    """What more there is, is of no concern here."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+
+def _spec(values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        PreprocessSpec.from_dict(values)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return values
+
+
+Spec = Annotated[dict[str, Any], AfterValidator(_spec)]
+SIDES = ("first", "second")
+"""Of a comparison."""
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Member(_Part):
+    checkpoint: str
+    checkpoint_fingerprint: str
+    spec: Spec
+    architecture: dict[str, Any]
+    data_origin: str | None = None
+    deprecated: str | bool | None = None
+
+
+class Scores(_Part):
+    """Metadata of a table of scores."""
+
+    members: Annotated[list[_Member], Field(min_length=1)]
+    combination: str
+    data_origin: str | None = None
+
+
+class _Recall(_Part):
+    fpr: Share
+    recall: Share
+
+
+class _Table(Scores):
+    name: str
+    recall_at_fpr: list[_Recall]
+
+
+class _AtRate(_Part):
+    fpr: Share
+    recall_difference: float
+    bootstrap_low: float
+    bootstrap_high: float
+    mcnemar_p: Share
+
+
+class _Pair(_Part):
+    first: str
+    second: str
+    at_fpr: list[_AtRate]
+
+
+class Evaluation(_Part):
+    """``evaluation.json``."""
+
+    data_origin: str | None
+    across_annuli: str | None
+    truth: dict[str, Any]
+    tables: Annotated[list[_Table], Field(min_length=1)]
+    comparisons: list[_Pair]
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Evaluation:
+        rates = {table.name: len(table.recall_at_fpr) for table in self.tables}
+        for pair in self.comparisons:
+            for name in (pair.first, pair.second):
+                if rates.get(name) != len(pair.at_fpr):
+                    raise ValueError(f"a comparison of {name!r} has no such table, or other rates")
+        return self
+
+
+class _Made(_Part):
+    name: str
+    fingerprint: str
+    architecture: str | dict[str, Any]
+    data_origin: str | None = None
+    deprecated: str | bool | None = None
+
+
+class _Hosts(_Part):
+    split: str
+
+
+class _Config(_Part):
+    hosts: _Hosts
+
+
+class Grid(_Part):
+    """``grid.json``, besides what `dhs.selection.grid_result.GridResult` asks for."""
+
+    checkpoint: _Made
+    spec: Spec
+    data_origin: str | None
+    config: _Config
+    injections: Annotated[int, Field(ge=0)]
+    failed: Annotated[int, Field(ge=0)]
+
+
+class _Side(_Part):
+    folder: str
+    checkpoint: _Made
+    spec: Spec
+
+
+class Comparison(_Part):
+    """``comparison.json``."""
+
+    first: _Side
+    second: _Side
+    preprocessing_differs: list[str]
+    data_origin: str | None
+
+
+class _Sample(_Part):
+    data_origin: str | None = None
+
+
+class Realism(_Part):
+    """``realism.json``."""
+
+    checkpoint: _Made
+    spec: Spec
+    real: _Sample
+    injected: _Sample
+
+
+class _Metrics(_Part):
+    val_auc: Share | None = None
+    best_auc: Share | None = None
+
+
+class _Data(_Part):
+    data_origin: str
+    n_train: int | None = None
+
+
+class _Checkpoint(_Part):
+    metrics: _Metrics
+    data: _Data
+    config: dict[str, Any]
+
+
+def require(kind: type[BaseModel], metadata: Mapping[str, Any], path: Path) -> None:
+    """Refuse an artefact that lacks what it should say, or says it wrongly.
+
+    Raises
+    ------
+    ValueError
+        What is wrong is named, and where.
+    """
+    try:
+        kind.model_validate(dict(metadata))
+    except ValidationError as error:
+        raise ValueError(f"{describe(error, str(path), kind)} Make it anew.") from error
+
+
+def require_checkpoint(checkpoint: Checkpoint) -> None:
+    """As `require`, of what a checkpoint says besides its weights and preprocessing."""
+    metadata = {name: getattr(checkpoint, name) for name in ("metrics", "data", "config")}
+    require(_Checkpoint, metadata, checkpoint.path)

@@ -1,0 +1,260 @@
+"""What folders hold: checkpoints, scores, grids, and what was made of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from packaging.version import InvalidVersion, Version
+from pyarrow import parquet
+from pydantic import BaseModel
+
+import fastnorm
+from dhs.audit.artefact_checks import (
+    Comparison,
+    Evaluation,
+    Grid,
+    Realism,
+    Scores,
+    require,
+    require_checkpoint,
+)
+from dhs.audit.methods import METHODS_MARK, TEXT_SUFFIXES
+from dhs.checkpoint import Checkpoint, NoCheckpointError, read
+from dhs.checkpoint.file import CHECKPOINT_SUFFIX
+from dhs.checkpoint.published import PUBLISHED_SUFFIXES
+from dhs.config.errors import MOST_LETTERS
+from dhs.evaluate.run import REPORT
+from dhs.manifest.format import MANIFEST
+from dhs.manifest.table import check_footer, metadata_of
+from dhs.score.table import joint_fingerprint, specs_of
+from dhs.selection.compare import COMPARISON_STEM
+from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION, SETTINGS
+from dhs.selection.grid_result import GridResult
+from fastnorm.io import Rejected
+from fastnorm.text import one_line
+
+REALISM = "realism.json"
+MOST_JSON_BYTES = 2**26
+"""Of a JSON file; the longest, of an evaluation of many tables, have some 100,000."""
+_OF_A_GRID = {INJECTIONS, NEGATIVES, f"{SELECTION}.parquet"}
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file, and what it says of itself.
+
+    Attributes
+    ----------
+    path : Path
+        The file; of a pack, its folder.
+    metadata : dict
+        The content of a JSON file; the metadata of a table.
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+
+
+@dataclass
+class Artefacts:
+    """What folders hold, at any depth; every list is in the order of the paths.
+
+    Attributes
+    ----------
+    folders : list of Path
+        Those that were searched.
+    checkpoints : list of Checkpoint
+    old : list of Path
+        The .pt files, which carry neither spec nor mark.
+    scores : list of Document
+        Tables of `dhs score`; ``metadata`` as of `dhs.score.table.ScoreTable`.
+    grids : list of GridResult
+        Finished ones.
+    evaluations, comparisons, realism : list of Document
+        What `dhs evaluate`, `dhs grid compare` and `dhs realism` wrote.
+    packs : list of Document
+        Packs and simulated surveys.
+    methods : list of Path
+        Texts of `dhs methods`.
+    rejected : list of Rejected
+        What cannot be read, with the reason.
+    """
+
+    folders: list[Path]
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    old: list[Path] = field(default_factory=list)
+    scores: list[Document] = field(default_factory=list)
+    grids: list[GridResult] = field(default_factory=list)
+    evaluations: list[Document] = field(default_factory=list)
+    comparisons: list[Document] = field(default_factory=list)
+    realism: list[Document] = field(default_factory=list)
+    packs: list[Document] = field(default_factory=list)
+    methods: list[Path] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing, not even something that cannot be read."""
+        names = [item.name for item in fields(self) if item.name != "folders"]
+        return not any(getattr(self, name) for name in names)
+
+
+def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
+    """Read what every artefact in some folders says of itself.
+
+    Parameters
+    ----------
+    folders : sequence of paths
+        Searched to any depth; a folder that links lead to is searched once.
+
+    Returns
+    -------
+    Artefacts
+        Whatever cannot be listed or read, or is of a newer version, is among ``rejected``.
+
+    Raises
+    ------
+    ValueError
+        No folder is given.
+    NotADirectoryError
+        One of them is no folder.
+    """
+    paths = [Path(folder) for folder in folders]
+    if not paths:
+        raise ValueError("folders is empty; name at least one folder of artefacts.")
+    for folder in paths:
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is no folder; name one that holds artefacts.")
+    found = Artefacts(paths)
+    for path in _files(found):
+        try:
+            _take(found, path)
+        except NoCheckpointError:
+            continue
+        except (ValueError, OSError, pyarrow.ArrowException) as error:
+            said = one_line(str(error), MOST_LETTERS)
+            is_named = str(path.parent) in said
+            found.rejected.append(Rejected(path, said if is_named else f"{path}: {said}"))
+        except (AttributeError, KeyError, TypeError) as error:
+            said = one_line(f"{type(error).__name__}: {error}")
+            reason = f"lacks what it should have ({said}); make it anew."
+            found.rejected.append(Rejected(path, f"{path} {reason}"))
+    return found
+
+
+def _files(found: Artefacts) -> Iterator[Path]:
+    """Every file once, also where one folder lies in another, or a link leads back."""
+
+    def refuse(error: OSError) -> None:
+        path = Path(error.filename)
+        found.rejected.append(Rejected(path, f"{path} cannot be listed ({error.strerror})."))
+
+    seen: set[str] = set()
+    for folder in found.folders:
+        for parent, inner, names in os.walk(folder, onerror=refuse, followlinks=True):
+            inner[:] = sorted(name for name in inner if _is_new(Path(parent, name), seen))
+            for path in sorted(Path(parent, name) for name in names if not name.startswith(".")):
+                if not _is_new(path, seen):
+                    continue
+                if path.is_file():
+                    yield path
+                elif path.suffix in _SUFFIXES:
+                    found.rejected.append(Rejected(path, f"{path} is no file, or a broken link."))
+
+
+def _is_new(path: Path, seen: set[str]) -> bool:
+    real = os.path.realpath(path)
+    is_new = real not in seen
+    seen.add(real)
+    return is_new
+
+
+def _take(found: Artefacts, path: Path) -> None:
+    """Read a file, if it is an artefact, into its list."""
+    if path.suffix in PUBLISHED_SUFFIXES:
+        found.old.append(path)
+    elif path.suffix == CHECKPOINT_SUFFIX:
+        loaded = read(path)
+        require_checkpoint(loaded)
+        found.checkpoints.append(loaded)
+    elif path.suffix == ".parquet" and path.name not in _OF_A_GRID:
+        _take_table(found, path)
+    elif path.suffix in TEXT_SUFFIXES:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            if f"{METHODS_MARK}{{" in file.readline(1 << 12):
+                found.methods.append(path)
+    elif path.name == GRID:
+        _json(path)  # within its bounds
+        grid = GridResult(path.parent)
+        _require_known(path, grid.metadata.get("determining", {}))
+        require(Grid, grid.metadata, path)
+        found.grids.append(grid)
+    elif path.name == SETTINGS and not (path.parent / GRID).exists():
+        if "draws" in _json(path):
+            raise ValueError(
+                f"{path.parent} holds a grid that did not run to its end; give the same dhs grid "
+                "again, and it goes on."
+            )
+    elif path.name in _DOCUMENTS:
+        name, kind = _DOCUMENTS[path.name]
+        metadata = _json(path)
+        _require_known(path, metadata)
+        require(kind, metadata, path)
+        getattr(found, name).append(Document(path, metadata))
+
+
+def _take_table(found: Artefacts, path: Path) -> None:
+    check_footer(path)
+    metadata = metadata_of(parquet.read_schema(path), path)
+    _require_known(path, metadata)
+    if {"members", "combination"} <= metadata.keys():
+        require(Scores, metadata, path)
+        if joint_fingerprint(specs_of(metadata)) != metadata["spec_fingerprint"]:
+            raise ValueError(f"{path}: its preprocessing is not that of its fingerprint.")
+        found.scores.append(Document(path, metadata))
+    elif path.name == MANIFEST:
+        found.packs.append(Document(path.parent, metadata))
+
+
+_DOCUMENTS: Mapping[str, tuple[str, type[BaseModel]]] = {
+    REPORT: ("evaluations", Evaluation),
+    f"{COMPARISON_STEM}.json": ("comparisons", Comparison),
+    REALISM: ("realism", Realism),
+}
+"""Names of JSON files, the list that they go to, and what they need to say."""
+_SUFFIXES = {*PUBLISHED_SUFFIXES, *TEXT_SUFFIXES, CHECKPOINT_SUFFIX, ".json", ".parquet"}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MOST_JSON_BYTES:
+        raise ValueError(f"{path} has more than {MOST_JSON_BYTES:,} bytes: it is none of ours.")
+    try:
+        metadata = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged, or no JSON ({error}); make it anew.") from error
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path} holds no JSON object; make it anew.")
+    return metadata
+
+
+def _require_known(path: Path, metadata: Mapping[str, Any]) -> None:
+    """Refuse what a newer version wrote: this one cannot know what it means."""
+    versions = metadata.get("versions", {})
+    written = versions.get("dhs")
+    if written is None:
+        return
+    try:
+        is_newer = Version(written) > Version(fastnorm.__version__)
+    except (InvalidVersion, TypeError) as error:
+        raise ValueError(f"{path} says that dhs {written!r} wrote it, which is none.") from error
+    if is_newer:
+        raise ValueError(
+            f"{path} was written by dhs {written}, newer than this {fastnorm.__version__}; "
+            "install that version, or a newer one."
+        )

@@ -1,0 +1,283 @@
+"""Lines of the audit about models: new ones good enough, compared with old ones that are marked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dhs.audit.artefacts import Artefacts
+from dhs.audit.checklist import Finding, Line, Verdict, line
+from dhs.audit.methods import NAMES
+from dhs.checkpoint import Checkpoint, CheckpointError
+from dhs.checkpoint.folder import NOTICE
+from dhs.checkpoint.published import read_old
+from dhs.config.errors import differences
+from dhs.constants import CUTOUT_SIZE
+from dhs.preprocess.spec import PreprocessSpec
+from fastnorm import LEGACY_ANNULUS
+
+PLANNED = PreprocessSpec(annulus_r_in=32.5, annulus_r_out=45.0)
+"""The preprocessing that every model is retrained with."""
+
+LEAST_AUC = {"EfficientNetV2-S": 0.995, "bottlenecked ResNet": 0.990}
+"""What the plan asks of the validation AUC, by architecture."""
+
+CONFIGS = {
+    "EfficientNetV2-S": "configs/paperIV_efficientnet_v2_s_v5_annulus_fix.yaml",
+    "bottlenecked ResNet": "configs/paperIV_bottlenecked_resnet_v2_annulus_fix.yaml",
+}
+
+
+OLD = PreprocessSpec()
+"""That of the published models on large cutouts: the annulus (20, 32), no crop."""
+
+_DR10 = re.compile(
+    r"((desi[ _-]*)?legacy[ _-]*surveys?|ls|decals)?[ _-]*(dr|data[ _-]?release)[ _-]*10(\.\d+)?"
+    r"([ _-]*(south|north))?",
+    re.IGNORECASE,
+)
+
+
+def is_dr10(origin: str | None) -> bool:
+    """Whether data are what the plan asks for: DR10 of the Legacy Surveys, and nothing else.
+
+    As ``legacysurvey-dr10``, ``DESI Legacy Surveys DR10`` or ``DR10 south``; whatever says more
+    does not count.
+    """
+    return _DR10.fullmatch((origin or "").strip()) is not None
+
+
+def is_retrained(checkpoint: Checkpoint) -> bool:
+    """Whether it is one that the plan asks for."""
+    return (
+        checkpoint.spec == PLANNED
+        and checkpoint.size == CUTOUT_SIZE
+        and checkpoint.deprecated is None
+        and is_dr10(checkpoint.data_origin)
+        and _is_by_its_own_word(checkpoint)
+    )
+
+
+def _is_by_its_own_word(checkpoint: Checkpoint) -> bool:
+    """Whether an imported file said its annulus itself, instead of whoever imported it."""
+    if checkpoint.imported_from is None:
+        return True
+    dataset = checkpoint.config.get("dataset") or {}
+    radii = (checkpoint.spec.annulus_r_in, checkpoint.spec.annulus_r_out)
+    return radii == tuple(dataset.get(name) for name in ("annulus_r_in", "annulus_r_out"))
+
+
+def best_retrained(found: Artefacts, name: str) -> Checkpoint | None:
+    """Of one architecture, that of the highest validation AUC; one without AUC comes last."""
+    able = [item for item in _of(found, name) if is_retrained(item)]
+    return max(able, key=lambda item: item.validation_auc or 0.0, default=None)
+
+
+def retrained(found: Artefacts) -> Line:
+    """Both architectures have a checkpoint of the corrected annulus, trained on DR10."""
+    return line(
+        "retrained",
+        "Both architectures retrained with the corrected annulus",
+        [_retrained(found, name) for name in LEAST_AUC],
+    )
+
+
+def _of(found: Artefacts, name: str) -> list[Checkpoint]:
+    return [item for item in found.checkpoints if NAMES.get(item.arch) == name]
+
+
+def _retrained(found: Artefacts, name: str) -> Finding:
+    best = best_retrained(found, name)
+    if best is not None:
+        notes = [f"{best.spec}", f"trained on {best.data_origin}", f"written {best.created}"]
+        if best.imported_from is not None:
+            notes.append(f"imported from {best.imported_from.get('file')}")
+        if best.config.get("train", {}).get("init_across_annuli"):
+            notes.append("started from weights of another annulus")
+        return Finding(Verdict.HOLDS, f"{name}: {'; '.join(notes)}", (str(best.path),))
+    others = _of(found, name)
+    is_wrong = any(is_dr10(item.data_origin) and item.deprecated is None for item in others)
+    return Finding(
+        Verdict.FAILS if is_wrong else Verdict.UNKNOWN,
+        f"{name}: no checkpoint{' that counts' if others else ''}",
+        tuple(str(item.path) for item in others),
+        f"Train {name} on a pack of DR10 cutouts (--data-origin legacysurvey-dr10): dhs train "
+        f"{CONFIGS[name]}.",
+        tuple(_why_not(item) for item in others),
+    )
+
+
+def _why_not(checkpoint: Checkpoint) -> str:
+    differ = differences(checkpoint.spec.to_dict(), PLANNED.to_dict())
+    origin = checkpoint.data_origin
+    why = [] if is_dr10(origin) else [f"trained on data of origin {origin!r}"]
+    why += [f"{'; '.join(differ)} of the plan"] if differ else []
+    why += [f"for cutouts of {checkpoint.size} pixels"] if checkpoint.size != CUTOUT_SIZE else []
+    why += ["deprecated"] if checkpoint.deprecated is not None else []
+    if not _is_by_its_own_word(checkpoint):
+        why.append("imported, and its annulus was given by hand")
+    return f"{checkpoint.path}: {', '.join(why)}"
+
+
+def validation_auc(found: Artefacts) -> Line:
+    """The retrained models are good enough."""
+    asked = ", ".join(f"{name} at least {least:g}" for name, least in LEAST_AUC.items())
+    return line(
+        "validation_auc",
+        f"Validation AUC: {asked}",
+        [_auc(found, name, least) for name, least in LEAST_AUC.items()],
+    )
+
+
+def _auc(found: Artefacts, name: str, least: float) -> Finding:
+    best = best_retrained(found, name)
+    if best is None:
+        return Finding(
+            Verdict.UNKNOWN,
+            f"{name}: no checkpoint retrained on DR10",
+            missing=f"The retrained checkpoint of {name}.",
+            notes=tuple(
+                f"{item.path}: {auc:.4f} on data of origin {item.data_origin!r} does not count"
+                for item in _of(found, name)
+                if (auc := item.validation_auc) is not None
+            ),
+        )
+    auc = best.validation_auc
+    files = (str(best.path),)
+    if auc is None:
+        missing = f"The validation AUC of {best.path}: its metrics have none."
+        return Finding(Verdict.UNKNOWN, f"{name}: no validation AUC", files, missing)
+    old = [
+        f"{value:.4f} of {item.path}"
+        for item in _of(found, name)
+        if item.spec == OLD
+        and is_dr10(item.data_origin)
+        and (value := item.validation_auc) is not None
+    ]
+    said = f"{name}: {auc:.4f}, asked is {least:g}"
+    said += f"; with the old annulus: {', '.join(old)}" if old else ""
+    if auc >= least:
+        return Finding(Verdict.HOLDS, said, files)
+    missing = f"A training of {name} that reaches {least:g}: watch the training curves."
+    return Finding(Verdict.FAILS, said, files, missing)
+
+
+def real_lens_recall(found: Artefacts) -> Line:
+    """An evaluation on real lenses has the old and the retrained model side by side."""
+    return line(
+        "real_lens_recall",
+        "Real-lens recall at fixed false-positive rate compared with the old models",
+        [_recall(found, name) for name in LEAST_AUC],
+    )
+
+
+def _recall(found: Artefacts, name: str) -> Finding:
+    retrained_here = {item.fingerprint for item in _of(found, name) if is_retrained(item)}
+    notes, files = [], []
+    for document in found.evaluations:
+        for comparison, new, old in _old_and_new(document.metadata, name):
+            where = str(document.path)
+            fingerprint = new["members"][0]["checkpoint_fingerprint"]
+            if not is_dr10(document.metadata["data_origin"]):
+                origin = document.metadata["data_origin"]
+                notes.append(f"{where} does not count: its data are of origin {origin!r}")
+            elif fingerprint not in retrained_here:
+                notes.append(
+                    f"{where}: its retrained model, {fingerprint[:12]}, is not in the folders"
+                )
+            elif document.metadata.get("truth", {}).get("split") == "train":
+                notes.append(f"{where} does not count: it is of the split that was trained on")
+            elif not comparison["at_fpr"]:
+                notes.append(f"{where} has too few non-lenses for any false-positive rate")
+            else:
+                said = "; ".join(_rate(comparison, new, old))
+                return Finding(Verdict.HOLDS, f"{name}: {said}", (where,))
+            files.append(where)
+    return Finding(
+        Verdict.UNKNOWN,
+        f"{name}: no evaluation of the old and the retrained model that counts",
+        tuple(files),
+        "Score the same DR10 lenses and non-lenses with the old and the retrained model of each "
+        "architecture; then dhs evaluate new.parquet old.parquet --truth MANIFEST --across-annuli "
+        "--out DIR.",
+        tuple(notes),
+    )
+
+
+def _old_and_new(
+    metadata: Mapping[str, Any], name: str
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
+    """Comparisons of one architecture under both annuli, with the tables of the two."""
+    tables = {table["name"]: table for table in metadata["tables"]}
+    for comparison in metadata["comparisons"]:
+        sides: dict[bool, dict[str, Any]] = {}
+        for side in ("first", "second"):
+            table = tables[comparison[side]]
+            member = table["members"][0]
+            architecture = NAMES.get(member["architecture"]["arch"])
+            if table["combination"] != "single" or architecture != name:
+                continue
+            spec = PreprocessSpec.from_dict(member["spec"])
+            if spec == PLANNED or (spec == OLD and is_dr10(member["data_origin"])):
+                sides[spec == PLANNED] = table
+        if len(sides) == 2:
+            yield comparison, sides[True], sides[False]
+
+
+def _rate(
+    comparison: Mapping[str, Any], new: Mapping[str, Any], old: Mapping[str, Any]
+) -> Iterator[str]:
+    # Differences are first minus second.
+    sign = 1 if comparison["first"] == new["name"] else -1
+    pairs = zip(comparison["at_fpr"], new["recall_at_fpr"], old["recall_at_fpr"], strict=True)
+    for item, ours, theirs in pairs:
+        ends = sorted(sign * item[f"bootstrap_{end}"] for end in ("low", "high"))
+        yield (
+            f"at FPR {item['fpr']:g} recall {ours['recall']:.3f} against {theirs['recall']:.3f} "
+            f"of the old, difference {sign * item['recall_difference']:+.3f} (95 % "
+            f"{ends[0]:+.3f} to {ends[1]:+.3f}, McNemar p = {item['mcnemar_p']:.2g})"
+        )
+
+
+def deprecated(found: Artefacts) -> Line:
+    """Whatever still has the old annulus says that it is not to be used."""
+    return line("deprecated", "Models of the old annulus (20, 32) marked deprecated", _marks(found))
+
+
+def _marks(found: Artefacts) -> list[Finding]:
+    findings = []
+    for item in found.checkpoints:
+        if item.spec.annulus == LEGACY_ANNULUS and item.spec.is_inside_galaxy(item.size):
+            is_marked = item.deprecated is not None
+            findings.append(_mark(item.path, is_marked, item.deprecated))
+    for path in found.old:
+        notice = path.parent / NOTICE
+        try:
+            spec = read_old(path).spec
+            said = notice.read_text("utf-8", "replace") if notice.is_file() else ""
+        except (CheckpointError, ValueError, OSError) as error:
+            missing = f"The annulus of {path}: import it with dhs checkpoint import."
+            findings.append(Finding(Verdict.UNKNOWN, str(error), (str(path),), missing))
+            continue
+        if spec.annulus == LEGACY_ANNULUS and spec.is_inside_galaxy():
+            is_named = f"| {path.name} |" in said
+            findings.append(_mark(path, is_named, f"named in {notice}" if is_named else None))
+    is_published = any(c.spec == OLD and is_dr10(c.data_origin) for c in found.checkpoints)
+    if findings and (found.old or is_published):
+        return findings
+    missing = "The folder of the published checkpoints: name it too, so that marks can be seen."
+    return [
+        *findings,
+        Finding(Verdict.UNKNOWN, "no model of the old annulus on DR10 here", missing=missing),
+    ]
+
+
+def _mark(path: Path, is_marked: bool, reason: str | None) -> Finding:
+    if is_marked:
+        return Finding(Verdict.HOLDS, f"{path} is marked: {reason}", (str(path),))
+    missing = f"Mark it: dhs checkpoint deprecate {path.parent} --reason TEXT."
+    return Finding(
+        Verdict.FAILS, f"{path} has the annulus (20, 32) and no mark", (str(path),), missing
+    )

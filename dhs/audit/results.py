@@ -1,0 +1,271 @@
+"""Lines of the audit about results, and about the files themselves."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastnorm
+from dhs.audit import methods
+from dhs.audit.artefact_checks import SIDES
+from dhs.audit.artefacts import Artefacts
+from dhs.audit.checklist import Finding, Line, Verdict, line
+from dhs.audit.methods import NAMES, read_methods
+from dhs.audit.models import LEAST_AUC, PLANNED, is_dr10, is_retrained
+from dhs.config.errors import differences
+from dhs.selection.grid_result import GridResult
+from fastnorm.checksums import EXPECTED_CHECKSUMS, checksum, synthetic_cutout
+
+MOST_FAILED = 0.05
+"""Share of injections without a score above which a grid says little of completeness."""
+
+
+def selection_grid(found: Artefacts) -> Line:
+    """The selection function is that of the retrained models, with their annulus."""
+    return line(
+        "selection_grid",
+        "Selection-function grid regenerated with the new models and the new annulus",
+        [_grid(found, name) for name in LEAST_AUC],
+    )
+
+
+def _grid(found: Artefacts, name: str) -> Finding:
+    here = {item.fingerprint: item for item in found.checkpoints}
+    notes, files, verdict = [], [], Verdict.UNKNOWN
+    for grid in found.grids:
+        record = grid.metadata["checkpoint"]
+        if NAMES.get(record["architecture"]) != name:
+            continue
+        where, checkpoint = str(grid.folder), here.get(record["fingerprint"])
+        files.append(where)
+        if checkpoint is None:
+            notes.append(
+                f"{where} was scored by the checkpoint {record['name']} {record['fingerprint'][:12]}, "
+                "which is not in the folders"
+            )
+        elif not is_dr10(grid.metadata["data_origin"]):
+            origin = grid.metadata["data_origin"]
+            notes.append(f"{where} does not count: its hosts are of origin {origin!r}")
+        elif grid.spec != PLANNED:
+            verdict = verdict if checkpoint.deprecated else Verdict.FAILS
+            differ = "; ".join(differences(grid.spec.to_dict(), PLANNED.to_dict()))
+            notes.append(f"{where}: its {differ} of the plan")
+        elif not is_retrained(checkpoint):
+            notes.append(f"{where}: its checkpoint {checkpoint.path} is none that counts")
+        elif grid.metadata["failed"] > MOST_FAILED * grid.rows:
+            notes.append(f"{where}: {grid.metadata['failed']} of {grid.rows} injections failed")
+        else:
+            return Finding(Verdict.HOLDS, f"{name}: {_described(grid)}", (where,))
+    return Finding(
+        verdict,
+        f"{name}: no finished grid{' that counts' if notes else ''}",
+        tuple(files),
+        f"The grid of the retrained {name} on DR10 hosts: dhs grid configs/selection_grid.yaml "
+        "--set checkpoint=FILE, with its checkpoint among the folders.",
+        tuple(notes),
+    )
+
+
+def _described(grid: GridResult) -> str:
+    failed, split = grid.metadata["failed"], grid.metadata["config"]["hosts"]["split"]
+    return (
+        f"{grid.rows:,} injections in {grid.cells} cells, {failed} failed, {grid.annulus}, hosts "
+        f"{grid.metadata['data_origin']} of split {split!r}, scored by {grid.model}"
+    )
+
+
+def checksums_hold(found: Artefacts) -> Line:
+    """The normalisation gives the locked checksums, computed now, on every backend there is."""
+    return line(
+        "lock",
+        f"Normalisation lock: checksums {' and '.join(EXPECTED_CHECKSUMS.values())}, recomputed here",
+        _checksums(),
+    )
+
+
+def _checksums() -> Iterator[Finding]:
+    for backend in fastnorm.backends():
+        if not backend.available:
+            # What cannot run here is told, and speaks neither for nor against the others.
+            yield Finding(Verdict.HOLDS, f"{backend.name}: not here ({backend.reason})")
+            continue
+        for radii, expected in EXPECTED_CHECKSUMS.items():
+            try:
+                same = checksum(_normalized(radii, backend.name, backend.device))
+            except Exception as error:  # A backend that breaks is what the line is to show.
+                same = f"{type(error).__name__}: {error}"
+            is_same = same == expected
+            yield Finding(
+                Verdict.HOLDS if is_same else Verdict.FAILS,
+                f"{backend.name}, annulus ({radii[0]:g}, {radii[1]:g}): {same}",
+                missing=None if is_same else "A sound installation: run fastnorm check.",
+            )
+
+
+def _normalized(radii: tuple[float, float], backend: str, device: str) -> Any:
+    cutout: Any = synthetic_cutout()
+    if device == "cuda":
+        import torch
+
+        cutout = torch.from_numpy(cutout).cuda()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fastnorm.AnnulusWarning)  # the old annulus is meant here
+        done = fastnorm.normalize_outer_annulus(
+            cutout, *radii, clip=10, nan_to_zero=True, backend=backend
+        )
+    return np.asarray(done if device == "cpu" else done.cpu())
+
+
+def methods_text(found: Artefacts) -> Line:
+    """The paper's paragraph says what the retrained checkpoints do."""
+    return line("methods_text", "Methods text generated from the same preprocessing", _texts(found))
+
+
+def _texts(found: Artefacts) -> list[Finding]:
+    findings = [_text(found, path) for path in found.methods]
+    if any(item.verdict is Verdict.HOLDS for item in findings):
+        return [item for item in findings if item.verdict is not Verdict.UNKNOWN]
+    if findings:
+        return findings
+    missing = "The text: dhs methods CHECKPOINT --grid DIR --out methods.tex, into these folders."
+    return [Finding(Verdict.UNKNOWN, "no text of dhs methods here", missing=missing)]
+
+
+def _text(found: Artefacts, path: Path) -> Finding:
+    files = (str(path),)
+    again = f"Write {path} anew: dhs methods CHECKPOINT --grid DIR --out {path}."
+    try:
+        metadata, text = read_methods(path)
+    except (ValueError, OSError) as error:
+        return Finding(Verdict.FAILS, str(error), files, again)
+    fingerprint = metadata.get("checkpoint_fingerprint")
+    checkpoint = next((c for c in found.checkpoints if c.fingerprint == fingerprint), None)
+    if checkpoint is None:
+        said = f"{path} was written from the checkpoint {str(fingerprint)[:12]}, which is not here"
+        return Finding(Verdict.UNKNOWN, said, files, f"That checkpoint. Or: {again}")
+    named = metadata.get("injections_fingerprint")
+    grid = next((g for g in found.grids if g.metadata["injections_fingerprint"] == named), None)
+    if named is not None and grid is None:
+        said = f"{path} was written from a grid, {str(named)[:12]}, which is not here"
+        return Finding(Verdict.UNKNOWN, said, files, f"That grid. Or: {again}")
+    try:
+        expected = methods.methods_text(checkpoint, grid, latex=path.suffix == ".tex")
+    except ValueError as error:
+        return Finding(Verdict.FAILS, f"{path}: {error}", files, again)
+    # An editor may fold lines.
+    if text.split() != expected.split():
+        said = f"{path} is not what {checkpoint.path} gives: changed, or of another version"
+        return Finding(Verdict.FAILS, said, files, again)
+    if not is_retrained(checkpoint):
+        said = f"{path} does not count: {checkpoint.path} is of {checkpoint.data_origin} data"
+        if checkpoint.spec != PLANNED or checkpoint.deprecated is not None:
+            said = f"{path} does not count: {checkpoint.path} is {checkpoint.status}"
+        return Finding(Verdict.UNKNOWN, said, files, "The text of a retrained checkpoint.")
+    return Finding(Verdict.HOLDS, f"{path} is what {checkpoint.path} gives", files)
+
+
+def known_origin(found: Artefacts) -> Line:
+    """Every artefact says where its data are from."""
+    given: list[tuple[str, str | None]] = [
+        *((str(item.path), item.data_origin) for item in found.checkpoints),
+        *((str(item.folder), item.metadata["data_origin"]) for item in found.grids),
+        *(
+            (str(item.path), item.metadata.get("data_origin"))
+            for items in (found.scores, found.evaluations, found.comparisons, found.packs)
+            for item in items
+        ),
+        *(
+            (f"{item.path} ({side})", item.metadata[side].get("data_origin"))
+            for item in found.realism
+            for side in ("real", "injected")
+        ),
+    ]
+    unknown = [name for name, origin in given if not origin]
+    origins = ", ".join(dict.fromkeys(origin for _, origin in given if origin)) or "none"
+    findings = [
+        Finding(
+            Verdict.FAILS,
+            f"{name} does not say where its data are from",
+            (name,),
+            "Pack the cutouts with dhs pack --data-origin TEXT, and make the rest anew from there.",
+        )
+        for name in unknown
+    ]
+    findings += _contradictions(found)
+    if not given:
+        missing = "Artefacts: checkpoints, tables of scores, grids."
+        findings = [Finding(Verdict.UNKNOWN, "nothing was found", missing=missing)]
+    return line(
+        "known_origin",
+        "Every artefact says where its data are from",
+        findings or [Finding(Verdict.HOLDS, f"{len(given)} artefacts; origins: {origins}")],
+    )
+
+
+def _contradictions(found: Artefacts) -> Iterator[Finding]:
+    """Two artefacts that say different things of where the same data are from."""
+    said: dict[str, tuple[str, str | None]] = {}
+    for name, fingerprint, origin in _trainings(found):
+        first, known = said.setdefault(fingerprint, (name, origin))
+        if origin != known:
+            yield Finding(
+                Verdict.FAILS,
+                f"the checkpoint {fingerprint[:12]} was trained on data of origin {known!r} by {first}, "
+                f"and of {origin!r} by {name}",
+                (first, name),
+                "What was relabelled: make it anew from the pack.",
+            )
+    for document in found.evaluations:
+        origins = {table.get("data_origin") for table in document.metadata["tables"]} - {None}
+        if origins - {document.metadata["data_origin"]}:
+            yield Finding(
+                Verdict.FAILS,
+                f"{document.path} is of data of origin {document.metadata['data_origin']!r}, and its "
+                f"scores are of {', '.join(map(repr, sorted(origins)))}",
+                (str(document.path),),
+                "What was relabelled: evaluate the scores again.",
+            )
+
+
+def _trainings(found: Artefacts) -> Iterator[tuple[str, str, str | None]]:
+    """Who says of which checkpoint, by fingerprint, what it was trained on."""
+    for checkpoint in found.checkpoints:
+        yield str(checkpoint.path), checkpoint.fingerprint, checkpoint.data_origin
+    tables = [(d.path, d.metadata["members"]) for d in found.scores]
+    tables += [(d.path, t["members"]) for d in found.evaluations for t in d.metadata["tables"]]
+    for path, members in tables:
+        for member in members:
+            yield str(path), member["checkpoint_fingerprint"], member["data_origin"]
+    recorded = [(grid.folder, grid.metadata["checkpoint"]) for grid in found.grids]
+    recorded += [(d.path, d.metadata["checkpoint"]) for d in found.realism]
+    recorded += [
+        (d.path, d.metadata[side]["checkpoint"]) for d in found.comparisons for side in SIDES
+    ]
+    for path, checkpoint_of in recorded:
+        yield str(path), checkpoint_of["fingerprint"], checkpoint_of["data_origin"]
+
+
+def readable(found: Artefacts) -> Line:
+    """Nothing is cut short, unfinished, or of a newer version; pixels and weights are not read."""
+    findings = [
+        Finding(
+            Verdict.FAILS,
+            item.reason,
+            (str(item.path),),
+            "Sound copies of these files, or the version that wrote them.",
+        )
+        for item in found.rejected
+    ]
+    if found.is_empty:
+        folders = ", ".join(map(str, found.folders))
+        missing = "Artefacts: name the folders that dhs train, score, evaluate and grid wrote."
+        findings = [Finding(Verdict.UNKNOWN, f"nothing in {folders}", missing=missing)]
+    return line(
+        "readable",
+        "Every file could be read",
+        findings or [Finding(Verdict.HOLDS, "all open, are finished, and of a known version")],
+    )

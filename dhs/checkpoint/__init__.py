@@ -1,0 +1,29 @@
+"""Checkpoint files: weights with the preprocessing that they were trained with."""
+
+from __future__ import annotations
+
+from dhs.checkpoint.file import (
+    CheckpointError,
+    DeprecatedCheckpointError,
+    DeprecatedCheckpointWarning,
+    NoCheckpointError,
+    deprecate,
+    load,
+    read,
+    save,
+)
+from dhs.checkpoint.header import Checkpoint
+from dhs.preprocess.spec import PreprocessSpec
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "DeprecatedCheckpointError",
+    "DeprecatedCheckpointWarning",
+    "NoCheckpointError",
+    "PreprocessSpec",
+    "deprecate",
+    "load",
+    "read",
+    "save",
+]

@@ -1,0 +1,345 @@
+"""Checkpoints: the weights of a lens finder and all that made them, in one .safetensors file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dhs.checkpoint.header import (
+    MOST_HEADER_BYTES,
+    Checkpoint,
+    header_bytes,
+    now,
+    parse_header,
+    plain,
+    require_origin,
+    versions,
+)
+from dhs.model import LensFinder
+from dhs.preprocess.spec import PreprocessSpec
+from fastnorm.annulus import frames_to_caller
+from fastnorm.atomic import atomic_path
+from fastnorm.text import one_line
+
+CHECKPOINT_SUFFIX = ".safetensors"
+FORMAT_VERSION = 1
+KEY = "dhs"
+"""Of the file's metadata: everything but the weights, as JSON."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, contradicts itself, or is of a newer version."""
+
+
+class NoCheckpointError(CheckpointError):
+    """A sound .safetensors file that holds something else."""
+
+
+class DeprecatedCheckpointError(ValueError):
+    """A checkpoint is marked as deprecated, where such are refused."""
+
+
+class DeprecatedCheckpointWarning(UserWarning):
+    """A checkpoint is marked as deprecated."""
+
+
+def save(
+    path: str | Path,
+    model: LensFinder,
+    *,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    data: Mapping[str, Any],
+    extra: Mapping[str, Any] | None = None,
+    imported_from: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """Write a checkpoint, which appears whole; one that is there already is replaced.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.safetensors``.
+    model : LensFinder
+        On any device, in any mode.
+    config, metrics, extra, imported_from : mapping
+        Of plain values; a metric that does not exist is None.
+    data : mapping
+        With at least ``data_origin``; also the data's ``fingerprint``, ``n_train`` and so on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is of the wrong kind, or holds what JSON cannot, NaN included.
+    OSError
+        The file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != CHECKPOINT_SUFFIX:
+        raise ValueError(f"path={str(path)!r} must end in {CHECKPOINT_SUFFIX}.")
+    if not isinstance(model, LensFinder):
+        raise TypeError(
+            f"model is a {type(model).__name__}; give the LensFinder itself, not what wraps it."
+        )
+    require_origin(data)
+    tensors = {
+        # A compiled backbone has the same weights under other names.
+        name.replace("_orig_mod.", ""): value.cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+    }
+    checkpoint = Checkpoint(
+        path=path,
+        spec=model.spec,
+        architecture=plain("architecture", model.architecture),
+        config=plain("config", config),
+        metrics=plain("metrics", metrics),
+        data=plain("data", data),
+        versions=versions(),
+        created=now(),
+        weights_sha256=weights_sha256(tensors),
+        tensors={
+            name: {"dtype": _dtype(value), "shape": list(value.shape)}
+            for name, value in tensors.items()
+        },
+        extra=plain("extra", extra or {}),
+        imported_from=plain("imported_from", imported_from),
+    )
+    _write(path, checkpoint, tensors)
+    return checkpoint
+
+
+def read(path: str | Path) -> Checkpoint:
+    """Read what a checkpoint says of itself, without its weights.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    NoCheckpointError
+        The file is sound, and holds something else.
+    CheckpointError
+        The file is damaged, contradicts itself, or is of a newer version.
+    """
+    path = Path(path)
+    header, found = _open(path)
+    version = header["format_version"]
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} is a checkpoint of format {version!r:.40}; this version of dhs reads format "
+            f"{FORMAT_VERSION}. Install the version that wrote it, or a newer one."
+        )
+    try:
+        checkpoint = Checkpoint.from_header(path, header)
+        expected = {name: tuple(entry["shape"]) for name, entry in checkpoint.tensors.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: its header is incomplete or wrong: {type(error).__name__}: "
+            f"{one_line(str(error))}. {_COPY}"
+        ) from error
+    wrong = differences(found, expected)
+    if wrong:
+        raise CheckpointError(
+            f"{path}: its tensors are not those of its header: {one_line('; '.join(wrong[:5]))}. "
+            f"{_COPY}"
+        )
+    return checkpoint
+
+
+def load(
+    path: str | Path,
+    *,
+    allow_deprecated: bool = True,
+    expect_spec: PreprocessSpec | None = None,
+    expect_arch: str | None = None,
+    **model_options: Any,
+) -> tuple[LensFinder, Checkpoint]:
+    """Rebuild a model from its checkpoint.
+
+    Parameters
+    ----------
+    path : path
+    allow_deprecated : bool
+        Warn of a deprecated checkpoint; otherwise refuse it.
+    expect_spec : PreprocessSpec, optional
+    expect_arch : str, optional
+        Refuse another preprocessing or architecture than this.
+    **model_options
+        As of `LensFinder`: ``dtype`` and ``channels_last``.
+
+    Returns
+    -------
+    model : LensFinder
+        On the CPU, in evaluation mode.
+    checkpoint : Checkpoint
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError
+        As of `read`; or the weights are not those that the header was written for.
+    SpecMismatchError
+        The preprocessing is another than expected.
+    DeprecatedCheckpointError
+        The checkpoint is deprecated, and that is not allowed.
+    ValueError
+        The architecture is another than expected.
+
+    Warns
+    -----
+    DeprecatedCheckpointWarning
+        The checkpoint is deprecated.
+    """
+    checkpoint = read(path)
+    if expect_spec is not None:
+        checkpoint.spec.require_same(expect_spec, str(path), "what is asked for")
+    if expect_arch is not None and checkpoint.arch != expect_arch:
+        raise ValueError(
+            f"{path} is of the architecture {checkpoint.arch!r}, and {expect_arch!r} is asked for; "
+            "name another checkpoint, or the other architecture."
+        )
+    _warn_or_refuse_deprecated(checkpoint, allow_deprecated)
+    # Copies: safetensors maps the file, and another process might write into it.
+    tensors = {name: value.clone() for name, value in load_file(checkpoint.path).items()}
+    if weights_sha256(tensors) != checkpoint.weights_sha256:
+        raise CheckpointError(f"{path}: its weights are not those that were saved. {_COPY}")
+    model = LensFinder.rebuild(checkpoint.spec, checkpoint.architecture, **model_options)
+    wrong = differences(shapes(tensors), shapes(model.state_dict()))
+    if wrong:
+        raise CheckpointError(
+            f"{path} does not fit {checkpoint.arch} as this version builds it: "
+            f"{'; '.join(wrong[:5])}. It was written with {checkpoint.versions}; use those."
+        )
+    try:
+        model.load_state_dict(tensors, assign=True)
+    except ValueError as error:
+        raise CheckpointError(f"{path} contradicts itself: {error}") from error
+    return model.eval(), checkpoint
+
+
+def deprecate(path: str | Path, reason: str) -> Checkpoint:
+    """Mark a checkpoint, so that every later use of it warns or is refused.
+
+    The weights and the fingerprint stay what they are.
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError
+        As of `read`.
+    ValueError
+        There is no reason, or the checkpoint is marked for another one.
+    OSError
+        The file cannot be written.
+    """
+    reason = " ".join(reason.split())
+    if not reason:
+        raise ValueError("reason is empty; say why the checkpoint must no longer be used.")
+    checkpoint = read(path)
+    if checkpoint.deprecated == reason:
+        return checkpoint
+    if checkpoint.deprecated is not None:
+        raise ValueError(f"{path} is deprecated already: {checkpoint.deprecated}.")
+    marked = replace(checkpoint, deprecated=reason, deprecated_at=now())
+    # The file that a link leads to, not the link, is replaced.
+    target = Path(path).resolve()
+    _write(target, marked, load_file(target))
+    return marked
+
+
+def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 of names, dtypes, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(json.dumps([name, _dtype(value), list(value.shape)]).encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in tensors.items()}
+
+
+def differences(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """In what the shapes of two sets of tensors differ, a phrase for each."""
+    missing = [f"{name} is missing" for name in expected if name not in found]
+    unknown = [f"{name} does not belong" for name in found if name not in expected]
+    other = [
+        f"{name} has shape {found[name]}, not {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    return missing + unknown + other
+
+
+_COPY = "Take another copy of it, or train anew."
+
+
+def _open(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Our header and the shapes of the tensors; safetensors checks that the file holds them."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is no file; `dhs checkpoint list DIR` shows what there is."
+        )
+    try:
+        if (length := header_bytes(path)) > MOST_HEADER_BYTES:
+            raise SafetensorError(f"a header of {length:,} bytes, above {MOST_HEADER_BYTES:,}")
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is truncated, damaged, or no {CHECKPOINT_SUFFIX} file ({one_line(str(error))}). Take "
+            "another copy of it; an old .pt file is read by `dhs checkpoint import`."
+        ) from error
+    try:
+        header = parse_header(metadata.get(KEY, "{}"))
+    except ValueError as error:
+        reason = one_line(str(error))
+        raise CheckpointError(f"{path}: its header is no JSON ({reason}). {_COPY}") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: its header is no JSON object. {_COPY}")
+    if "format_version" not in header:
+        raise NoCheckpointError(
+            f"{path} is no checkpoint but other tensors, and does not say with which preprocessing "
+            "a network of them was trained; name a checkpoint that dhs wrote."
+        )
+    return header, found
+
+
+def _write(path: Path, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
+    header = {"format_version": FORMAT_VERSION} | checkpoint.to_header()
+    metadata = {KEY: json.dumps(header, allow_nan=False)}
+    try:
+        with atomic_path(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            save_file(tensors, temporary, metadata=metadata)
+            # safetensors lets nobody else read what it writes.
+            temporary.chmod(mode)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def _warn_or_refuse_deprecated(checkpoint: Checkpoint, allow_deprecated: bool) -> None:
+    if checkpoint.deprecated is None:
+        return
+    message = f"{checkpoint.path} is deprecated: {checkpoint.deprecated}"
+    if not allow_deprecated:
+        raise DeprecatedCheckpointError(
+            f"{message}. Use a newer checkpoint, or --allow-deprecated (allow_deprecated=True) "
+            "where an old result is to be reproduced."
+        )
+    warnings.warn(message, DeprecatedCheckpointWarning, stacklevel=frames_to_caller())
+
+
+def _dtype(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")

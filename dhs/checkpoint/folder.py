@@ -1,0 +1,192 @@
+"""A folder of checkpoints: what is in it, and which of them must no longer be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dhs.checkpoint.file import (
+    CHECKPOINT_SUFFIX,
+    CheckpointError,
+    NoCheckpointError,
+    deprecate,
+    read,
+)
+from dhs.checkpoint.header import Checkpoint
+from dhs.checkpoint.published import PUBLISHED_SUFFIXES, read_old
+from dhs.jobs.lock import only_writer
+from dhs.preprocess.spec import PreprocessSpec
+from fastnorm import LEGACY_ANNULUS
+from fastnorm.atomic import atomic_path
+from fastnorm.io import Rejected
+
+NOTICE = "DEPRECATED.md"
+TITLE = "# Deprecated checkpoints"
+
+
+@dataclass
+class Found:
+    """What a folder holds, at any depth.
+
+    Attributes
+    ----------
+    checkpoints : list of Checkpoint
+    old : list of Path
+        The .pt files, which carry neither spec nor mark.
+    others : list of Path
+        Sound .safetensors files that are no checkpoints of ours.
+    rejected : list of Rejected
+        What cannot be read.
+    """
+
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    old: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+@dataclass
+class Marked:
+    """What `deprecate_folder` did.
+
+    Attributes
+    ----------
+    now, before, left : list of Checkpoint
+        Marked by this call, marked earlier, and not of the legacy annulus inside the galaxy.
+    old : dict of Path to str
+        Every .pt file, and what its own configuration says of its annulus.
+    others : list of Path
+        As of `Found`.
+    notices : list of Path
+        The files ``DEPRECATED.md`` that were written.
+    rejected : list of Rejected
+        What cannot be read or written.
+    """
+
+    now: list[Checkpoint]
+    before: list[Checkpoint]
+    left: list[Checkpoint]
+    old: dict[Path, str]
+    others: list[Path]
+    notices: list[Path]
+    rejected: list[Rejected]
+
+
+def find(folder: str | Path) -> Found:
+    """Read every checkpoint of a folder, in the order of their paths.
+
+    Raises
+    ------
+    NotADirectoryError
+        There is no such folder.
+    OSError
+        A part of it may not be listed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder; name the one that has the checkpoints.")
+    found = Found()
+    for path in sorted(_files(folder)):
+        if path.suffix in PUBLISHED_SUFFIXES:
+            found.old.append(path)
+        elif path.suffix == CHECKPOINT_SUFFIX:
+            try:
+                found.checkpoints.append(read(path))
+            except NoCheckpointError:
+                found.others.append(path)
+            except (CheckpointError, OSError) as error:
+                found.rejected.append(Rejected(path, str(error)))
+    return found
+
+
+def deprecate_folder(folder: str | Path, reason: str) -> Marked:
+    """Mark every checkpoint whose annulus is the legacy one and lies inside the galaxy.
+
+    A folder that holds marked ones, or old .pt files of that annulus, gets a ``DEPRECATED.md``.
+
+    Raises
+    ------
+    ValueError
+        There is no reason.
+    OSError
+        As of `find`.
+    """
+    if not reason.strip():
+        raise ValueError("reason is empty; say why the checkpoints must no longer be used.")
+    found = find(folder)
+    done = Marked([], [], [], {}, found.others, [], found.rejected)
+    notices: dict[Path, list[str]] = {}
+    for item in found.checkpoints:
+        if item.deprecated is not None:
+            done.before.append(item)
+        elif _is_wrong(item.spec, item.size):
+            try:
+                # A training that is under way would lose the weights that it writes meanwhile.
+                with only_writer(item.path.parent, "a mark") as sign:
+                    sign()
+                    done.now.append(deprecate(item.path, reason))
+            except (ValueError, OSError) as error:
+                done.rejected.append(Rejected(item.path, str(error)))
+        else:
+            done.left.append(item)
+    for item in done.before + done.now:
+        line = [item.path.name, _radii(item.spec), item.deprecated, item.deprecated_at]
+        notices.setdefault(item.path.parent, []).append(_row(line))
+    for path in found.old:
+        try:
+            spec = read_old(path).spec
+        except (TypeError, ValueError, OSError) as error:
+            done.old[path] = str(error)
+            continue
+        done.old[path] = f"{spec.annulus_status()}, by its own configuration"
+        if _is_wrong(spec):
+            line = [path.name, _radii(spec), f"{reason} (not imported: carries no mark)", ""]
+            notices.setdefault(path.parent, []).append(_row(line))
+    for parent, rows in notices.items():
+        try:
+            done.notices.append(_write_notice(parent / NOTICE, rows))
+        except (OSError, ValueError) as error:
+            done.rejected.append(Rejected(parent / NOTICE, str(error)))
+    return done
+
+
+def _is_wrong(spec: PreprocessSpec, *size: int) -> bool:
+    return spec.annulus == LEGACY_ANNULUS and spec.is_inside_galaxy(*size)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    # A pattern of pathlib would skip, without a word, what may not be listed.
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(parent, name) for name in names)
+
+
+def _radii(spec: PreprocessSpec) -> str:
+    return f"({spec.annulus_r_in:g}, {spec.annulus_r_out:g})"
+
+
+def _row(cells: list[str | None]) -> str:
+    escaped = (" ".join((cell or "").split()).replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
+
+
+def _write_notice(path: Path, rows: list[str]) -> Path:
+    if path.exists() and not path.read_text(encoding="utf-8").startswith(TITLE):
+        raise ValueError(f"{path} was not written by dhs, and stays; rename it.")
+    lines = [
+        TITLE,
+        "",
+        "Not for new work. Results of these must never be mixed with those of other checkpoints.",
+        "",
+        "| file | annulus (pixels) | reason | since (UTC) |",
+        "|---|---|---|---|",
+        *sorted(rows),
+        "",
+    ]
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines), encoding="utf-8")
+    return path

@@ -1,0 +1,1 @@
+"""Configurations: YAML files validated by pydantic, and command-line options."""

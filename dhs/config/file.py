@@ -1,0 +1,138 @@
+"""Configurations from YAML files, with values changed by hand for one run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from dhs.config.errors import describe
+from dhs.config.section import Section
+from fastnorm.text import one_line
+
+DATA_VARIABLE = "DHS_DATA"
+"""Environment variable: the folder that relative paths of data start from."""
+MOST_BYTES = 2**16
+"""Of a configuration; those of this project have at most 7,000."""
+MOST_DEPTH = 20
+
+Config = TypeVar("Config", bound=Section)
+
+
+def read_config_file(path: str | Path, model: type[Config], settings: Iterable[str] = ()) -> Config:
+    """Read a configuration.
+
+    Parameters
+    ----------
+    path : str or Path
+    model : type
+        What the file has to be.
+    settings : iterable of str
+        ``section.key=value`` in place of what the file says, the value in YAML.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        As of `read_yaml`; it has an unknown key, and the nearest known one is named; misses a key;
+        or a value is not allowed.
+    """
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        needed = ", ".join(
+            name for name, field in model.model_fields.items() if field.is_required()
+        )
+        raise ValueError(f"{path} is no configuration; it needs the sections {needed}.")
+    for setting in settings:
+        _apply(content, setting)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(describe(error, str(path), model)) from error
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file of plain values: no tags that make objects, no references, no key twice.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is larger than `MOST_BYTES`, no UTF-8, or no such YAML.
+    """
+    with Path(path).open("rb") as stream:
+        content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{path} has more than {MOST_BYTES:,} bytes; is it a configuration?")
+    try:
+        return parse_yaml(content.decode("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Read YAML as `read_yaml`.
+
+    Raises
+    ------
+    ValueError
+        It is none; why is said in one line.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    # PyYAML passes on what it meets in numbers, dates and keys.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ValueError(one_line(str(error))) from error
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    """References are refused: a few lines of them stand for more values than memory holds."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        where = self.peek_event().start_mark
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "write it out, without *", where)
+        if self.depth == MOST_DEPTH:
+            raise yaml.composer.ComposerError(None, None, "it is nested too deeply", where)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        result: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        if len(result) < len(node.value):
+            raise yaml.constructor.ConstructorError(
+                "while reading a mapping", node.start_mark, "a key is there twice", node.start_mark
+            )
+        return result
+
+
+def located(path: str) -> str:
+    """A path of data; a relative one starts from the folder of the data."""
+    return str(Path(os.environ.get(DATA_VARIABLE, "")) / path) if path else ""
+
+
+def _apply(content: dict[str, Any], setting: str) -> None:
+    name, equals, value = setting.partition("=")
+    *sections, key = name.split(".")
+    said = one_line(setting)
+    if not equals or not all([*sections, key]):
+        raise ValueError(f"--set {said} is not of the form section.key=value, as train.lr=1e-4.")
+    chosen = content
+    for section in sections:
+        chosen = chosen.setdefault(section, {})
+        if not isinstance(chosen, dict):
+            raise ValueError(f"--set {said}: {one_line(section)} is no section.")
+    try:
+        chosen[key] = parse_yaml(value)
+    except ValueError as error:
+        raise ValueError(f"--set {said}: the value is no YAML: {error}") from error

@@ -1,0 +1,32 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Resident = Annotated[
+    bool, typer.Option("--resident", help="Keep all cutouts on the device, as dataset.resident.")
+]
+Seed = Annotated[int, typer.Option(help="Of all random numbers.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="In place of what the file says; repeatable."
+    ),
+]
+
+
+def group_with_default(name: str) -> type[TyperGroup]:
+    """A group whose command of this name need not be named."""
+
+    class GroupWithDefault(TyperGroup):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if args and args[0] not in {*self.commands, "--help"}:
+                args = [name, *args]
+            return super().parse_args(ctx, args)
+
+    return GroupWithDefault

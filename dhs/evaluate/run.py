@@ -1,0 +1,264 @@
+"""Judge scores against a truth, and models against each other on the same objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastnorm
+from dhs.arguments import integer
+from dhs.evaluate.evaluation import Band, Evaluation
+from dhs.evaluate.results import compare, judge, roc
+from dhs.evaluate.truth import Truth, match, read_truth
+from dhs.jobs.lock import only_writer, remove_leftovers
+from dhs.preprocess.spec import SpecMismatchError
+from dhs.score.table import ScoreTable, read_table, require_same_preprocessing
+from dhs.statistics.bootstrap import percentile_interval, resample
+from dhs.statistics.calibration import DEFINITION
+from dhs.statistics.metrics import INTERVALS, allowed_false_positives
+from fastnorm.atomic import atomic_path
+
+DEFAULT_RATES = (1e-2, 1e-3, 1e-4)
+REPORT = "evaluation.json"
+# How many false-positive rates the band around a ROC curve is computed at, at most.
+BAND_POINTS = 80
+BOOTSTRAP_METHOD = (
+    "percentiles at 95 %; lenses and non-lenses drawn with replacement, each as many as there "
+    "are, the same objects for every table; thresholds set anew in every resample"
+)
+
+
+def evaluate(
+    scores: Sequence[str | Path],
+    truth: str | Path,
+    *,
+    label_col: str = "label",
+    tier_col: str | None = None,
+    category_col: str | None = None,
+    split: str | None = None,
+    rates: Sequence[float] | None = None,
+    interval: str = "wilson",
+    resamples: int = 1000,
+    seed: int = 1,
+    across_annuli: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Compute AUC, recall at fixed false-positive rates, calibration, and differences of models.
+
+    Parameters
+    ----------
+    scores : sequence of paths
+        As `dhs score` writes them. Two or more are compared on the objects that all have scored.
+    truth, label_col, tier_col, category_col, split
+        As of `dhs.evaluate.truth.read_truth`.
+    rates : sequence of float, optional
+        False-positive rates; by default those of 1e-2, 1e-3 and 1e-4 that the negatives allow.
+    interval : str
+        Of shares, as ``method`` of `dhs.statistics.metrics.binomial_interval`, at 95 %.
+    resamples, seed : int
+        Of the bootstrap, 100 to 1,000,000 resamples.
+    across_annuli : bool
+        Compare tables whose preprocessing differs; every picture then says so.
+    progress : function, optional
+        Called with how many resamples are done and how many there are.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ValueError
+        A table or the truth cannot be used; they have no object, no lens or no non-lens in
+        common; the data are from different origins; or a rate that was asked for leaves fewer than
+        10 false positives.
+    dhs.preprocess.spec.SpecMismatchError
+        The preprocessing differs, and ``across_annuli`` is false.
+    OSError
+        A file cannot be read.
+    """
+    if interval not in INTERVALS:
+        allowed = ", ".join(INTERVALS)
+        raise ValueError(f"interval={interval!r} is not known; allowed are {allowed}.")
+    integer("resamples", resamples, 100, 1_000_000)
+    integer("seed", seed, 0, 2**63 - 1)
+    tables = _read_tables(scores)
+    warning = _difference(tables, across_annuli=across_annuli)
+    known = read_truth(
+        truth, label_col=label_col, tier_col=tier_col, category_col=category_col, split=split
+    )
+    origin = _data_origin(tables, known)
+    matched = match(known, tables)
+    is_lens = matched.is_lens
+    negatives = int((~is_lens).sum())
+    used, refused = _possible(rates, negatives)
+    allowed_counts = [allowed_false_positives(negatives, rate) for rate in used]
+    grid = np.unique(np.geomspace(1, max(negatives - 1, 1), BAND_POINTS).round().astype(int))
+    drawn = resample(
+        list(matched.logits[:, is_lens]),
+        list(matched.logits[:, ~is_lens]),
+        np.minimum([*allowed_counts, *grid], negatives - 1),
+        resamples=resamples,
+        seed=seed,
+        progress=progress,
+    )
+    low, high = percentile_interval(drawn.recalls[..., len(used) :])
+    judged = [
+        _provenance(table, name)
+        | {"counts": matched.counts[k]}
+        | judge(matched, k, used, drawn, interval)
+        | {"roc": roc(is_lens, matched.logits[k], grid, low[k], high[k])}
+        for k, (table, name) in enumerate(zip(tables, _names(tables), strict=True))
+    ]
+    report = {
+        "data_origin": origin,
+        "across_annuli": warning,
+        "truth": {
+            "path": str(known.path),
+            "label_col": label_col,
+            "tier_col": known.tier_col,
+            "category_col": category_col,
+            "split": known.split,
+        },
+        "lenses": int(is_lens.sum()),
+        "negatives": negatives,
+        "refused": refused,
+        "interval": {"method": interval, "confidence": 0.95},
+        "bootstrap": {"resamples": resamples, "seed": seed, "method": BOOTSTRAP_METHOD},
+        "ece_definition": DEFINITION,
+        "tables": judged,
+        "comparisons": [
+            compare(matched, judged, drawn, first, second)
+            for first, second in combinations(range(len(tables)), 2)
+        ],
+        "versions": {"dhs": fastnorm.__version__, "numpy": np.__version__},
+    }
+    return Evaluation(report, is_lens, matched.logits, Band(grid / negatives, low, high))
+
+
+def write_evaluation(out: Path, evaluation: Evaluation) -> list[Path]:
+    """Write the report and its pictures into a folder, which is made if need be.
+
+    Returns
+    -------
+    list of Path
+        Every one appears whole; the report is the last.
+
+    Raises
+    ------
+    OSError
+        A file cannot be written, or another process writes the folder.
+    """
+    from dhs.evaluate.figure import PICTURES
+
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    with only_writer(out, "an evaluation") as sign:
+        sign()
+        remove_leftovers(out, *PICTURES, REPORT)
+        for name, picture in PICTURES.items():
+            with atomic_path(out / name) as temporary:
+                picture(evaluation).savefig(temporary, format="png", dpi=150, facecolor="white")
+            written.append(out / name)
+        with atomic_path(out / REPORT) as temporary:
+            text = json.dumps(evaluation.report, indent=2, allow_nan=False)
+            temporary.write_text(f"{text}\n", "utf-8")
+    return [*written, out / REPORT]
+
+
+def _read_tables(scores: Sequence[str | Path]) -> list[ScoreTable]:
+    paths = [Path(path) for path in scores]
+    if not paths:
+        raise ValueError("scores is empty; name at least one table that dhs score wrote.")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError(f"{', '.join(map(str, paths))}: name every table once.")
+    tables = [read_table(path) for path in paths]
+    for table in tables:
+        infinite = np.flatnonzero(np.isinf(table.logits))
+        if infinite.size:
+            raise ValueError(
+                f"{table.path}: {infinite.size} of {len(table)} logits are infinite, the first "
+                f"that of {table.ids[infinite[0]]}; score the cutouts again."
+            )
+    return tables
+
+
+def _difference(tables: Sequence[ScoreTable], *, across_annuli: bool) -> str | None:
+    """What differs in the preprocessing, in one line; None where nothing does."""
+    try:
+        require_same_preprocessing(tables)
+    except SpecMismatchError as error:
+        if not across_annuli:
+            raise SpecMismatchError(
+                f"{error} If the comparison is the point, give --across-annuli."
+            ) from error
+    else:
+        return None
+    annuli = [" and ".join(_annuli(table)) for table in tables]
+    if len(set(annuli)) > 1:
+        return f"ANNULI DIFFER: {' against '.join(dict.fromkeys(annuli))} px"
+    values = [[spec.to_dict() for spec in table.specs] for table in tables]
+    differ = [
+        f"{key} {' against '.join(dict.fromkeys(str(item[0][key]) for item in values))}"
+        for key in values[0][0]
+        if len({str([spec[key] for spec in item]) for item in values}) > 1
+    ]
+    return f"PREPROCESSING DIFFERS: {'; '.join(differ)}"
+
+
+def _annuli(table: ScoreTable) -> list[str]:
+    return sorted({f"({s.annulus_r_in:g}, {s.annulus_r_out:g})" for s in table.specs})
+
+
+def _data_origin(tables: Sequence[ScoreTable], truth: Truth) -> str | None:
+    origins = {str(table.path): table.metadata.get("data_origin") for table in tables}
+    if truth.data_origin is not None:
+        # A table of plain files does not say; the truth of the same objects may.
+        origins = {name: origin for name, origin in origins.items() if origin is not None}
+        origins[str(truth.path)] = truth.data_origin
+    if len(set(origins.values())) > 1:
+        said = "; ".join(f"{name}: {origin or 'does not say'}" for name, origin in origins.items())
+        raise ValueError(
+            f"the cutouts are from different origins ({said}); evaluate each by itself."
+        )
+    return next(iter(origins.values()))
+
+
+def _possible(
+    rates: Sequence[float] | None, negatives: int
+) -> tuple[list[float], list[dict[str, Any]]]:
+    """Rates that so many negatives allow, and the others with the reason; asked for, an error."""
+    if rates:
+        for rate in rates:
+            allowed_false_positives(negatives, rate)
+        return sorted(set(rates), reverse=True), []
+    used, refused = [], []
+    for rate in DEFAULT_RATES:
+        try:
+            allowed_false_positives(negatives, rate)
+        except ValueError as error:
+            refused.append({"fpr": rate, "reason": str(error)})
+        else:
+            used.append(rate)
+    return used, refused
+
+
+def _names(tables: Sequence[ScoreTable]) -> list[str]:
+    """What tells the tables apart in legends: with the file's name where models are alike."""
+    names = [table.name for table in tables]
+    if len(set(names)) == len(names):
+        return names
+    stems = [table.path.stem for table in tables]
+    files = stems if len(set(stems)) == len(stems) else [str(table.path) for table in tables]
+    return [f"{name}, {file}" for name, file in zip(names, files, strict=True)]
+
+
+def _provenance(table: ScoreTable, name: str) -> dict[str, Any]:
+    keys = ("members", "combination", "spec_fingerprint", "data_origin")
+    metadata = {key: table.metadata.get(key) for key in keys}
+    return {"name": name, "path": str(table.path)} | metadata

@@ -1,0 +1,225 @@
+"""What scores are judged against: labels, tiers and categories of a manifest, joined by id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dhs.manifest.columns import Manifest
+from dhs.manifest.splits import SPLITS
+from dhs.pack import MANIFEST, read_manifest
+from dhs.score.table import ScoreTable
+
+ALL = "all"
+TIER, SPLIT = "tier", "split"
+NO_NAME = "(none)"
+MOST_GROUPS = 50
+
+Names = NDArray[np.str_]
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The rows of a manifest that belong to the chosen split.
+
+    Attributes
+    ----------
+    path : Path
+    ids : (N,) str
+    is_lens : (N,) bool
+    tiers : (N,) str, or None
+        Of lenses; "" elsewhere.
+    categories : (N,) str, or None
+        Of non-lenses; "" elsewhere.
+    tier_col : str or None
+    split : str
+    other_ids : (M,) str
+        Of the other splits.
+    data_origin : str or None
+        None where the manifest does not say.
+    """
+
+    path: Path
+    ids: Names
+    is_lens: NDArray[np.bool_]
+    tiers: Names | None
+    categories: Names | None
+    tier_col: str | None
+    split: str
+    other_ids: Names
+    data_origin: str | None
+
+
+class Matched(NamedTuple):
+    """The N objects that the truth knows and every one of T tables scored.
+
+    ``is_lens``, ``tiers``, ``categories``: (N,), as of `Truth`. ``logits``, ``scores``: (T, N)
+    float64. ``counts``: for each table, what of it and of the truth was left out.
+    """
+
+    is_lens: NDArray[np.bool_]
+    tiers: Names | None
+    categories: Names | None
+    logits: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    counts: list[dict[str, int]]
+
+
+def read_truth(
+    path: str | Path,
+    *,
+    label_col: str = "label",
+    tier_col: str | None = None,
+    category_col: str | None = None,
+    split: str | None = None,
+) -> Truth:
+    """Read labels, and what else is known of each object.
+
+    Parameters
+    ----------
+    path : str or Path
+        A pack, or a manifest, ``.parquet`` or ``.csv``, with a column ``galaxy_id``.
+    label_col : str
+        0 and 1.
+    tier_col : str, optional
+        Kinds of lenses; ``tier`` by default, if there is one.
+    category_col : str, optional
+        Kinds of non-lenses.
+    split : {"train", "val", "test", "all"}, optional
+        ``val`` by default, or ``all`` where the manifest has no column ``split``.
+
+    Returns
+    -------
+    Truth
+
+    Raises
+    ------
+    ValueError
+        A column is missing or holds what is not allowed; a split leaks into another, or is empty.
+    OSError
+        The file cannot be read.
+    """
+    if split not in (None, *SPLITS, ALL):
+        raise ValueError(f"split={split!r} is not known; allowed are {', '.join(SPLITS)}, {ALL}.")
+    path = Path(path)
+    if path.is_dir():
+        path = path / MANIFEST
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path.parent} has no {MANIFEST}; name a pack, or a .parquet or .csv file."
+            )
+    table, metadata = read_manifest(path)
+    manifest = Manifest(table, str(path))
+    ids, is_lens = manifest.ids(), manifest.labels(label_col) == 1
+    chosen = split or ("val" if SPLIT in table else ALL)
+    is_chosen = np.ones(len(ids), bool)
+    if chosen != ALL:
+        manifest.column(SPLIT, "--split")
+        is_chosen = manifest.splits(SPLIT, 0.5, 0) == chosen
+    if not is_chosen.any():
+        raise ValueError(f"{path} has no object in the split {chosen!r}; choose another --split.")
+    tier = tier_col or (TIER if TIER in table else None)
+    tiers = None if tier is None else _groups(manifest, tier, "--tier-col", is_lens)
+    categories = None
+    if category_col is not None:
+        categories = _groups(manifest, category_col, "--category-col", ~is_lens)
+    return Truth(
+        path,
+        ids[is_chosen],
+        is_lens[is_chosen],
+        None if tiers is None else tiers[is_chosen],
+        None if categories is None else categories[is_chosen],
+        tier,
+        chosen,
+        ids[~is_chosen],
+        metadata.get("data_origin"),
+    )
+
+
+def _groups(manifest: Manifest, name: str, option: str, is_meant: NDArray[np.bool_]) -> Names:
+    """Names of groups in a column; "" where they are not meant."""
+    if name not in manifest.table:
+        manifest.column(name, option)
+    names = np.full(len(is_meant), "", object)
+    names[is_meant] = [_name(value) for value in manifest.table[name][is_meant]]
+    groups = len(set(names[is_meant]))
+    if groups > MOST_GROUPS:
+        raise ValueError(
+            f"{manifest.name}: {name} ({option}) has {groups} different values; at most "
+            f"{MOST_GROUPS} can be told apart in a report."
+        )
+    return names.astype(str)
+
+
+def _name(value: Any) -> str:
+    if pd.isna(value) or value == "":
+        return NO_NAME
+    # Where a value is missing, pandas makes floats of integers.
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def match(truth: Truth, tables: Sequence[ScoreTable]) -> Matched:
+    """Join tables of scores to the truth, by id.
+
+    Raises
+    ------
+    ValueError
+        They share no object, or no lens, or no non-lens.
+    """
+    places = [pd.Index(table.ids).get_indexer(truth.ids) for table in tables]
+    for table, place in zip(tables, places, strict=True):
+        if (place < 0).all():
+            raise ValueError(_why_nothing_shared(truth, table))
+    is_scored = np.all([place >= 0 for place in places], axis=0)
+    is_lens = truth.is_lens[is_scored]
+    for what, count in (("lens", is_lens.sum()), ("non-lens", (~is_lens).sum())):
+        if not count:
+            known = int((truth.is_lens == (what == "lens")).sum())
+            raise ValueError(
+                f"no {what} to judge by: {truth.path} (split {truth.split}) has {known}, and none "
+                f"with a score in {', '.join(str(table.path) for table in tables)}. Score "
+                "both lenses and non-lenses."
+            )
+    rows = [place[is_scored] for place in places]
+    return Matched(
+        is_lens,
+        None if truth.tiers is None else truth.tiers[is_scored],
+        None if truth.categories is None else truth.categories[is_scored],
+        np.array([t.logits[row] for t, row in zip(tables, rows, strict=True)], np.float64),
+        np.array([t.scores[row] for t, row in zip(tables, rows, strict=True)], np.float64),
+        [
+            _counts(truth, table, place >= 0, int(is_scored.sum()))
+            for table, place in zip(tables, places, strict=True)
+        ],
+    )
+
+
+def _counts(
+    truth: Truth, table: ScoreTable, has_score: NDArray[np.bool_], used: int
+) -> dict[str, int]:
+    matched = int(has_score.sum())
+    elsewhere = int(np.isin(table.ids, truth.other_ids).sum())
+    return {
+        "scored": len(table.ids),
+        "unknown": len(table.ids) - matched - elsewhere,
+        "in_other_splits": elsewhere,
+        "lenses_without_score": int((truth.is_lens & ~has_score).sum()),
+        "negatives_without_score": int((~truth.is_lens & ~has_score).sum()),
+        "not_in_all_tables": matched - used,
+    }
+
+
+def _why_nothing_shared(truth: Truth, table: ScoreTable) -> str:
+    if not len(table):
+        return f"{table.path} holds no scores."
+    start = f"{table.path} and {truth.path} (split {truth.split}) have no galaxy_id in common"
+    elsewhere = int(np.isin(table.ids, truth.other_ids).sum())
+    if elsewhere:
+        return f"{start}; {elsewhere} are in other splits: choose another --split, or {ALL}."
+    return f"{start}, as '{table.ids[0]}' and '{truth.ids[0]}'; give the truth of these scores."

@@ -1,0 +1,195 @@
+"""The catalogue whose cutouts are wanted, checked as a whole before one of them is asked for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+
+from dhs.manifest.table import read_table
+from dhs.pack.source import MOST_NAMED, RESERVED
+
+NEEDED, ID = ("ra", "dec"), "galaxy_id"
+OWN = ("cutout_path", "mask_path", "file_sha256", "url", *RESERVED)
+MOST_BYTES_OF_ID = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """A catalogue without faults; one entry per row.
+
+    Attributes
+    ----------
+    ids : list of str
+        Names of files, without their suffix.
+    ra, dec : (N,) float64
+        Degrees.
+    others : pyarrow.Table
+        All other columns.
+    """
+
+    ids: list[str] = field(repr=False)
+    ra: NDArray[np.float64] = field(repr=False)
+    dec: NDArray[np.float64] = field(repr=False)
+    others: pyarrow.Table = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_catalogue(source: str | Path | pyarrow.Table, limit: int | None) -> Catalogue:
+    """Read a catalogue and check every row of it.
+
+    Parameters
+    ----------
+    source : str, Path or pyarrow.Table
+        See `dhs.fetch.fetch`.
+    limit : int, optional
+        Only so many rows, from the first on.
+
+    Returns
+    -------
+    Catalogue
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    ValueError
+        It is no catalogue, or has faults: all of them are listed.
+    """
+    if isinstance(source, str | Path):
+        name, table = str(source), _read(Path(source))
+    else:
+        name, table = "the catalogue", source
+    table = table.slice(0, limit)
+    columns, faults = _find_columns(table, is_csv=name.endswith(".csv"))
+    _refuse(name, faults)
+    ra, dec = (table[columns[key]].cast(pyarrow.float64(), safe=False).to_numpy() for key in NEEDED)
+    if ID in columns:
+        ids = table[columns[ID]].cast(pyarrow.string()).fill_null("").to_pylist()
+    else:
+        ids = [position_name(*position) for position in zip(ra, dec, strict=True)]
+    _refuse(name, list(_row_faults(ids, ra, dec)))
+    return Catalogue(ids, ra, dec, table.drop_columns(list(columns.values())))
+
+
+def position_name(ra: float, dec: float) -> str:
+    """The id of what has no other: ``ra150.1234567_dec+02.1234567``."""
+    return f"ra{ra:011.7f}_dec{dec:+011.7f}"
+
+
+def _refuse(name: str, faults: list[str]) -> None:
+    if faults:
+        raise ValueError("\n  ".join([f"{name} cannot be fetched:", *faults]))
+
+
+def _read(path: Path) -> pyarrow.Table:
+    if path.name.lower().endswith((".fits", ".fits.gz")):
+        return _read_fits(path)
+    if path.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"{path} is of an unknown kind; allowed are .parquet, .csv and .fits.")
+    return read_table(path)
+
+
+def _read_fits(path: Path) -> pyarrow.Table:
+    """The first table of a FITS file."""
+    from astropy.table import Table
+    from astropy.units import UnitsWarning
+
+    with path.open("rb") as stream, warnings.catch_warnings():
+        # astropy only warns of a file cut short.
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", UnitsWarning)
+        try:
+            table = Table.read(stream, format="fits", mask_invalid=False)
+            table.convert_bytestring_to_unicode()
+            for name in table.colnames:
+                unit = table[name].unit
+                # Words that are no units are not judged.
+                is_angle = unit is not None and unit.physical_type == "angle"
+                if name.lower() in NEEDED and is_angle and unit != "deg":
+                    raise ValueError(f"{name} is in {unit}; convert it to degrees")
+            return pyarrow.table({name: _arrow(table[name]) for name in table.colnames})
+        except (OSError, ValueError, TypeError, LookupError, Warning) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(f"{path} holds no table that can be read ({reason}).") from error
+
+
+def _arrow(column: Any) -> pyarrow.Array:
+    values, mask = np.ma.getdata(column), np.ma.getmask(column)
+    if values.ndim > 1 or values.dtype.kind == "O":
+        return pyarrow.array(column.tolist())
+    if values.dtype.kind in "iuf":
+        values = values.astype(values.dtype.newbyteorder("="))
+    return pyarrow.array(values, mask=mask if mask is not np.ma.nomask else None)
+
+
+def _find_columns(table: pyarrow.Table, is_csv: bool) -> tuple[dict[str, str], list[str]]:
+    """Which columns are ra, dec and galaxy_id, in whatever case, and what is wrong with them."""
+    names, found, faults = table.column_names, {}, []
+    for key in (*NEEDED, ID):
+        called = [name for name in names if name.lower() == key]
+        if len(called) > 1:
+            faults.append(f"several columns are {key}: {', '.join(called)}; keep one.")
+        elif called:
+            found[key] = called[0]
+        elif key in NEEDED:
+            faults.append(f"no column {key}; its columns are {', '.join(names) or 'none'}.")
+    types = pyarrow.types
+    for key, name in found.items():
+        kind = table[name].type
+        is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+        is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+        if key != ID and not is_number:
+            faults.append(f"{name} is of type {kind}; it has to be a number, in degrees.")
+        if key == ID and not (is_text or types.is_integer(kind)):
+            faults.append(f"{name} is of type {kind}; it has to be text, or an integer.")
+        if key == ID and is_csv and name != ID:
+            faults.append(f"{name}: in a CSV it has to be spelt {ID}, to be read as text.")
+    own = [name for name in names if name in OWN]
+    if own:
+        faults.append(f"columns that the manifest has of its own: {', '.join(own)}; rename them.")
+    if not len(table):
+        faults.append("no rows.")
+    return found, faults
+
+
+def _row_faults(ids: list[str], ra: NDArray[np.float64], dec: NDArray[np.float64]) -> Iterator[str]:
+    # Written so that NaN is refused.
+    yield from _wrong("whose ra is not in [0, 360] degrees", ~((ra >= 0) & (ra <= 360)), ra)
+    yield from _wrong("whose dec is not in [-90, 90] degrees", ~(np.abs(dec) <= 90), dec)
+    is_bad = np.array([not _is_file_name(name) for name in ids])
+    what = (
+        f"whose {ID} cannot name a file (no / or \\, no dot in front, no control characters, "
+        f"1 to {MOST_BYTES_OF_ID} bytes)"
+    )
+    yield from _wrong(what, is_bad, ids)
+    # Some file systems know no capitals.
+    folded = np.array([name.casefold() for name in ids])
+    _, group, count = np.unique(folded, return_inverse=True, return_counts=True)
+    what = f"with the {ID}, or else the position, of another (capitals aside, as in file names)"
+    yield from _wrong(what, (count[group] > 1) & ~is_bad, ids)
+
+
+def _is_file_name(name: str) -> bool:
+    return (
+        name.isprintable()
+        and not name.startswith(".")
+        and not set(name) & {"/", "\\"}
+        and 0 < len(name.encode("utf-8", "surrogatepass")) <= MOST_BYTES_OF_ID
+    )
+
+
+def _wrong(what: str, is_wrong: NDArray[np.bool_], values: Any) -> Iterator[str]:
+    """Say how many rows there are of a kind, and the first few."""
+    rows = np.flatnonzero(is_wrong)
+    if rows.size:
+        named = "; ".join(f"row {row} ({values[row]})" for row in rows[:MOST_NAMED])
+        yield f"{rows.size:,} rows {what}: {named}{'; ...' if rows.size > MOST_NAMED else ''}"

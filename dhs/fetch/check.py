@@ -1,0 +1,133 @@
+"""Whether a file is the cutout that was asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dhs.constants import BANDS, PIXEL_SCALE
+from dhs.fetch.client import BadAnswerError, NoDataError
+from dhs.fetch.service import Service
+from fastnorm.io import CutoutError, read_cutouts
+
+PIXELS_OFF = 0.5
+SCALE_OFF = 0.01
+MOST_SHOWN = 80
+
+# What astropy only warns of is turned into errors, by a setting of all threads.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def check_cutout(path: Path, ra: float, dec: float, service: Service) -> None:
+    """Read a file, and compare it with what was asked for.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.fits``.
+    ra, dec : float
+        Degrees.
+    service : Service
+
+    Raises
+    ------
+    BadAnswerError
+        It is damaged, or another image: bands, size, position, scale, or a unit that is missing.
+    NoDataError
+        It is the image that was asked for, and all of it is 0.
+    """
+    with _ONE_AT_A_TIME:
+        _check(path, ra, dec, service)
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of the bytes of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def separation(ra1: float, dec1: float, ra2: float, dec2: float) -> float:
+    """Distance of two positions; degrees."""
+    from astropy.coordinates import angular_separation
+
+    return math.degrees(angular_separation(*map(math.radians, (ra1, dec1, ra2, dec2))))
+
+
+def _check(path: Path, ra: float, dec: float, service: Service) -> None:
+    with path.open("rb") as stream:
+        start = stream.read(MOST_SHOWN)
+    if not start.startswith(b"SIMPLE"):
+        raise BadAnswerError(f"no FITS, but {start.decode('ascii', 'replace')!r}.")
+    try:
+        [cutout] = read_cutouts(path)
+    except CutoutError as error:
+        raise BadAnswerError(error.reason) from error
+    expected = (len(BANDS), service.size, service.size)
+    if cutout.pixels.shape != expected:
+        raise BadAnswerError(f"has shape {cutout.pixels.shape}; asked for was {expected}.")
+    with _damage():
+        headers = _headers(path)
+        _check_place(headers[0], ra, dec, service.size)
+        if not service.images_only:
+            _check_planes(headers, expected)
+    if not cutout.pixels.any():
+        raise NoDataError("no data there: every pixel is 0, as outside of the footprint.")
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Whatever astropy raises or warns of where a header is bad, as one error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            yield
+        except BadAnswerError:
+            raise
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise BadAnswerError(f"its header is damaged ({said}).") from error
+
+
+def _headers(path: Path) -> list[Any]:
+    """Headers of the images in a file."""
+    from astropy.io import fits
+
+    with path.open("rb") as stream, fits.open(stream, memmap=False) as units:
+        return [unit.header for unit in units if unit.is_image and unit.shape]
+
+
+def _check_place(header: Any, ra: float, dec: float, size: int) -> None:
+    """The middle of the image is where it should be, and its pixels are as large."""
+    from astropy.wcs import WCS
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
+    middle = (size - 1) / 2
+    wcs = WCS(header, naxis=2)
+    if not wcs.has_celestial:
+        raise BadAnswerError("has no WCS of positions on the sky.")
+    away = separation(ra, dec, *map(float, wcs.wcs_pix2world(middle, middle, 0))) * 3600
+    scales = [float(scale) * 3600 for scale in proj_plane_pixel_scales(wcs)]
+    # Written so that NaN is refused.
+    if not away <= PIXELS_OFF * PIXEL_SCALE:
+        raise BadAnswerError(f"its centre is {away:.3g} arcsec from the position asked for.")
+    if not all(abs(scale / PIXEL_SCALE - 1) <= SCALE_OFF for scale in scales):
+        raise BadAnswerError(f"its pixels are of {scales} arcsec; asked for was {PIXEL_SCALE}.")
+
+
+def _check_planes(headers: list[Any], expected: tuple[int, int, int]) -> None:
+    """INVVAR and MASKBITS are there."""
+    # The service names its units by IMAGETYP alone.
+    names = [str(header.get("EXTNAME") or header.get("IMAGETYP", "")).upper() for header in headers]
+    for name, shape in (("INVVAR", expected), ("MASKBITS", expected[1:])):
+        if name not in names:
+            raise BadAnswerError(f"has no unit {name}; without it: --images-only.")
+        header = headers[names.index(name)]
+        found = tuple(header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1))
+        if found != shape:
+            raise BadAnswerError(f"{name} has shape {found}; allowed is {shape}.")

@@ -1,0 +1,139 @@
+"""What a folder of cutouts remembers: a line per cutout as it comes, and a manifest at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from pyarrow import parquet
+
+from dhs.fetch.catalogue import Catalogue
+from dhs.manifest.format import MANIFEST, METADATA_KEY, REJECTED
+from fastnorm.atomic import atomic_path
+
+JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one cutout for good.
+
+    Attributes
+    ----------
+    galaxy_id : str
+    ra, dec : float
+        As asked for; degrees.
+    url : str
+        Where it came from.
+    file_sha256 : str or None
+        Of the verified file.
+    reason : str or None
+        Why there is no such file, and never will be.
+    """
+
+    galaxy_id: str
+    ra: float
+    dec: float
+    url: str
+    file_sha256: str | None = None
+    reason: str | None = None
+
+
+class Journal:
+    """Lines of JSON that are appended, and on the disk before the next one.
+
+    A line that a killed run left unfinished is not read: the file that it was to be about is
+    checked again.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries: dict[str, Entry] = {}
+        content = path.read_bytes() if path.exists() else b""
+        self._is_torn = not content.endswith(b"\n") and bool(content)
+        for line in content.splitlines():
+            if (entry := _read_entry(line)) is not None:
+                self._entries[entry.galaxy_id] = entry
+
+    def get(self, galaxy_id: str) -> Entry | None:
+        return self._entries.get(galaxy_id)
+
+    def add(self, entry: Entry) -> None:
+        """Append a line; it replaces an earlier one of the same id."""
+        line = json.dumps(asdict(entry)) + "\n"
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write("\n" + line if self._is_torn else line)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._is_torn = False
+        self._entries[entry.galaxy_id] = entry
+
+
+def _read_entry(line: bytes) -> Entry | None:
+    try:
+        entry = Entry(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+    texts = (entry.galaxy_id, entry.url, entry.file_sha256 or entry.reason)
+    is_right = all(isinstance(text, str) for text in texts)
+    is_right &= all(type(number) is float for number in (entry.ra, entry.dec))
+    return entry if is_right else None
+
+
+def write_manifest(
+    out: Path, catalogue: Catalogue, entries: dict[int, Entry], settings: dict[str, Any]
+) -> None:
+    """Write ``manifest.parquet``: a row per verified file, in the order of the catalogue.
+
+    Parameters
+    ----------
+    out : Path
+    catalogue : Catalogue
+    entries : dict
+        By row of the catalogue.
+    settings : dict
+        For the metadata.
+    """
+    rows = sorted(entries)
+    kept = [entries[row] for row in rows]
+    text = pyarrow.string()
+    columns = {
+        "cutout_path": pyarrow.array([f"{entry.galaxy_id}.fits" for entry in kept], text),
+        "galaxy_id": pyarrow.array([entry.galaxy_id for entry in kept], text),
+        "ra": pyarrow.array(catalogue.ra[rows]),
+        "dec": pyarrow.array(catalogue.dec[rows]),
+        "file_sha256": pyarrow.array([entry.file_sha256 for entry in kept], text),
+        "url": pyarrow.array([entry.url for entry in kept], text),
+    }
+    others = catalogue.others.take(np.array(rows, np.int64))
+    columns |= {name: others[name] for name in others.column_names}
+    record = settings | {"n": len(rows), "n_rejected": len(catalogue) - len(rows)}
+    metadata = {METADATA_KEY: json.dumps(record, sort_keys=True, allow_nan=False)}
+    table = pyarrow.table(columns).replace_schema_metadata(metadata)
+    with atomic_path(out / MANIFEST) as temporary:
+        parquet.write_table(table, temporary)
+
+
+def write_rejected(out: Path, catalogue: Catalogue, reasons: dict[int, str]) -> None:
+    """Write ``rejected.parquet``, in the order of the catalogue; none if nothing is rejected."""
+    if not reasons:
+        (out / REJECTED).unlink(missing_ok=True)
+        return
+    rows = sorted(reasons)
+    columns = {
+        "galaxy_id": [catalogue.ids[row] for row in rows],
+        "ra": catalogue.ra[rows],
+        "dec": catalogue.dec[rows],
+        "reason": [reasons[row] for row in rows],
+    }
+    with atomic_path(out / REJECTED) as temporary:
+        parquet.write_table(pyarrow.table(columns), temporary)

@@ -1,0 +1,85 @@
+"""The Legacy Surveys' cutout service: what it is asked for, and at which address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
+
+from dhs.arguments import integer
+from dhs.constants import BANDS, CUTOUT_SIZE, PIXEL_SCALE
+from dhs.pack.format import FLUX_UNIT
+
+URL = "https://www.legacysurvey.org/viewer/fits-cutout"
+ORIGINS = {"ls-dr9": "legacysurvey-dr9", "ls-dr10": "legacysurvey-dr10"}
+MOST_PIXELS = 3000
+"""Side of a cutout; the service gives no larger ones."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """Whom to ask, and for what.
+
+    Attributes
+    ----------
+    url : str
+        Without the arguments.
+    layer : str
+        Of `ORIGINS`.
+    size : int
+        Side of the cutouts, pixels of 0.262 arcsec.
+    images_only : bool
+        Without INVVAR and MASKBITS.
+
+    Raises
+    ------
+    TypeError, ValueError
+        One of them is not allowed.
+    """
+
+    url: str = URL
+    layer: str = "ls-dr10"
+    size: int = CUTOUT_SIZE
+    images_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.layer not in ORIGINS:
+            raise ValueError(f"layer={self.layer!r} is not allowed: it is {' or '.join(ORIGINS)}.")
+        integer("size", self.size, 1, MOST_PIXELS)
+        try:
+            parts = parse_url(self.url)
+        except LocationParseError as error:
+            raise ValueError(f"url={self.url!r} is no address ({error}).") from error
+        if parts.scheme not in ("http", "https") or not parts.host or parts.auth or parts.fragment:
+            raise ValueError(
+                f"url={self.url!r} is not allowed: it is http or https and a host, without a "
+                f"password or a fragment, as {URL}."
+            )
+
+    def address(self, ra: float, dec: float) -> str:
+        """Where a cutout is; degrees."""
+        join = "&" if "?" in self.url else "?"
+        planes = "" if self.images_only else "&invvar&maskbits"
+        return (
+            f"{self.url}{join}ra={float(ra)!r}&dec={float(dec)!r}&layer={self.layer}"
+            f"&pixscale={PIXEL_SCALE}&bands={''.join(BANDS)}&size={self.size}{planes}"
+        )
+
+    @property
+    def most_bytes(self) -> int:
+        """Twice what image, inverse variance and maskbits of 8 bytes a pixel could take."""
+        return 2 * (4 * 3 + 4 * 3 + 8) * self.size**2 + 2**18
+
+    def settings(self) -> dict[str, Any]:
+        """What all cutouts of one folder share; part of the manifest's metadata."""
+        return {
+            "data_origin": ORIGINS[self.layer],
+            "layer": self.layer,
+            "size": int(self.size),
+            "images_only": bool(self.images_only),
+            "bands": list(BANDS),
+            "flux_unit": FLUX_UNIT,
+            "pixel_scale": PIXEL_SCALE,
+        }

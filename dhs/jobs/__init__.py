@@ -1,0 +1,1 @@
+"""Folder locks, claimed output folders and worker processes."""

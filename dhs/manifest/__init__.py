@@ -1,0 +1,1 @@
+"""Manifests: tables with one row per cutout."""

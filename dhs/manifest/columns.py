@@ -1,0 +1,138 @@
+"""The columns of a manifest that a training needs, checked: ids, labels, weights, splits."""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dhs.manifest.splits import SPLITS, assign_splits, find_leaks
+
+ID = "galaxy_id"
+
+
+class Manifest:
+    """A table with one row per cutout.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    name : str
+        Of the file, for messages.
+    """
+
+    def __init__(self, table: pd.DataFrame, name: str) -> None:
+        self.table, self.name = table, name
+
+    def column(self, name: str, key: str) -> pd.Series:
+        """A column without gaps.
+
+        Parameters
+        ----------
+        name : str
+        key : str
+            Of the configuration, that says the name.
+
+        Raises
+        ------
+        ValueError
+            It is not there, and the one with the nearest name is named; or a value is missing.
+        """
+        columns = [str(column) for column in self.table.columns]
+        if name not in columns:
+            nearest = difflib.get_close_matches(name, columns, 1)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"it has {', '.join(columns)}."
+            raise ValueError(f"{self.name} has no column {name!r} ({key}); {hint}")
+        values = self.table[name]
+        empty = np.flatnonzero(values.isna())
+        if empty.size:
+            raise ValueError(
+                f"{self.name}: {name} is missing in {empty.size} rows, the first {empty[0]}."
+            )
+        return values
+
+    def ids(self) -> NDArray[np.str_]:
+        """The id of every cutout.
+
+        Raises
+        ------
+        ValueError
+            An id is missing, or there twice.
+        """
+        ids = self.column(ID, "the id")
+        twice = ids[ids.duplicated()]
+        if len(twice):
+            raise ValueError(
+                f"{self.name}: {len(twice)} rows have the id of another, the first "
+                f"{twice.iloc[0]!r}; every cutout needs a {ID} of its own."
+            )
+        return np.asarray(ids, str)
+
+    def labels(self, name: str) -> NDArray[np.float32]:
+        """Labels as numbers.
+
+        Raises
+        ------
+        ValueError
+            One is neither 0 nor 1.
+        """
+        given = self.column(name, "label_col")
+        labels = pd.to_numeric(given, errors="coerce").to_numpy(np.float64)
+        wrong = np.flatnonzero(~np.isin(labels, (0, 1)))
+        if wrong.size:
+            raise ValueError(
+                f"{self.name}: {wrong.size} values of {name} are neither 0 nor 1, the first "
+                f"{given.iloc[wrong[0]]} in row {wrong[0]}."
+            )
+        return np.asarray(labels, np.float32)
+
+    def weights(self, name: str) -> NDArray[np.float32]:
+        """Sample weights.
+
+        Raises
+        ------
+        ValueError
+            One is negative, not finite, or no number.
+        """
+        given = self.column(name, "sample_weight_col")
+        weights = pd.to_numeric(given, errors="coerce").to_numpy(np.float32)
+        wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+        if wrong.size:
+            raise ValueError(
+                f"{self.name}: {wrong.size} values of {name} are not finite and at least 0, the "
+                f"first {given.iloc[wrong[0]]} in row {wrong[0]}."
+            )
+        return np.asarray(weights)
+
+    def splits(self, split_col: str, train_fraction: float, seed: int) -> NDArray[np.str_]:
+        """The split of every cutout: as a column says, or else as `dhs.manifest.splits.assign_splits` does.
+
+        Raises
+        ------
+        ValueError
+            A split is not known, or something is in two of them.
+        """
+        ids = self.ids()
+        ra, dec = (
+            self.table[name].to_numpy(float) if name in self.table else None
+            for name in ("ra", "dec")
+        )
+        if split_col not in self.table:
+            return assign_splits(ids, ra, dec, train_fraction=train_fraction, seed=seed)
+        given = self.column(split_col, "split.split_col")
+        wrong = np.flatnonzero(~given.isin(SPLITS))
+        if wrong.size:
+            raise ValueError(
+                f"{self.name}: {wrong.size} values of {split_col} are none of {', '.join(SPLITS)}, "
+                f"the first {given.iloc[wrong[0]]} in row {wrong[0]}."
+            )
+        splits = np.asarray(given, str)
+        leaks = find_leaks(ids, ra, dec, splits)
+        if leaks:
+            raise ValueError(
+                f"{self.name}: {len(leaks)} leaks between splits, the first: {leaks[0]}. Split it "
+                "anew, with dhs pack."
+            )
+        return splits

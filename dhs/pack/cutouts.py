@@ -1,0 +1,109 @@
+"""One cutout, with its mask, from the files that a row of a manifest names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dhs.constants import PIXEL_SCALE
+from fastnorm.io import Cutout, CutoutError, count_cutouts, read_cutouts
+from fastnorm.io.cutout import check_good_pixels, check_mask
+from fastnorm.io.maskbits import MaskBits
+from fastnorm.io.numpy_files import load_mask
+
+SCALE_OFF = 0.01
+"""Of a pixel scale, in parts of it, beyond which a cutout is of another survey."""
+
+
+class Layout(NamedTuple):
+    """What all cutouts of a pack have in common, and the file that it was learned from.
+
+    ``plane``: rows and columns. ``has_masks``: each cutout has a mask.
+    """
+
+    plane: tuple[int, int]
+    has_masks: bool
+    model: str
+
+
+class MaskedCutout(NamedTuple):
+    """Pixels (3, H, W) float32, a mask of that shape or None, and what the file says of ra, dec."""
+
+    pixels: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+    ra: float | None
+    dec: float | None
+
+
+def read_cutout(
+    folder: Path,
+    cutout: str,
+    mask: str | None,
+    mask_bits: MaskBits = MaskBits(),  # noqa: B008
+) -> MaskedCutout:
+    """Read the only cutout of a file, with its mask.
+
+    Parameters
+    ----------
+    folder : Path
+        Where relative paths start.
+    cutout, mask : str
+        Files. A pixel is bad where ``mask`` or the cutout's own file says so.
+    mask_bits : MaskBits
+        Which of MASKBITS make a pixel of a FITS file bad.
+
+    Returns
+    -------
+    MaskedCutout
+
+    Raises
+    ------
+    CutoutError
+        A file gives no cutout, several, or no mask that fits; it is of another pixel scale; or
+        its mask leaves too little of the sky.
+    """
+    path = folder / cutout
+    count = count_cutouts(path)
+    if count > 1:
+        reason = f"holds {count} cutouts, but a row of a manifest names one; save each on its own."
+        raise CutoutError(path, reason)
+    (found,) = read_cutouts(path, mask_bits=mask_bits)
+    require_pixel_scale(found)
+    bad = found.mask
+    if mask is not None:
+        what = f"its mask {mask}"
+        try:
+            named = load_mask(folder / mask)
+        except CutoutError as error:
+            raise CutoutError(path, f"{what} {error.reason}") from error
+        fitted = check_mask(path, named, found.pixels.shape, what)
+        bad = fitted if bad is None else bad | fitted
+        check_good_pixels(path, found.pixels, bad)
+    return MaskedCutout(found.pixels, bad, found.ra, found.dec)
+
+
+def require_pixel_scale(cutout: Cutout) -> None:
+    """Raise a CutoutError if a file says that its pixels are of another size than 0.262 arcsec."""
+    scale = cutout.pixel_scale
+    if scale is not None and abs(scale / PIXEL_SCALE - 1) > SCALE_OFF:
+        reason = (
+            f"has pixels of {scale:.3g} arcsec (WCS); allowed are {PIXEL_SCALE} arcsec, as lenses "
+            "and seeing would be of another size. Fetch it at that scale, or resample it."
+        )
+        raise CutoutError(cutout.path, reason)
+
+
+def check_layout(found: MaskedCutout, layout: Layout, path: Path) -> None:
+    """Raise a CutoutError if a cutout is unlike the others of its pack."""
+    plane = found.pixels.shape[1:]
+    if plane != layout.plane:
+        sizes = [" x ".join(map(str, sides)) for sides in (plane, layout.plane)]
+        reason = f"has {sizes[0]} pixels, {layout.model} has {sizes[1]}; all need one size."
+        raise CutoutError(path, reason)
+    if (found.mask is not None) != layout.has_masks:
+        have = ("no mask", "one") if layout.has_masks else ("a mask", "none")
+        reason = f"has {have[0]}, {layout.model} has {have[1]}; all need a mask, or none has one."
+        raise CutoutError(path, reason)

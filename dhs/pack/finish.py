@@ -1,0 +1,146 @@
+"""The manifest of a pack, put together from what became of every row of its source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from dhs.manifest.format import MANIFEST, METADATA_KEY, REJECTED
+from dhs.manifest.splits import assign_splits
+from dhs.pack.format import mask_name
+from dhs.pack.shards import PART_SCHEMA, ShardJob
+from dhs.pack.source import Source, refuse_leaks
+from fastnorm.atomic import atomic_path
+from fastnorm.io import Rejected
+
+
+def gather(jobs: list[ShardJob]) -> pyarrow.Table:
+    """What became of every row of the source, in its order: columns shard, row, and of a part."""
+    parts = []
+    for job in jobs:
+        part = parquet.read_table(job.part, schema=PART_SCHEMA)
+        is_in = part["reason"].is_null().to_numpy()
+        # A rejected row has no place; what stands here is not used.
+        places = pyarrow.array((np.cumsum(is_in) - 1).astype(np.int32))
+        names = pyarrow.array([job.name] * len(part), pyarrow.string())
+        parts.append(part.append_column("shard", names).append_column("row", places))
+    return pyarrow.concat_tables(parts)
+
+
+def record_rejected(out: Path, source: Source, reasons: list[str | None]) -> list[Rejected]:
+    """Write ``rejected.parquet``, with the paths as the manifest gives them; none if none is."""
+    bad = [
+        (path, why) for path, why in zip(source.cutouts, reasons, strict=True) if why is not None
+    ]
+    if not bad:
+        (out / REJECTED).unlink(missing_ok=True)
+        return []
+    text = pyarrow.string()
+    schema = pyarrow.schema({"path": text, "reason": text})
+    rows = [{"path": path, "reason": reason} for path, reason in bad]
+    with atomic_path(out / REJECTED) as temporary:
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema), temporary)
+    return [Rejected(source.path.parent / path, reason) for path, reason in bad]
+
+
+def read_rejected(out: Path, source: Source) -> list[Rejected]:
+    """What ``rejected.parquet`` lists."""
+    if not (out / REJECTED).exists():
+        return []
+    rows = parquet.read_table(out / REJECTED).to_pylist()
+    return [Rejected(source.path.parent / row["path"], row["reason"]) for row in rows]
+
+
+def write_manifest(
+    out: Path,
+    source: Source,
+    rows: pyarrow.Table,
+    jobs: list[ShardJob],
+    settings: Mapping[str, Any],
+    draw: tuple[float, int],
+) -> None:
+    """Complete a pack.
+
+    Parameters
+    ----------
+    out : Path
+    source : Source
+    rows : pyarrow.Table
+        Of `gather`.
+    jobs : list of ShardJob
+    settings : mapping
+        What the metadata say beside the counts.
+    draw : (float, int)
+        Share of the sky for training, and the seed, where the source has no splits.
+
+    Raises
+    ------
+    ValueError
+        The source's splits leak, by the positions that its files give.
+    """
+    is_in = rows["reason"].is_null()
+    chosen = is_in.to_numpy()
+    kept, table = rows.filter(is_in), source.table.filter(is_in)
+    ids = source.ids[chosen]
+    has_own_positions = source.ra is not None
+    ra, dec = (
+        values[chosen] if values is not None else kept[name].to_numpy()
+        for name, values in (("ra", source.ra), ("dec", source.dec))
+    )
+    if source.split is None:
+        fraction, seed = draw
+        split = assign_splits(ids, ra, dec, train_fraction=fraction, seed=seed)
+    else:
+        split = source.split[chosen]
+        if not has_own_positions:
+            refuse_leaks(source.path, ids, ra, dec, split)
+    has_masks = jobs[0].layout.has_masks
+    columns = {name: kept[name] for name in ("shard", "row", "sha256")}
+    if has_masks:
+        columns["mask_sha256"] = kept["mask_sha256"]
+    columns |= {
+        "galaxy_id": _text(ids),
+        "label": pyarrow.array(source.label[chosen]),
+        "split": _text(split),
+    }
+    if not has_own_positions and np.isfinite(ra).any():
+        columns |= {"ra": kept["ra"], "dec": kept["dec"]}
+    columns |= {name: table[name] for name in table.column_names if name not in columns}
+    metadata = dict(settings) | {
+        "n": int(chosen.sum()),
+        "n_rejected": int((~chosen).sum()),
+        "masks": has_masks,
+        "cutout_shape": [3, *jobs[0].layout.plane],
+        "positions": _whence(source, ra),
+    }
+    _remove_strangers(out, set(columns["shard"].to_pylist()), has_masks)
+    text = json.dumps(metadata, sort_keys=True, allow_nan=False)
+    packed = pyarrow.table(columns).replace_schema_metadata({METADATA_KEY: text})
+    with atomic_path(out / MANIFEST) as temporary:
+        parquet.write_table(packed.combine_chunks(), temporary)
+
+
+def _text(values: NDArray[np.str_]) -> pyarrow.Array:
+    return pyarrow.array(values.tolist(), pyarrow.string())
+
+
+def _whence(source: Source, ra: NDArray[np.float64]) -> str:
+    if not np.isfinite(ra).any():
+        return "none"
+    return "files" if source.ra is None else "manifest"
+
+
+def _remove_strangers(out: Path, shards: set[str], has_masks: bool) -> None:
+    """Remove shards without a cutout, and those of a layout that a mended file has changed."""
+    known = shards | (set(map(mask_name, shards)) if has_masks else set())
+    for kind in ("shard-*.npy", "mask-*.npy"):
+        for path in out.glob(kind):
+            if path.name not in known:
+                path.unlink()

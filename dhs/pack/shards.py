@@ -1,0 +1,232 @@
+"""The shards of a pack: each made of a fixed stretch of the source manifest, whoever makes it.
+
+A cutout that cannot be used leaves its shard shorter. What became of every row of the stretch is
+kept in ``parts/`` until the manifest is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from dhs.pack.cutouts import Layout, MaskedCutout, check_layout, read_cutout
+from dhs.pack.format import (
+    MOST_SHARDS,
+    mask_name,
+    mask_sha256,
+    open_stack,
+    part_path,
+    pixel_sha256,
+    shard_name,
+)
+from dhs.pack.source import Source
+from fastnorm.atomic import atomic_path
+from fastnorm.io import CutoutError, Rejected
+from fastnorm.io.maskbits import MaskBits
+from fastnorm.io.write import StackWriter
+
+BYTES_PER_VALUE = 4
+
+PART_SCHEMA = pyarrow.schema(
+    {
+        "sha256": pyarrow.string(),
+        "mask_sha256": pyarrow.string(),
+        "ra": pyarrow.float64(),
+        "dec": pyarrow.float64(),
+        "reason": pyarrow.string(),
+    }
+)
+"""One row per row of the stretch: checksums and position, or the reason why there are none."""
+
+
+class MaskWriter(StackWriter):
+    """As `fastnorm.io.write.StackWriter`, for masks: (N, 3, H, W) bool."""
+
+    def write(self, cutouts: NDArray[Any]) -> None:
+        """Append masks, shape (n, 3, H, W), bool."""
+        if cutouts.dtype != bool or cutouts.shape[1:] != self.cutout_shape:
+            raise ValueError(f"masks have shape {cutouts.shape} and dtype {cutouts.dtype}.")
+        self._stream.write(np.ascontiguousarray(cutouts).data)
+        self.count += len(cutouts)
+
+    def _write_header(self) -> None:
+        shape = (self.count, *self.cutout_shape)
+        npy.write_array_header_1_0(
+            self._stream, {"descr": "|b1", "fortran_order": False, "shape": shape}
+        )
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One shard to be made.
+
+    Attributes
+    ----------
+    out : Path
+        The folder of the pack.
+    name : str
+        Of the shard.
+    folder : Path
+        Where relative paths start.
+    cutouts : list of str
+        Files of the stretch.
+    masks : list of str or None
+        Theirs, where the manifest names them.
+    layout : Layout
+    wants_positions : bool
+        The manifest gives none, so that those of the files count.
+    mask_bits : MaskBits
+        Which of MASKBITS make a pixel bad.
+    """
+
+    out: Path
+    name: str
+    folder: Path
+    cutouts: list[str]
+    masks: list[str] | None
+    layout: Layout
+    wants_positions: bool
+    mask_bits: MaskBits
+
+    @property
+    def part(self) -> Path:
+        return part_path(self.out, self.name)
+
+    def read(self, place: int) -> MaskedCutout | str:
+        """One cutout of the stretch, or the reason why it is rejected."""
+        name = self.cutouts[place]
+        path = self.folder / name
+        try:
+            mask = self.masks[place] if self.masks else None
+            found = read_cutout(self.folder, name, mask, self.mask_bits)
+            check_layout(found, self.layout, path)
+            if self.wants_positions:
+                _check_position(found, path)
+        except CutoutError as error:
+            return error.reason
+        return found
+
+
+def _check_position(found: MaskedCutout, path: Path) -> None:
+    ra, dec = found.ra, found.dec
+    if ra is not None and dec is not None and not (0 <= ra <= 360 and -90 <= dec <= 90):
+        reason = (
+            f"says that it is at ra={ra:g}, dec={dec:g} degrees; mend it, or give columns ra and "
+            "dec in the manifest."
+        )
+        raise CutoutError(path, reason)
+
+
+def find_layout(source: Source, mask_bits: MaskBits) -> Layout | list[Rejected]:
+    """What the first good cutout is like; without one, why each is rejected."""
+    rejected = []
+    folder = source.path.parent
+    for place, name in enumerate(source.cutouts):
+        try:
+            mask = source.masks[place] if source.masks else None
+            found = read_cutout(folder, name, mask, mask_bits)
+        except CutoutError as error:
+            rejected.append(Rejected(folder / name, error.reason))
+        else:
+            _, rows, columns = found.pixels.shape
+            return Layout((rows, columns), found.mask is not None, name)
+    return rejected
+
+
+def shard_jobs(
+    out: Path, source: Source, layout: Layout, shard_bytes: int, mask_bits: MaskBits
+) -> list[ShardJob]:
+    """Cut a manifest into stretches of as many rows as a shard may have bytes, and at least one.
+
+    Raises
+    ------
+    ValueError
+        There would be more shards than their names can number.
+    """
+    rows, columns = layout.plane
+    size = max(1, shard_bytes // (3 * rows * columns * BYTES_PER_VALUE))
+    starts = range(0, len(source), size)
+    if len(starts) > MOST_SHARDS:
+        raise ValueError(
+            f"shard_bytes={shard_bytes} makes {len(starts):,} shards; allowed are {MOST_SHARDS:,}."
+        )
+    return [
+        ShardJob(
+            out,
+            shard_name(number),
+            source.path.parent,
+            source.cutouts[start : start + size],
+            source.masks[start : start + size] if source.masks else None,
+            layout,
+            source.ra is None,
+            mask_bits,
+        )
+        for number, start in enumerate(starts)
+    ]
+
+
+def make_shard(job: ShardJob, advance: Callable[[int], None]) -> None:
+    """Write a shard, its masks, then its part; whatever ends this early leaves the shard undone.
+
+    Parameters
+    ----------
+    job : ShardJob
+    advance : function
+        Called with the number of rows done since the last call.
+    """
+    # What it says may be of files that were mended since.
+    job.part.unlink(missing_ok=True)
+    rows: list[dict[str, Any]] = []
+    with ExitStack() as files:
+        pixels = files.enter_context(StackWriter(job.out / job.name, job.layout.plane))
+        masks = None
+        if job.layout.has_masks:
+            masks = files.enter_context(MaskWriter(job.out / mask_name(job.name), job.layout.plane))
+        for place in range(len(job.cutouts)):
+            found = job.read(place)
+            if isinstance(found, str):
+                rows.append({"reason": found})
+            else:
+                row = {"sha256": pixel_sha256(found.pixels), "ra": found.ra, "dec": found.dec}
+                pixels.write(found.pixels[None])
+                if masks is not None and found.mask is not None:
+                    row["mask_sha256"] = mask_sha256(found.mask)
+                    masks.write(found.mask[None])
+                rows.append(row)
+            advance(1)
+    with atomic_path(job.part) as temporary:
+        parquet.write_table(pyarrow.Table.from_pylist(rows, PART_SCHEMA), temporary)
+
+
+def is_made(job: ShardJob) -> bool:
+    """Say whether a shard is as it would be, were it made now.
+
+    Not if a file that was rejected has been mended, or is rejected for another reason.
+    """
+    if not job.part.exists():
+        return False
+    reasons = parquet.read_table(job.part, schema=PART_SCHEMA)["reason"].to_pylist()
+    shape = (reasons.count(None), 3, *job.layout.plane)
+    files = [(job.name, "<f4")]
+    if job.layout.has_masks:
+        files.append((mask_name(job.name), "?"))
+    try:
+        stacks = [open_stack(job.out / name, dtype) for name, dtype in files]
+    except (OSError, ValueError):
+        return False
+    return (
+        len(reasons) == len(job.cutouts)
+        and all(stack.shape == shape for stack in stacks)
+        and all(
+            job.read(place) == reason for place, reason in enumerate(reasons) if reason is not None
+        )
+    )

@@ -1,0 +1,264 @@
+"""The manifest that cutouts are packed from, checked as a whole before any of them is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow
+from numpy.typing import NDArray
+
+from dhs.manifest.paths import path_faults
+from dhs.manifest.splits import SPLITS, find_leaks
+from dhs.manifest.table import is_number, is_text, metadata_of, read_table
+from fastnorm.io.read import SUFFIXES
+from fastnorm.text import one_line
+
+RESERVED = ("shard", "row", "sha256", "mask_sha256")
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A manifest without faults; one entry of each array per row.
+
+    Attributes
+    ----------
+    path : Path
+    sha256 : str
+        Of the file.
+    table : pyarrow.Table
+        As it was read.
+    data_origin : str
+    cutouts, masks : list of str, list of str or None
+        Files; relative ones start from the folder of the manifest.
+    ids : (N,) array of str
+    label : (N,) int8
+    split : (N,) array of str, or None
+    ra, dec : (N,) float64, or None
+        Degrees; NaN where not known.
+    """
+
+    path: Path
+    sha256: str
+    table: pyarrow.Table = field(repr=False)
+    data_origin: str
+    cutouts: list[str] = field(repr=False)
+    masks: list[str] | None = field(repr=False)
+    ids: NDArray[np.str_] = field(repr=False)
+    label: NDArray[np.int8] = field(repr=False)
+    split: NDArray[np.str_] | None = field(repr=False)
+    ra: NDArray[np.float64] | None = field(repr=False)
+    dec: NDArray[np.float64] | None = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.cutouts)
+
+
+def read_source(path: str | Path, data_origin: str | None) -> Source:
+    """Read a manifest and check every row of it.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.parquet`` or ``.csv`` with columns ``cutout_path`` and ``label``; see
+        `dhs.pack.write_pack`.
+    data_origin : str, optional
+        Where the cutouts are from; None where the manifest itself says it.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    ValueError
+        It is no manifest, or has faults: all of them are listed, each with the number of rows and
+        the first few. Or nobody says where the cutouts are from, or two say different things.
+    """
+    path = Path(path)
+    content = path.read_bytes()
+    table = read_table(path, content)
+    origin = _origin(data_origin, metadata_of(table, path).get("data_origin"), path)
+    _refuse(path, list(_column_faults(table)))
+    cutouts = _text(table, "cutout_path")
+    ids = _text(table, "galaxy_id") if "galaxy_id" in table.column_names else _stems(cutouts)
+    rows = _Rows(table, cutouts, ids)
+    _refuse(path, list(rows.faults()))
+    positions = (rows.numbers.get(name) for name in ("ra", "dec"))
+    source = Source(
+        path,
+        hashlib.sha256(content).hexdigest(),
+        table,
+        origin,
+        list(cutouts),
+        None if rows.masks is None else list(rows.masks),
+        np.array(ids, str),
+        rows.numbers["label"].astype(np.int8),
+        None if rows.split is None else np.array(rows.split, str),
+        *positions,
+    )
+    if source.split is not None:
+        refuse_leaks(path, source.ids, source.ra, source.dec, source.split)
+    return source
+
+
+def refuse_leaks(
+    path: Path,
+    ids: NDArray[np.str_],
+    ra: NDArray[np.float64] | None,
+    dec: NDArray[np.float64] | None,
+    split: NDArray[np.str_],
+) -> None:
+    """Raise a ValueError that names what is in two splits."""
+    leaks = find_leaks(ids, ra, dec, split)
+    if leaks:
+        raise ValueError(
+            f"{path}: its splits leak in {len(leaks):,} places: {_some(leaks)}. Remove the column "
+            "split, to have it made by position on the sky, or mend it."
+        )
+
+
+def _origin(given: str | None, inherited: object, path: Path) -> str:
+    if given is not None and not given.strip():
+        raise ValueError("data_origin is empty; name survey and release, as legacysurvey-dr10.")
+    if inherited is not None and (not isinstance(inherited, str) or not inherited):
+        raise ValueError(f"{path} says data_origin={inherited!r}; it has to be text.")
+    if given is None and inherited is None:
+        raise ValueError(
+            f"{path} does not say where its cutouts are from; give --data-origin, with survey and "
+            "release, as legacysurvey-dr10."
+        )
+    if given is not None and inherited is not None and given != inherited:
+        raise ValueError(
+            f"data_origin={given!r} contradicts {path}, which says {inherited!r}; leave it out, or "
+            "name the right manifest."
+        )
+    return str(given or inherited)
+
+
+def _refuse(path: Path, faults: list[str]) -> None:
+    if faults:
+        raise ValueError("\n  ".join([f"{path} cannot be packed:", *map(one_line, faults)]))
+
+
+def _some(things: Sequence[object] | NDArray[np.intp]) -> str:
+    """The first few, and whether there are more."""
+    shown = "; ".join(map(str, things[:MOST_NAMED]))
+    return shown if len(things) <= MOST_NAMED else f"{shown}; ..."
+
+
+def _column_faults(table: pyarrow.Table) -> Iterator[str]:
+    """What is wrong with the columns, whatever they hold."""
+    names = table.column_names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        yield f"columns named twice: {', '.join(twice)}."
+        return
+    missing = [name for name in ("cutout_path", "label") if name not in names]
+    if missing:
+        yield f"no column {', '.join(missing)}; its columns are {', '.join(names) or 'none'}."
+    reserved = [name for name in RESERVED if name in names]
+    if reserved:
+        yield (
+            f"columns that a pack has of its own: {', '.join(reserved)}; rename them, or use the "
+            "folder as it is if it is a pack already."
+        )
+    if ("ra" in names) != ("dec" in names):
+        yield "one of ra and dec without the other; give both, in degrees."
+    if not len(table):
+        yield "no rows."
+    for name in ("cutout_path", "mask_path", "galaxy_id", "split"):
+        if name in names and not is_text(table[name].type, or_integers=name == "galaxy_id"):
+            yield f"{name} is of type {table[name].type}; it has to be text."
+    for name in ("label", "sample_weight", "ra", "dec"):
+        if name in names and not is_number(table[name].type):
+            yield f"{name} is of type {table[name].type}; it has to be a number."
+
+
+def _text(table: pyarrow.Table, name: str) -> NDArray[np.object_]:
+    """A column of text; empty where it is null."""
+    column = table[name].cast(pyarrow.string()).fill_null("")
+    return np.array(column.to_pylist(), object)
+
+
+def _stems(paths: Sequence[str] | NDArray[np.object_]) -> NDArray[np.object_]:
+    names = [path.rpartition("/")[2] for path in paths]
+    return np.array([name[: len(name) - _suffix_length(name)] for name in names], object)
+
+
+def _suffix_length(name: str) -> int:
+    return max((len(suffix) for suffix in SUFFIXES if name.lower().endswith(suffix)), default=0)
+
+
+class _Rows:
+    """The columns that are checked row by row."""
+
+    def __init__(
+        self, table: pyarrow.Table, cutouts: NDArray[np.object_], ids: NDArray[np.object_]
+    ) -> None:
+        names = table.column_names
+        self.cutouts, self.ids = cutouts, ids
+        self.masks = _text(table, "mask_path") if "mask_path" in names else None
+        self.split = _text(table, "split") if "split" in names else None
+        self.numbers: dict[str, NDArray[np.float64]] = {
+            name: table[name].cast(pyarrow.float64(), safe=False).to_numpy()
+            for name in ("label", "sample_weight", "ra", "dec")
+            if name in names
+        }
+
+    def faults(self) -> Iterator[str]:
+        yield from self._text_faults()
+        yield from self._number_faults()
+
+    def _text_faults(self) -> Iterator[str]:
+        empty = np.flatnonzero(self.cutouts == "")
+        if empty.size:
+            yield f"{empty.size:,} rows without a cutout_path: row {_some(empty)}"
+        for name, values in (("cutout_path", self.cutouts), ("mask_path", self.masks)):
+            yield from path_faults(name, () if values is None else values)
+        for name, values in (("galaxy_id", self.ids), ("mask_path", self.masks)):
+            if values is not None:
+                yield from self._wrong(values == "", f"without a {name}", None)
+        for name, values in (("galaxy_id", self.ids), ("cutout_path", self.cutouts)):
+            given = pd.Series(values)
+            is_twice = given.duplicated(keep=False).to_numpy() & (values != "")
+            yield from self._wrong(is_twice, f"with the {name} of another", values)
+        if self.split is not None:
+            is_unknown = ~np.isin(self.split.astype(str), SPLITS)
+            yield from self._wrong(
+                is_unknown, f"whose split is none of {', '.join(SPLITS)}", self.split
+            )
+
+    def _number_faults(self) -> Iterator[str]:
+        label = self.numbers["label"]
+        yield from self._wrong(~np.isin(label, (0, 1)), "whose label is neither 0 nor 1", label)
+        if (weight := self.numbers.get("sample_weight")) is not None:
+            is_wrong = ~(np.isfinite(weight) & (weight >= 0))
+            what = "whose sample_weight is not finite and at least 0"
+            yield from self._wrong(is_wrong, what, weight)
+        if "ra" not in self.numbers:
+            return
+        ra, dec = self.numbers["ra"], self.numbers["dec"]
+        is_half = np.isnan(ra) != np.isnan(dec)
+        yield from self._wrong(is_half, "with one of ra and dec without the other", None)
+        yield from self._wrong((ra < 0) | (ra > 360), "whose ra is not in [0, 360] degrees", ra)
+        yield from self._wrong(np.abs(dec) > 90, "whose dec is not in [-90, 90] degrees", dec)
+
+    def _wrong(
+        self, is_wrong: NDArray[np.bool_], what: str, values: NDArray[np.generic] | None
+    ) -> Iterator[str]:
+        """Say how many rows there are of a kind, and the first few by their files and values."""
+        rows = np.flatnonzero(is_wrong)
+        if rows.size:
+            named = [
+                f"{self.cutouts[row]}" + ("" if values is None else f" ({values[row]})")
+                for row in rows[: MOST_NAMED + 1]
+            ]
+            yield f"{rows.size:,} rows {what}: {_some(named)}"

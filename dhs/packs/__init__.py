@@ -1,1 +1,0 @@
-"""Packs: cutouts in shards, with a manifest; written by `dhs.pack` and `dhs.simulate`."""

@@ -1,0 +1,1 @@
+"""Test whether a network can tell injections from real lenses."""

@@ -1,0 +1,167 @@
+"""The realism check on files: real lenses and injections, their features, and the record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import sklearn
+from numpy.typing import NDArray
+
+from dhs import checkpoint
+from dhs.arguments import MOST_ID, integer
+from dhs.checkpoint.header import now, versions
+from dhs.jobs.lock import only_writer, remove_leftovers
+from dhs.model.batch_size import choose_device, describe_device
+from dhs.model.features import features_of
+from dhs.realism.figure import draw_probe
+from dhs.realism.probe import Probe
+from dhs.realism.samples import Draw, Sample, is_grid_folder
+from fastnorm.atomic import atomic_path
+from fastnorm.io import Rejected
+
+BATCH = 64
+MOST_SAMPLED = 10**6
+
+
+class Gathered(NamedTuple):
+    """What `gather` gives: features (N, D) float32, groups, and ``metadata`` for the record."""
+
+    real: NDArray[np.float32]
+    injected: NDArray[np.float32]
+    real_groups: NDArray[np.str_]
+    injected_groups: NDArray[np.str_]
+    metadata: dict[str, Any]
+    rejected: list[Rejected]
+
+
+def gather(
+    model: str | Path,
+    real: Sequence[str | Path],
+    injected: Sequence[str | Path],
+    *,
+    label_col: str = "label",
+    split: str | None = None,
+    least_snr: float | None = None,
+    sample: int = 2000,
+    seed: int = 1,
+    batch_size: int = BATCH,
+    device: str = "auto",
+    allow_deprecated: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Gathered:
+    """Draw real lenses and injections, and take their features from one network.
+
+    Parameters
+    ----------
+    model : path
+        A checkpoint.
+    real, injected : sequence of paths
+        One pack, of which only the lenses are taken; or files, folders and patterns of cutouts. For
+        ``injected`` also the folder of one selection grid, of which one injection per host is
+        drawn, and no failed one.
+    label_col : str
+        Of packs: the column of the labels, 1 for a lens.
+    split : str, optional
+        Of a pack of real lenses: ``train``, ``val`` or ``test`` only.
+    least_snr : float, optional
+        Of a grid: least ``arc_snr_r`` of an injection.
+    sample : int
+        Draw at most so many of each side.
+    seed : int
+        Of the draws.
+    batch_size : int
+        Of every forward pass.
+    device : {"auto", "cpu", "cuda"}
+        As of `dhs.model.batch_size.choose_device`.
+    allow_deprecated : bool
+        Use a checkpoint that is marked as deprecated.
+    progress : function, optional
+        Called with how many cutouts are done and how many there are.
+
+    Returns
+    -------
+    Gathered
+
+    Raises
+    ------
+    SpecMismatchError
+        The grid was computed with other preprocessing than the checkpoint's.
+    ValueError
+        The checkpoint cannot be used; a number is out of its range; there is no lens, or no
+        injection left; or cutouts of a pack are of another size than the checkpoint takes.
+    OSError
+        A file cannot be read.
+    """
+    integer("sample", sample, 1, MOST_SAMPLED)
+    integer("seed", seed, 0, MOST_ID)
+    finder, loaded = checkpoint.load(model, allow_deprecated=allow_deprecated)
+    where = choose_device(device)
+    finder.to(where)
+    rng = np.random.default_rng(seed)
+    is_grid = len(injected) == 1 and is_grid_folder(Path(injected[0]))
+    if least_snr is not None and not is_grid:
+        raise ValueError(
+            f"least_snr={least_snr:g} needs the arc_snr_r of a selection grid, which "
+            f"{', '.join(map(str, injected))} is not; leave it out."
+        )
+    draw = Draw(loaded, label_col, sample, rng)
+    lenses = draw.of(real, split)
+    arcs = draw.of_grid(Path(injected[0]), least_snr) if is_grid else draw.of(injected, None)
+    total = len(lenses.rows) + len(arcs.rows)
+
+    def features(side: Sample, done: int) -> NDArray[np.float32]:
+        show = None if progress is None else (lambda n, _: progress(done + n, total))
+        return features_of(finder, side.rows, batch_size, where, show)
+
+    taken = features(lenses, 0), features(arcs, len(lenses.rows))
+    metadata = {
+        "checkpoint": {
+            "name": loaded.path.name,
+            "fingerprint": loaded.fingerprint,
+            "architecture": loaded.architecture,
+            "data_origin": loaded.data_origin,
+            "deprecated": loaded.deprecated,
+        },
+        "spec": loaded.spec.to_dict(),
+        "spec_fingerprint": loaded.spec.fingerprint,
+        "real": lenses.metadata,
+        "injected": arcs.metadata,
+        "features": taken[0].shape[1],
+        "sample": sample,
+        "seed": seed,
+        "batch_size": batch_size,
+        "device": describe_device(where),
+    }
+    rejected = lenses.rejected + arcs.rejected
+    return Gathered(*taken, lenses.groups, arcs.groups, metadata, rejected)
+
+
+def write_check(folder: Path, gathered: Gathered, probe: Probe) -> dict[str, Any]:
+    """Write ``realism.json`` and ``realism.png``, each of which appears whole.
+
+    Returns
+    -------
+    dict
+        What ``realism.json`` holds.
+
+    Raises
+    ------
+    OSError
+        A file cannot be written, or another process writes the folder.
+    """
+    record = gathered.metadata | {
+        "probe": probe.to_dict(),
+        "versions": versions() | {"scikit-learn": sklearn.__version__},
+        "created": now(),
+    }
+    with only_writer(folder, "a realism check") as sign:
+        sign()
+        remove_leftovers(folder, "realism.png", "realism.json")
+        draw_probe(probe, gathered.metadata, folder / "realism.png")
+        with atomic_path(folder / "realism.json") as temporary:
+            temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+    return record

@@ -1,0 +1,261 @@
+"""Several lens finders on the same cutouts, each under its own annulus, and one logit of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from dhs import checkpoint
+from dhs.checkpoint import Checkpoint
+from dhs.manifest.columns import Manifest
+from dhs.model import LensFinder
+from dhs.pack import MANIFEST, read_manifest
+from dhs.preprocess.spec import SpecMismatchError
+from dhs.score.input import manifest_ids
+from fastnorm.io.maskbits import MaskBits
+
+COMBINATIONS = ("mean", "trained")
+HIDDEN_UNITS, FOLDS, SEED = 300, 5, 1337
+MOST_PASSES = 1000
+TOLERANCE = 1e-4
+WEIGHT_DECAY = 0.1
+NO_LABEL = -1
+SMALLEST_PROBABILITY = 1e-12
+
+
+class Member(NamedTuple):
+    """A lens finder, and what its checkpoint says."""
+
+    finder: LensFinder
+    checkpoint: Checkpoint
+
+    def describe(self) -> dict[str, Any]:
+        """For the metadata of a table."""
+        record = self.checkpoint
+        return {
+            "checkpoint": record.path.name,
+            "checkpoint_fingerprint": record.fingerprint,
+            "spec": record.spec.to_dict(),
+            "spec_fingerprint": record.spec.fingerprint,
+            "architecture": record.architecture,
+            "data_origin": record.data_origin,
+            "deprecated": record.deprecated,
+        }
+
+
+def load_members(
+    paths: Sequence[str | Path], *, allow_deprecated: bool = False, across_annuli: bool = False
+) -> list[Member]:
+    """Load the checkpoints of an ensemble, or the only one.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+    allow_deprecated : bool
+        As of `dhs.checkpoint.load`.
+    across_annuli : bool
+        Members may differ in their preprocessing.
+
+    Raises
+    ------
+    SpecMismatchError
+        Two members differ in their preprocessing.
+    ValueError
+        A checkpoint cannot be used, is deprecated, or is there twice; or the members take cutouts
+        of different sizes.
+    OSError
+        A file cannot be read.
+    """
+    found = [checkpoint.read(path) for path in paths]
+    first = found[0]
+    for k, other in enumerate(found):
+        if not across_annuli:
+            _require_same_preprocessing(first, other)
+        if other.size != first.size:
+            raise ValueError(
+                f"{first.path} takes cutouts of {first.size} x {first.size}, {other.path} of "
+                f"{other.size} x {other.size}; members of an ensemble see the same cutouts."
+            )
+        twin = next((one for one in found[:k] if one.fingerprint == other.fingerprint), None)
+        if twin is not None:
+            raise ValueError(f"{other.path} is the same model as {twin.path}; name it once.")
+    return [Member(*checkpoint.load(path, allow_deprecated=allow_deprecated)) for path in paths]
+
+
+def _require_same_preprocessing(first: Checkpoint, other: Checkpoint) -> None:
+    try:
+        first.spec.require_same(other.spec, str(first.path), str(other.path))
+    except SpecMismatchError as error:
+        raise SpecMismatchError(
+            f"{error} Where the mixture is the point, say so: --across-annuli (across_annuli=True)."
+        ) from error
+
+
+def common_mask_bits(members: Sequence[Member]) -> MaskBits:
+    """Which of MASKBITS made a pixel bad in the training of every member.
+
+    Raises
+    ------
+    ValueError
+        Two members differ.
+    """
+    first, *others = (member.checkpoint for member in members)
+    for other in others:
+        if other.mask_bits != first.mask_bits:
+            raise ValueError(
+                f"{first.path} was trained with masks of the MASKBITS {first.mask_bits}, "
+                f"{other.path} of {other.mask_bits}; members of an ensemble see the same masks."
+            )
+    return first.mask_bits
+
+
+def mean_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean over the members of (N, M) logits."""
+    mean: NDArray[np.float32] = logits.mean(axis=1, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+class Truth(NamedTuple):
+    """Labels of some objects: ``labels`` by id, 1 for a lens; ``name`` of the file."""
+
+    labels: dict[str, int]
+    name: str
+
+
+def read_truth(path: str | Path, label_col: str) -> Truth:
+    """Read labels; rows without one are left out.
+
+    Parameters
+    ----------
+    path : path
+        A manifest, or a pack.
+    label_col : str
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    ValueError
+        It lacks a column, a label is neither 0 nor 1, or an id is missing or there twice; or there
+        are too few labels of one kind.
+    """
+    path = Path(path)
+    table, _ = read_manifest(path / MANIFEST if path.is_dir() else path)
+    Manifest(table.iloc[:0], str(path)).column(label_col, "label_col")
+    table = table[table[label_col].notna()].reset_index(drop=True)
+    ids = manifest_ids(table, str(path))
+    labels = Manifest(table, str(path)).labels(label_col).astype(int)
+    _require_enough(labels, f"{path} has")
+    return Truth(dict(zip(ids.tolist(), labels.tolist(), strict=True)), str(path))
+
+
+def _require_enough(labels: NDArray[np.int_], where: str) -> None:
+    lenses, others = int((labels == 1).sum()), int((labels == 0).sum())
+    if min(lenses, others) < FOLDS:
+        raise ValueError(
+            f"{where} labels of {lenses} lenses and {others} non-lenses; a trained combiner needs "
+            f"{FOLDS} of each, one for every fold. Bring more, or combine by the mean."
+        )
+
+
+class Combiner:
+    """A small network on the logits of the members; no object is scored by one that saw its label.
+
+    One hidden layer on standardised logits, fitted once without every fold of the labelled objects,
+    and once with all of them, for the objects without a label. Labels should be those of objects
+    that no member was trained on, as members are surer of the others.
+
+    Parameters
+    ----------
+    ids : (N,) array of str
+        Of labelled objects.
+    logits : (N, M) float32
+    labels : (N,) int
+    where : str
+        What a message says of them.
+
+    Attributes
+    ----------
+    fold : dict of str to int
+        By id, for the labelled objects.
+
+    Raises
+    ------
+    ValueError
+        There are too few labels of one kind.
+    """
+
+    def __init__(
+        self,
+        ids: NDArray[np.object_],
+        logits: NDArray[np.float32],
+        labels: NDArray[np.int_],
+        where: str = "there are",
+    ) -> None:
+        from sklearn.model_selection import StratifiedKFold
+
+        _require_enough(labels, where)
+        self.counts = {"lenses": int(labels.sum()), "non_lenses": int((labels == 0).sum())}
+        splits = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(logits, labels)
+        folds = np.empty(len(labels), np.int8)
+        for fold, (_, held_out) in enumerate(splits):
+            folds[held_out] = fold
+        self.fold: dict[str, int] = dict(zip(ids.tolist(), folds.tolist(), strict=True))
+        self._models = fit_without_each(logits, labels, folds)
+
+    def __call__(
+        self, ids: NDArray[np.object_], logits: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """Combine logits.
+
+        Returns
+        -------
+        logits : (N,) float32
+            Log-odds of the combiner's probability, which is kept away from 0 and 1 by 1e-12.
+        fold : (N,) int8
+            Whose combiner was taken; -1 is that of all labelled objects.
+        """
+        fold = np.array([self.fold.get(identity, NO_LABEL) for identity in ids], np.int8)
+        probability = np.empty(len(ids))
+        for number in np.unique(fold):
+            chosen = fold == number
+            predicted = self._models[int(number)].predict_proba(logits[chosen].astype(np.float64))
+            probability[chosen] = predicted[:, 1]
+        limits = SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY
+        return logit(np.clip(probability, *limits)).astype(np.float32), fold
+
+    def describe(self) -> dict[str, Any]:
+        """For the metadata of a table."""
+        import sklearn
+
+        settings = {"hidden_units": HIDDEN_UNITS, "folds": FOLDS, "seed": SEED}
+        return settings | self.counts | {"scikit-learn": sklearn.__version__}
+
+
+def fit_without_each(
+    logits: NDArray[np.float32], labels: NDArray[np.int_], folds: NDArray[np.int8]
+) -> dict[int, Any]:
+    """Fit without each fold, by its number; and with all, under -1."""
+    numbers = [*np.unique(folds).tolist(), NO_LABEL]
+    return {number: fit(logits[folds != number], labels[folds != number]) for number in numbers}
+
+
+def fit(logits: NDArray[np.float32], labels: NDArray[np.int_]) -> Any:
+    """Fit one network; a scikit-learn classifier of (N, M) float64."""
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    network = MLPClassifier(
+        (HIDDEN_UNITS,),
+        alpha=WEIGHT_DECAY,
+        tol=TOLERANCE,
+        max_iter=MOST_PASSES,
+        random_state=SEED,
+    )
+    return make_pipeline(StandardScaler(), network).fit(logits.astype(np.float64), labels)

@@ -1,0 +1,309 @@
+"""What is to be scored: a pack, a manifest of files, or files; read in order, from any place."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dhs.manifest.columns import ID, Manifest
+from dhs.manifest.paths import refuse_escapes
+from dhs.pack import MANIFEST, open_pack, read_manifest
+from dhs.pack.cutouts import read_cutout, require_pixel_scale
+from fastnorm.io import CutoutError, Rejected, count_cutouts, find_cutouts, read_cutouts
+from fastnorm.io.maskbits import MaskBits
+from fastnorm.text import printable
+
+TABLES = (".parquet", ".csv")
+CUTOUT_PATH, MASK_PATH = "cutout_path", "mask_path"
+
+
+class InputCutout(NamedTuple):
+    """A cutout: ``pixels`` (3, H, W) float32 in nanomaggies; ``mask`` likewise, or None."""
+
+    id: str
+    path: str
+    pixels: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+
+
+class Input(Protocol):
+    """Cutouts in a fixed order.
+
+    Attributes
+    ----------
+    data_origin : str or None
+        None where nobody says it.
+    rejected : list of Rejected
+        What was seen to be none before any was read.
+    has_unique_ids : bool
+        No two cutouts have the same id.
+    """
+
+    data_origin: str | None
+    rejected: list[Rejected]
+    has_unique_ids: bool
+
+    def __len__(self) -> int:
+        """How many cutouts there should be."""
+
+    def identities(self, start: int, stop: int) -> Iterator[str]:
+        """All that determines what `read` gives, but for the pixels' own bytes."""
+
+    def read(self, start: int, stop: int) -> Iterator[InputCutout | Rejected]:
+        """Cutouts number ``start`` to ``stop``, or why there is none."""
+
+
+def open_input(
+    data: Sequence[str | Path],
+    size: int,
+    mask_bits: MaskBits = MaskBits(),  # noqa: B008
+) -> Input:
+    """Open what is to be scored.
+
+    Parameters
+    ----------
+    data : sequence of paths
+        One pack (its folder, or the manifest in it); one manifest, .parquet or .csv, with a column
+        ``cutout_path``; or as of `fastnorm.io.find_cutouts`. A manifest may have ``galaxy_id``
+        (otherwise the name of the file without its suffix is the id) and ``mask_path``; no label
+        is needed.
+    size : int
+        Side of the cutouts that the checkpoint takes, in pixels.
+    mask_bits : MaskBits
+        Which of MASKBITS made a pixel bad for the checkpoint.
+
+    Returns
+    -------
+    Input
+
+    Raises
+    ------
+    ValueError
+        A pack or a manifest is not alone, is damaged, or lacks a column; an id is missing or there
+        twice; a path leads out of the manifest's folder; the cutouts of a pack are of another size,
+        or its masks are of other MASKBITS.
+    OSError
+        A table cannot be read.
+    """
+    paths = [Path(path) for path in data]
+    tables = [path for path in paths if path.suffix in TABLES or (path / MANIFEST).exists()]
+    if not tables:
+        return _Files(paths, size, mask_bits)
+    if len(paths) > 1:
+        raise ValueError(
+            f"{tables[0]} is a pack or a manifest, and {len(paths) - 1} more are given; score each "
+            "on its own."
+        )
+    if tables[0].suffix not in TABLES:
+        return _Packed(tables[0], size, mask_bits)
+    table, metadata = read_manifest(tables[0])
+    if tables[0].name == MANIFEST and "shard" in table:
+        return _Packed(tables[0].parent, size, mask_bits)
+    return _Listed(tables[0], table, metadata.get("data_origin"), size, mask_bits)
+
+
+def require_same_mask_bits(ours: MaskBits, theirs: str | None, name: str | Path) -> None:
+    """Refuse masks that were made of other bits of MASKBITS than those of a model.
+
+    Parameters
+    ----------
+    ours : MaskBits
+        Of the model.
+    theirs : str, optional
+        As the metadata of a pack say it; None means the usual ones.
+    name : path
+        Of the pack.
+
+    Raises
+    ------
+    ValueError
+        They differ.
+    """
+    if MaskBits.parse(theirs or str(MaskBits())) != ours:
+        raise ValueError(
+            f"{name} has masks of the MASKBITS {theirs or MaskBits()}, the checkpoint was trained "
+            f"with {ours}; pack the cutouts again, with --mask-bits '{ours}'."
+        )
+
+
+def manifest_ids(table: pd.DataFrame, name: str) -> NDArray[np.str_]:
+    """Ids of the rows of a manifest: ``galaxy_id``, or else the names of the files.
+
+    Raises
+    ------
+    ValueError
+        There is neither column, or an id is missing or there twice.
+    """
+    if ID not in table and CUTOUT_PATH in table:
+        paths = Manifest(table, name).column(CUTOUT_PATH, CUTOUT_PATH)
+        table = table.assign(**{ID: [Path(path).stem for path in paths]})
+    return Manifest(table, name).ids()
+
+
+class _Packed:
+    def __init__(self, folder: Path, size: int, mask_bits: MaskBits) -> None:
+        self._pack = open_pack(folder)
+        if self._pack.masks is not None:
+            require_same_mask_bits(mask_bits, self._pack.metadata.get("mask_bits"), folder)
+        side = self._pack.cutout_shape[-2:]
+        if side != (size, size):
+            raise ValueError(
+                f"{folder} holds cutouts of {side[0]} x {side[1]}; the checkpoint takes {size} x "
+                f"{size}."
+            )
+        self._name = printable(folder)
+        self._ids = Manifest(self._pack.table, self._name).ids()
+        # Plain arrays: to slice a numpy.memmap costs half as much as to copy the cutout.
+        self._shards = [np.asarray(shard) for shard in self._pack.shards]
+        self._masks = [np.asarray(mask) for mask in self._pack.masks or ()]
+        self.data_origin: str | None = self._pack.data_origin
+        self.rejected: list[Rejected] = []
+        self.has_unique_ids = True
+
+    def __len__(self) -> int:
+        return len(self._pack)
+
+    def identities(self, start: int, stop: int) -> Iterator[str]:
+        columns = [self._pack.table[name] for name in ("sha256", "mask_sha256")[: 1 + self._masked]]
+        for row in zip(self._ids[start:stop], *(c[start:stop] for c in columns), strict=True):
+            yield "\t".join((self._name, *row))
+
+    def read(self, start: int, stop: int) -> Iterator[InputCutout | Rejected]:
+        for number in range(start, stop):
+            shard, row = self._pack.shard_index[number], self._pack.row[number]
+            mask = self._masks[shard][row] if self._masked else None
+            yield InputCutout(str(self._ids[number]), self._name, self._shards[shard][row], mask)
+
+    @property
+    def _masked(self) -> bool:
+        return bool(self._masks)
+
+
+class _Listed:
+    def __init__(
+        self,
+        path: Path,
+        table: pd.DataFrame,
+        origin: str | None,
+        size: int,
+        mask_bits: MaskBits,
+    ) -> None:
+        self._folder, self._size, self._mask_bits = path.parent, size, mask_bits
+        self._cutouts = Manifest(table, str(path)).column(CUTOUT_PATH, "the files").tolist()
+        self._ids = manifest_ids(table, str(path))
+        masks = table[MASK_PATH].tolist() if MASK_PATH in table else [None] * len(table)
+        self._masks = [None if pd.isna(mask) or mask == "" else str(mask) for mask in masks]
+        refuse_escapes(path, CUTOUT_PATH, self._cutouts)
+        refuse_escapes(path, MASK_PATH, self._masks)
+        self.data_origin = origin
+        self.rejected: list[Rejected] = []
+        self.has_unique_ids = True
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def identities(self, start: int, stop: int) -> Iterator[str]:
+        for number in range(start, stop):
+            files = [self._cutouts[number], self._masks[number]]
+            states = [_state(self._folder / file) for file in files if file is not None]
+            yield "\t".join((str(self._ids[number]), *states))
+
+    def read(self, start: int, stop: int) -> Iterator[InputCutout | Rejected]:
+        for number in range(start, stop):
+            name, identity = self._cutouts[number], str(self._ids[number])
+            try:
+                pixels, mask, _, _ = read_cutout(
+                    self._folder, name, self._masks[number], self._mask_bits
+                )
+            except CutoutError as error:
+                yield Rejected(error.path, error.reason)
+                continue
+            yield _fitting(identity, self._folder / name, pixels, mask, self._size)
+
+
+class _Files:
+    def __init__(self, paths: list[Path], size: int, mask_bits: MaskBits) -> None:
+        self._size, self._mask_bits = size, mask_bits
+        self.data_origin: str | None = None
+        self.rejected: list[Rejected] = []
+        self.has_unique_ids = False
+        self._paths = find_cutouts(paths, self.rejected)
+        # A file that holds no cutout is still one that has to be told of.
+        counts = (max(1, count_cutouts(path)) for path in self._paths)
+        self._ends = list(accumulate(counts))
+        self._open: tuple[int, int, Iterator[InputCutout | Rejected]] | None = None
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def identities(self, start: int, stop: int) -> Iterator[str]:
+        for k, first, last in self._slices(start, stop):
+            yield f"{_state(self._paths[k])}\t{first}\t{last}"
+
+    def read(self, start: int, stop: int) -> Iterator[InputCutout | Rejected]:
+        for k, first, last in self._slices(start, stop):
+            events = self._events(k, first)
+            # To the end of the file where it should be, in case there is more to be told.
+            yield from islice(events, None if last is None else last - first)
+            self._open = None if last is None else (k, last, events)
+
+    def _slices(self, start: int, stop: int) -> Iterator[tuple[int, int, int | None]]:
+        """Files by number, and which of their cutouts; None stands for the end of the file."""
+        while start < stop:
+            k = bisect_right(self._ends, start)
+            begin = self._ends[k - 1] if k else 0
+            upto = min(stop, self._ends[k])
+            yield k, start - begin, None if upto == self._ends[k] else upto - begin
+            start = upto
+
+    def _events(self, k: int, first: int) -> Iterator[InputCutout | Rejected]:
+        """From a place in a file on; a stack stays open where it is read on from."""
+        opened, self._open = self._open, None
+        if opened is not None and opened[:2] == (k, first):
+            return opened[2]
+        events = self._all_events(self._paths[k])
+        next(islice(events, first, first), None)
+        return events
+
+    def _all_events(self, path: Path) -> Iterator[InputCutout | Rejected]:
+        rejected: list[Rejected] = []
+        for cutout in read_cutouts(path, rejected, mask_bits=self._mask_bits):
+            yield from rejected
+            rejected.clear()
+            try:
+                require_pixel_scale(cutout)
+            except CutoutError as error:
+                yield Rejected(error.path, error.reason)
+            else:
+                yield _fitting(cutout.id, path, cutout.pixels, cutout.mask, self._size)
+        yield from rejected
+
+
+def _state(path: Path) -> str:
+    """What changes when a file does."""
+    try:
+        found = path.stat()
+    except OSError:
+        return f"{printable(path)}\tabsent"
+    return f"{printable(path)}\t{found.st_size}\t{found.st_mtime_ns}"
+
+
+def _fitting(
+    identity: str,
+    path: Path,
+    pixels: NDArray[np.float32],
+    mask: NDArray[np.bool_] | None,
+    size: int,
+) -> InputCutout | Rejected:
+    if pixels.shape[-2:] == (size, size):
+        return InputCutout(printable(identity), printable(path), pixels, mask)
+    height, width = pixels.shape[-2:]
+    reason = f"{identity} is {height} x {width}; the checkpoint takes {size} x {size}."
+    return Rejected(path, reason)

@@ -1,0 +1,177 @@
+"""Scores on their way into a table: parts that are whole or absent, kept until all are there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from dhs.manifest.format import METADATA_KEY
+from dhs.manifest.table import content_sha256, made_again_if_damaged, metadata_of, read_table
+from fastnorm.atomic import atomic_path
+from fastnorm.io import Rejected
+from fastnorm.text import printable
+
+METADATA_FILE = "about.json"
+ROWS_PER_GROUP = 2**16
+
+
+class Part(NamedTuple):
+    """A stretch of the work: ``ids`` and ``paths`` (N,) str, ``logits`` (N, M), ``rejected``."""
+
+    ids: NDArray[np.object_]
+    paths: NDArray[np.object_]
+    logits: NDArray[np.float32]
+    rejected: list[Rejected]
+
+    def at(self, rows: NDArray[np.bool_]) -> Part:
+        """Some of the rows."""
+        return Part(self.ids[rows], self.paths[rows], self.logits[rows], self.rejected)
+
+
+def parts_folder(out: Path) -> Path:
+    """Where the parts of a table lie while it is made."""
+    return out.with_name(f".{out.name}.parts")
+
+
+def part_path(folder: Path, number: int, key: str) -> Path:
+    return folder / f"part-{number:06d}-{key[:32]}.parquet"
+
+
+def part_key(configuration: Mapping[str, Any], identities: Iterable[str]) -> str:
+    """The sha256 of all that determines a part."""
+    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
+    for identity in identities:
+        digest.update(b"\n" + identity.encode())
+    return digest.hexdigest()
+
+
+def write_part(path: Path, part: Part) -> None:
+    rejected = [[printable(item.path), printable(item.reason)] for item in part.rejected]
+    columns = {
+        "galaxy_id": pyarrow.array(part.ids, pyarrow.string()),
+        "path": pyarrow.array(part.paths, pyarrow.string()),
+    } | {f"logit_{k}": logits for k, logits in enumerate(part.logits.T)}
+    table = pyarrow.table(columns)
+    metadata = {"part": path.name, "rejected": rejected, "sha256": content_sha256(table)}
+    with atomic_path(path) as temporary:
+        parquet.write_table(
+            table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)}), temporary
+        )
+
+
+def read_part(path: Path) -> Part:
+    """Read what `write_part` wrote.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    ValueError
+        It is damaged: its bytes are not those that were written.
+    """
+    with made_again_if_damaged(path):
+        table = read_table(path)
+        metadata = metadata_of(table, path)
+        if (metadata["part"], metadata["sha256"]) != (path.name, content_sha256(table)):
+            raise ValueError("its content is not that of its name and checksum")
+        rejected = [Rejected(Path(name), why) for name, why in metadata["rejected"]]
+        logits = [table[name].to_numpy() for name in table.column_names[2:]]
+        ids, paths = (table[name].to_numpy() for name in ("galaxy_id", "path"))
+        return Part(ids, paths, np.stack(logits, axis=1), rejected)
+
+
+def read_rows(paths: Sequence[Path], has_unique_ids: bool) -> Iterator[Part]:
+    """The parts in order; a cutout whose id was there before is among the rejected instead."""
+    known: set[str] = set()
+    for path in paths:
+        part = read_part(path)
+        if has_unique_ids:
+            yield part
+            continue
+        is_new = np.empty(len(part.ids), bool)
+        for row, identity in enumerate(part.ids):
+            is_new[row] = identity not in known
+            known.add(identity)
+        twice = [
+            Rejected(
+                Path(part.paths[row]),
+                f"has the id {part.ids[row]} of a cutout before it; give every cutout an id of its "
+                "own, in a manifest or in its file.",
+            )
+            for row in np.flatnonzero(~is_new)
+        ]
+        yield part.at(is_new)._replace(rejected=part.rejected + twice)
+
+
+def count_rows(paths: Sequence[Path]) -> int:
+    rows = 0
+    for path in paths:
+        with made_again_if_damaged(path):
+            rows += parquet.read_metadata(path).num_rows
+    return rows
+
+
+def in_groups(parts: Iterable[Part], rows: int = ROWS_PER_GROUP) -> Iterator[Part]:
+    """Parts put together to as many rows as are read well at a time, or more."""
+    group: list[Part] = []
+    for part in parts:
+        group.append(part)
+        if sum(len(one.ids) for one in group) >= rows:
+            yield _joined(group)
+            group = []
+    if group:
+        yield _joined(group)
+
+
+def _joined(group: list[Part]) -> Part:
+    ids, paths, logits, rejected = zip(*group, strict=True)
+    return Part(
+        np.concatenate(ids),
+        np.concatenate(paths),
+        np.concatenate(logits),
+        list(chain.from_iterable(rejected)),
+    )
+
+
+def configuration(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What the logits of every cutout depend on, besides the batch."""
+    members = [member["checkpoint_fingerprint"] for member in metadata["members"]]
+    names = ("device", "versions", "mask_bits")
+    return {"members": members} | {name: metadata.get(name) for name in names}
+
+
+def recorded_batch_size(out: Path, metadata: Mapping[str, Any]) -> int | None:
+    """The batch size of an earlier run of this configuration, interrupted or complete."""
+    for there in (_read_metadata(parts_folder(out) / METADATA_FILE), read_metadata(out)):
+        if there is not None and configuration(there) == configuration(metadata):
+            return int(there["batch_size"])
+    return None
+
+
+def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Record what a run does, for the one that goes on with it."""
+    with atomic_path(folder / METADATA_FILE) as temporary:
+        temporary.write_text(json.dumps(metadata, sort_keys=True, indent=1), "utf-8")
+
+
+def _read_metadata(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def read_metadata(out: Path) -> dict[str, Any] | None:
+    """What a table says of itself; None where there is none of scores."""
+    try:
+        text = (parquet.read_schema(out).metadata or {}).get(METADATA_KEY, b"{}")
+        found = json.loads(text)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "members" in found else None

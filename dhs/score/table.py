@@ -1,0 +1,286 @@
+"""Tables of scores: one row per cutout, and in the metadata what made them."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+from numpy.typing import ArrayLike, NDArray
+from pyarrow import parquet
+from scipy.special import expit
+
+from dhs.manifest.format import METADATA_KEY
+from dhs.manifest.table import metadata_of
+from dhs.manifest.table import read_table as read_arrow
+from dhs.preprocess.spec import PreprocessSpec
+from fastnorm.atomic import atomic_path
+
+COLUMNS = ("galaxy_id", "logit", "score", "path")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """Scores of N cutouts.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    ids : (N,) array of str
+        No two alike.
+    logits : (N,) float32
+        Larger means more likely a lens.
+    scores : (N,) float64
+        Their sigmoid.
+    paths : (N,) array of str
+        Where the cutouts were read from.
+    metadata : dict
+        ``members`` (one or more of ``checkpoint``, ``checkpoint_fingerprint``, ``spec``,
+        ``spec_fingerprint``, ``architecture``, ``data_origin``, ``deprecated``), ``combination``
+        (``single``, ``mean`` or ``trained``), ``spec_fingerprint``, ``data_origin`` and
+        ``mask_bits`` of the cutouts, ``batch_size``, ``device``, ``versions``.
+    member_logits : (N, M) float32, or None
+        Those of the members of an ensemble.
+    fold : (N,) int8, or None
+        Of a trained combiner: the fold whose objects it did not see; -1 for objects without label.
+    """
+
+    path: Path
+    ids: NDArray[np.str_]
+    logits: NDArray[np.float32]
+    scores: NDArray[np.float64]
+    paths: NDArray[np.str_]
+    metadata: dict[str, Any]
+    member_logits: NDArray[np.float32] | None = None
+    fold: NDArray[np.int8] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def specs(self) -> list[PreprocessSpec]:
+        """The preprocessing of the members, each once."""
+        return specs_of(self.metadata)
+
+    @property
+    def name(self) -> str:
+        """For legends: architecture and annulus, as ``bottlenecked_resnet (32.5, 45)``."""
+        return describe_members(self.metadata)
+
+
+def specs_of(metadata: Mapping[str, Any]) -> list[PreprocessSpec]:
+    """The preprocessing of the members, each once."""
+    given = [PreprocessSpec.from_dict(member["spec"]) for member in metadata["members"]]
+    return list(dict.fromkeys(given))
+
+
+def describe_members(metadata: Mapping[str, Any]) -> str:
+    """Architecture and annulus of every member, in short."""
+    names = []
+    for member in metadata["members"]:
+        spec = PreprocessSpec.from_dict(member["spec"])
+        radii = f"({spec.annulus_r_in:g}, {spec.annulus_r_out:g})"
+        names.append(f"{member['architecture']['arch']} {radii}")
+    if metadata["combination"] == "single":
+        return names[0]
+    counted = [
+        name if names.count(name) == 1 else f"{names.count(name)} x {name}"
+        for name in dict.fromkeys(names)
+    ]
+    return f"{metadata['combination']} of {', '.join(counted)}"
+
+
+def joint_fingerprint(specs: Sequence[PreprocessSpec]) -> str:
+    """The fingerprint of one preprocessing, or the sha256 over those of several, sorted."""
+    distinct = sorted({spec.fingerprint for spec in specs})
+    if len(distinct) == 1:
+        return distinct[0]
+    return hashlib.sha256("\n".join(distinct).encode()).hexdigest()
+
+
+def sigmoid(logits: ArrayLike) -> NDArray[np.float64]:
+    """Scores of logits, in float64."""
+    return np.asarray(expit(np.asarray(logits, np.float64)), np.float64)
+
+
+@contextmanager
+def open_table(
+    path: Path, metadata: Mapping[str, Any], members: int, has_folds: bool
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Write a table in pieces.
+
+    Parameters
+    ----------
+    path : Path
+        .parquet; to be put into place by the caller.
+    metadata : mapping
+        As of `ScoreTable`.
+    members : int
+        Of an ensemble, whose logits get columns ``logit_0``, ...; 0 writes none.
+    has_folds : bool
+        Write a column ``fold``.
+
+    Yields
+    ------
+    function
+        Takes columns by name, all but ``score``, and appends them as one row group.
+    """
+    schema = pyarrow.schema(
+        {
+            "galaxy_id": pyarrow.string(),
+            "logit": pyarrow.float32(),
+            "score": pyarrow.float64(),
+            "path": pyarrow.string(),
+        }
+        | {f"logit_{k}": pyarrow.float32() for k in range(members)}
+        | ({"fold": pyarrow.int8()} if has_folds else {}),
+        metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True, allow_nan=False)},
+    )
+    with parquet.ParquetWriter(path, schema) as writer:
+        yield lambda columns: writer.write_table(
+            pyarrow.table({"score": sigmoid(columns["logit"]), **columns}).select(schema.names),
+        )
+
+
+def write_table(out: Path, table: ScoreTable) -> None:
+    """Write a table, which appears whole; ``table.path`` and ``table.scores`` are not looked at."""
+    members = [] if table.member_logits is None else list(table.member_logits.T)
+    columns: dict[str, Any] = {
+        "galaxy_id": pyarrow.array(table.ids.tolist(), pyarrow.string()),
+        "logit": table.logits,
+        "path": pyarrow.array(table.paths.tolist(), pyarrow.string()),
+    }
+    columns |= {f"logit_{k}": logits for k, logits in enumerate(members)}
+    if table.fold is not None:
+        columns["fold"] = table.fold
+    with (
+        atomic_path(out) as temporary,
+        open_table(temporary, table.metadata, len(members), table.fold is not None) as write,
+    ):
+        write(columns)
+
+
+def read_table(path: str | Path) -> ScoreTable:
+    """Read a table that `dhs score` wrote.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    ScoreTable
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is no table of scores: a column or what made it is missing, a score is NaN, an id is
+        there twice, or the preprocessing is not that of its fingerprint.
+    """
+    path = Path(path)
+    table = read_arrow(path)
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise ValueError(
+            f"{path} has no column {', '.join(missing)}; name a table that dhs score wrote."
+        )
+    empty = [name for name in COLUMNS if table[name].null_count]
+    if empty:
+        raise ValueError(f"{path} has rows without {', '.join(empty)}; score the cutouts again.")
+    metadata = _checked_metadata(metadata_of(table, path), path)
+    ids = np.array(table["galaxy_id"].to_pylist(), str)
+    logits = table["logit"].to_numpy().astype(np.float32)
+    scores = table["score"].to_numpy().astype(np.float64)
+    _require_sound(path, ids, logits, scores)
+    members = [f"logit_{k}" for k in range(len(metadata["members"]))]
+    own = [table[name].to_numpy() for name in members if name in table.column_names]
+    return ScoreTable(
+        path=path,
+        ids=ids,
+        logits=logits,
+        scores=scores,
+        paths=np.array(table["path"].to_pylist(), str),
+        metadata=metadata,
+        member_logits=np.stack(own, axis=1) if own else None,
+        fold=table["fold"].to_numpy() if "fold" in table.column_names else None,
+    )
+
+
+def _checked_metadata(found: dict[str, Any], path: Path) -> dict[str, Any]:
+    if not {"members", "combination", "spec_fingerprint"} <= set(found):
+        raise ValueError(
+            f"{path} does not say what made its scores (members, combination and spec_fingerprint "
+            "in its metadata 'dhs'); score the cutouts again with dhs score."
+        )
+    try:
+        specs = specs_of(found)
+        described = describe_members(found)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: what it says of its members is wrong: {type(error).__name__}: {error}"
+        ) from error
+    if joint_fingerprint(specs) != found["spec_fingerprint"]:
+        raise ValueError(
+            f"{path}: the preprocessing of {described} is not that of its fingerprint: its "
+            "metadata were changed. Score the cutouts again."
+        )
+    return found
+
+
+def _require_sound(
+    path: Path,
+    ids: NDArray[np.str_],
+    logits: NDArray[np.float32],
+    scores: NDArray[np.float64],
+) -> None:
+    wrong = np.flatnonzero(np.isnan(logits) | np.isnan(scores))
+    if wrong.size:
+        raise ValueError(
+            f"{path}: {wrong.size} of {len(ids)} scores are NaN, the first that of "
+            f"{ids[wrong[0]]}; score the cutouts again."
+        )
+    found, first, count = np.unique(ids, return_index=True, return_counts=True)
+    if len(found) < len(ids):
+        twice = first[count > 1].min()
+        raise ValueError(
+            f"{path}: {len(ids) - len(found)} rows have the id of another, the first {ids[twice]}; "
+            "every cutout needs an id of its own."
+        )
+
+
+def require_same_preprocessing(tables: Sequence[ScoreTable]) -> None:
+    """Refuse tables that cannot be compared.
+
+    Raises
+    ------
+    dhs.preprocess.spec.SpecMismatchError
+        Two have different preprocessing; both are named, with what differs.
+    """
+    for table in tables[1:]:
+        if joint_fingerprint(tables[0].specs) == joint_fingerprint(table.specs):
+            continue
+        for ours in tables[0].specs:
+            for theirs in table.specs:
+                ours.require_same(theirs, str(tables[0].path), str(table.path))
+
+
+def highest(path: Path, count: int) -> list[tuple[str, float]]:
+    """Ids and scores of the ``count`` highest logits, the first ones of equals."""
+    best: list[tuple[float, str]] = []
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["galaxy_id", "logit"]):
+            logits = batch["logit"].to_numpy()
+            rows = np.argsort(-logits, kind="stable")[:count].tolist()
+            best += [(float(logits[k]), batch["galaxy_id"][k].as_py()) for k in rows]
+            best = heapq.nlargest(count, best, key=lambda item: item[0])
+    return [(identity, float(sigmoid(logit))) for logit, identity in best]

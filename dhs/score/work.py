@@ -1,0 +1,169 @@
+"""The work of a table of scores, cut into parts of a fixed number of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dhs.model.inference import logits_of
+from dhs.score.ensemble import Member
+from dhs.score.input import Input, InputCutout
+from dhs.score.parts import Part, configuration, part_key, part_path, parts_folder, write_part
+from fastnorm.io import Rejected
+
+BATCHES_PER_PART = 16
+
+
+class Work:
+    """Which cutouts make which part.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        Their models on ``device``.
+    cutouts : Input
+    device : torch.device
+    out : Path
+        The table.
+    metadata : dict
+        As of `dhs.score.table.ScoreTable`.
+
+    Attributes
+    ----------
+    keys : list of str
+        Of the parts: all that determines them.
+    paths : list of Path
+        Of the parts; those that are there are complete.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        cutouts: Input,
+        device: torch.device,
+        out: Path,
+        metadata: Mapping[str, Any],
+    ) -> None:
+        self._members, self._cutouts, self._device = members, cutouts, device
+        self._out, self._batch_size = out, int(metadata["batch_size"])
+        per_part, count = BATCHES_PER_PART * self._batch_size, len(cutouts)
+        self._limits = [
+            (start, min(start + per_part, count)) for start in range(0, count, per_part)
+        ]
+        settings = configuration(metadata) | {"batch_size": self._batch_size}
+        self.keys = [part_key(settings, cutouts.identities(*limits)) for limits in self._limits]
+        folder = parts_folder(out)
+        self.paths = [part_path(folder, number, key) for number, key in enumerate(self.keys)]
+
+    def make_parts(self, progress: Callable[[int, int], None]) -> None:
+        """Score what is missing; ``progress`` as of `dhs.score.score`.
+
+        Raises
+        ------
+        ValueError
+            A network gives logits that are no numbers, or a batch does not fit into memory.
+        OSError
+            A file cannot be read or written.
+        """
+        missing = [k for k, path in enumerate(self.paths) if not path.exists()]
+        total = len(self._cutouts)
+        done = total - sum(stop - start for start, stop in (self._limits[k] for k in missing))
+        progress(done, total)
+        for k in missing:
+            start, stop = self._limits[k]
+            part = self._score(start, stop, partial(_report, progress, done, total))
+            with self.keeping_parts():
+                write_part(self.paths[k], part)
+            done += stop - start
+            progress(done, total)
+
+    def _score(self, start: int, stop: int, report: Callable[[int], None]) -> Part:
+        rejected: list[Rejected] = []
+        ids: list[str] = []
+        paths: list[str] = []
+        logits = [np.empty((0, len(self._members)), np.float32)]
+        cutouts = self._accepted(start, stop, rejected)
+        while batch := list(islice(cutouts, self._batch_size)):
+            logits.append(self._logits(batch))
+            ids += [seen.id for seen in batch]
+            paths += [seen.path for seen in batch]
+            report(min(len(ids) + len(rejected), stop - start))
+        return Part(
+            np.array(ids, object), np.array(paths, object), np.concatenate(logits), rejected
+        )
+
+    def _accepted(self, start: int, stop: int, rejected: list[Rejected]) -> Iterator[InputCutout]:
+        for found in self._cutouts.read(start, stop):
+            if isinstance(found, Rejected):
+                rejected.append(found)
+            else:
+                yield found
+
+    def _logits(self, batch: list[InputCutout]) -> NDArray[np.float32]:
+        """Logits of every member, (B, M)."""
+        stack = _Stack(batch, self._device)
+        columns = []
+        for finder, loaded in self._members:
+            try:
+                logits = logits_of(finder, stack, self._batch_size, self._device)
+            except torch.OutOfMemoryError as error:
+                raise ValueError(
+                    f"a batch of {self._batch_size} cutouts does not fit into the memory of "
+                    f"{self._device} with {loaded.path}; give a smaller batch size."
+                ) from error
+            wrong = np.flatnonzero(~np.isfinite(logits))
+            if wrong.size:
+                raise ValueError(
+                    f"{loaded.path} gives logits that are no finite numbers for {wrong.size} of the "
+                    f"{len(batch)} cutouts of a batch, the first {batch[wrong[0]].id}: its weights "
+                    "are damaged, or its training diverged. Name another checkpoint."
+                )
+            columns.append(logits)
+        return np.stack(columns, axis=1)
+
+    @contextmanager
+    def keeping_parts(self) -> Iterator[None]:
+        """Say in an error of writing what there is, and how to go on."""
+        try:
+            yield
+        except OSError as error:
+            complete = sum(path.exists() for path in self.paths)
+            raise OSError(
+                f"{self._out} cannot be written: {error.strerror or error}. {complete} of its "
+                f"{len(self.paths)} parts are complete and stay in {parts_folder(self._out)}; once "
+                "that is mended, the same command goes on from them."
+            ) from error
+
+
+def _report(progress: Callable[[int, int], None], before: int, total: int, count: int) -> None:
+    progress(before + count, total)
+
+
+class _Stack:
+    """Cutouts on the device, as `dhs.model.inference.logits_of` reads them."""
+
+    def __init__(self, batch: list[InputCutout], device: torch.device) -> None:
+        self._images = torch.from_numpy(np.stack([seen.pixels for seen in batch])).to(device)
+        self._masks: Tensor | None = None
+        if any(seen.mask is not None for seen in batch):
+            masks = [
+                np.zeros(seen.pixels.shape, bool) if seen.mask is None else seen.mask
+                for seen in batch
+            ]
+            self._masks = torch.from_numpy(np.stack(masks)).to(device)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        wanted = torch.from_numpy(rows)
+        return self._images[wanted], None if self._masks is None else self._masks[wanted]

@@ -1,0 +1,88 @@
+"""The result of comparing two grids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from dhs.config.errors import differences
+from dhs.selection.grid_result import ALL_MAGNITUDES, MAGNITUDE, GridResult
+from dhs.selection.matching import (
+    CommonThreshold,
+)
+from dhs.selection.paired import METHODS, OVERALL, POOLED
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare` found.
+
+    Attributes
+    ----------
+    first, second : GridResult
+    thresholds : list of CommonThreshold
+    table : DataFrame
+        As of `dhs.selection.paired.comparison_table`, with the thresholds instead of ``number``.
+    injections : int
+        Of each grid.
+    failed_first, failed_second, left_out : int
+        Injections without a score, and those left out since one of the grids has none.
+    """
+
+    first: GridResult
+    second: GridResult
+    thresholds: list[CommonThreshold]
+    table: pd.DataFrame
+    injections: int
+    failed_first: int
+    failed_second: int
+    left_out: int
+
+    def differences(self) -> list[str]:
+        """What the preprocessings differ in, if they do."""
+        return differences(self.first.spec.to_dict(), self.second.spec.to_dict())
+
+    def rows(self, level: str, threshold: CommonThreshold) -> pd.DataFrame:
+        """Rows of the table of one level and one threshold."""
+        table = self.table
+        is_wanted = (table["threshold_type"] == threshold.first.threshold_type) & (
+            table["threshold_first"] == threshold.first.threshold
+        )
+        return table[is_wanted & (table["level"] == level)]
+
+    def metadata(self) -> dict[str, Any]:
+        """What was compared, and the result over all cells, for JSON."""
+        kept = ("checkpoint", "spec", "spec_fingerprint", "annulus", "injections_fingerprint")
+        grids = {
+            name: {"folder": str(grid.folder)} | {key: grid.metadata[key] for key in kept}
+            for name, grid in (("first", self.first), ("second", self.second))
+        }
+        return grids | {
+            "preprocessing_differs": self.differences(),
+            "draws_fingerprint": self.first.metadata["draws_fingerprint"],
+            "data_origin": self.first.metadata["data_origin"],
+            "injections": self.injections,
+            "failed_first": self.failed_first,
+            "failed_second": self.failed_second,
+            "left_out": self.left_out,
+            "thresholds": [self.overall(threshold) for threshold in self.thresholds],
+            "methods": METHODS,
+        }
+
+    def overall(self, threshold: CommonThreshold) -> dict[str, Any]:
+        """The result over all cells, and how many cells of theta_E and magnitude differ."""
+        rows = self.rows(OVERALL, threshold)
+        values = rows[rows[MAGNITUDE] == ALL_MAGNITUDES].iloc[0]
+        names = [name for name in rows if name.startswith(("n_", "compl", "diff", "p_mcnemar"))]
+        pooled = self.rows(POOLED, threshold)
+        pooled = pooled[(pooled[MAGNITUDE] != ALL_MAGNITUDES) & (pooled["n_injections"] > 0)]
+        return {
+            "threshold": str(threshold),
+            "first": threshold.first.to_dict(),
+            "second": threshold.second.to_dict(),
+            **{name: values[name].item() for name in names},
+            "cells": len(pooled),
+            "significant_cells": int(pooled["significant"].sum()),
+        }

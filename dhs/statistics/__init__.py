@@ -1,0 +1,1 @@
+"""Thresholds, intervals, resampling and calibration: one place for each rule."""

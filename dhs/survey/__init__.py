@@ -1,1 +1,0 @@
-"""A simulated survey: what is on its sky, its images, its files and its picture."""

@@ -1,0 +1,28 @@
+"""``python -m dhs.train --config FILE``, as existing scripts and ``torchrun`` start it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dhs.config.options import AsJson, Resident, Settings
+from dhs.train.command import train_and_print
+
+
+def main(
+    config: Annotated[Path, typer.Option(help="The configuration, YAML.")],
+    settings: Settings = None,
+    resident: Resident = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a lens finder from a configuration; an interrupted run resumes.
+
+    Exit status: 0 trained; 2 invalid arguments, or incomplete.
+    """
+    train_and_print(config, settings, resident, as_json)
+
+
+if __name__ == "__main__":
+    typer.run(main)

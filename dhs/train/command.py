@@ -1,0 +1,78 @@
+"""Run a training from the command line: progress, messages and the summary."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from dhs.train.config import read_config
+from dhs.train.run import Trained, train
+from fastnorm.terminal import counting, fail, messages
+from fastnorm.text import printable
+
+
+def train_and_print(
+    file: Path, settings: Sequence[str] | None, resident: bool, as_json: bool
+) -> None:
+    """Train as a configuration file says, and print the result.
+
+    Parameters
+    ----------
+    file : Path
+        YAML configuration.
+    settings : sequence of str, optional
+        ``section.key=value``, each replaces a value of the file.
+    resident : bool
+        Keep all cutouts on the device, as ``dataset.resident``.
+    as_json : bool
+        Print one JSON object instead of text.
+
+    Raises
+    ------
+    typer.Exit
+        Status 2, after a message on stderr: an argument is invalid, or the training
+        was interrupted or failed.
+    """
+    started = time.perf_counter()
+    is_first = os.environ.get("RANK", "0") == "0"
+    with messages(TypeError, ValueError, OSError, ImportError, RuntimeError):
+        config = read_config(
+            file, [*(settings or ()), *(["dataset.resident=true"] if resident else [])]
+        )
+        try:
+            with counting("training", "cutouts") as show:
+                trained = train(
+                    config,
+                    file.stem,
+                    report=lambda line: None if as_json else typer.echo(line),
+                    progress=show,
+                )
+        except KeyboardInterrupt:
+            fail("interrupted; run the same command again to resume from the last saved state.")
+    if is_first:
+        _print(trained, time.perf_counter() - started, as_json)
+
+
+def _print(trained: Trained, seconds: float, as_json: bool) -> None:
+    best = trained.best
+    if as_json:
+        report = {
+            "checkpoint": str(trained.checkpoint),
+            "picture": str(trained.picture),
+            "best": best,
+            "was_complete": trained.was_complete,
+            "seconds": round(seconds, 3),
+        }
+        typer.echo(json.dumps(report))
+        return
+    if trained.was_complete:
+        typer.echo("complete already, with this configuration.")
+    area = "" if best["val_auc"] is None else f", validation AUC {best['val_auc']:.4f}"
+    typer.echo(f"best epoch {best['epoch'] + 1}{area}")
+    typer.echo(printable(f"checkpoint: {trained.checkpoint}"))
+    typer.echo(printable(f"picture: {trained.picture}"))

@@ -1,0 +1,72 @@
+"""What a training leaves for people: a line per epoch, and a picture of the learning curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastnorm.atomic import atomic_path
+
+METRICS, PICTURE = "metrics.jsonl", "learning_curve.png"
+
+
+def write_metrics(out: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write one line of JSON per epoch."""
+    with atomic_path(out / METRICS) as temporary:
+        temporary.write_text("".join(f"{json.dumps(line)}\n" for line in history), "utf-8")
+
+
+def log_to_tensorboard(out: Path, line: Mapping[str, Any]) -> None:
+    """Log the numbers of an epoch where TensorBoard is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return
+    with SummaryWriter(str(out / "tensorboard"), purge_step=line["epoch"]) as writer:
+        for name, value in line.items():
+            if isinstance(value, int | float) and name != "epoch":
+                writer.add_scalar(name, value, line["epoch"])
+
+
+def describe(line: Mapping[str, Any], epochs: int) -> str:
+    """One epoch in one line."""
+    parts = [f"epoch {line['epoch'] + 1} of {epochs}"]
+    parts += [f"loss {line['train_loss']:.4f}", f"validation {line['val_loss']:.4f}"]
+    if line["val_auc"] is not None:
+        parts.append(f"AUC {line['val_auc']:.4f}")
+    parts.append(f"{line['cutouts_per_second']:.0f} cutouts/s")
+    return ", ".join(parts)
+
+
+def draw_learning_curve(out: Path, history: Sequence[Mapping[str, Any]], title: str) -> Path:
+    """Draw losses, validation AUC and learning rate against the epoch."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    losses, area, rate = figure.subplots(1, 3)
+    epochs = [line["epoch"] + 1 for line in history]
+    style: dict[str, Any] = {"marker": "o", "markersize": 3}
+    losses.plot(epochs, [line["train_loss"] for line in history], label="training", **style)
+    validation = [line["val_loss"] for line in history]
+    losses.plot(epochs, validation, "--", label="validation", **style)
+    losses.set(xlabel="epoch", ylabel="binary cross-entropy", yscale="log")
+    losses.legend(frameon=False)
+    judged = [
+        (line["epoch"] + 1, line["val_auc"]) for line in history if line["val_auc"] is not None
+    ]
+    if judged:
+        area.plot(*zip(*judged, strict=True), color="tab:orange", **style)
+        epoch, best = max(judged, key=lambda pair: pair[1])
+        area.set_title(f"best {best:.4f} in epoch {epoch}", fontsize="medium")
+    area.set(xlabel="epoch", ylabel="validation AUC")
+    rate.plot(epochs, [line["lr"] for line in history], color="tab:green", **style)
+    rate.set(xlabel="epoch", ylabel="learning rate", yscale="log")
+    for axes in (losses, area, rate):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    with atomic_path(out / PICTURE) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+    return out / PICTURE

@@ -1,1 +1,0 @@
-"""The parts of `dhs.train`: configuration, schedule, state, processes, validation, records."""

@@ -1,0 +1,64 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_OF_A_WRITE = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS}
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Lend a path beside ``path`` that takes its place at the end, unless there is an error.
+
+    The file is whole or absent, after a loss of power, too. Each of several writers at once has a
+    temporary file of its own, and the last one's stays.
+
+    Parameters
+    ----------
+    path : Path
+
+    Yields
+    ------
+    Path
+        ``.NAME.tmp-...``; only a killed process leaves it behind.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written; ``path`` is named, also where the system names no file.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        is_of_a_write = error.filename is None and error.errno in _OF_A_WRITE
+        if error.errno is None or not (is_of_a_write or error.filename == str(temporary)):
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a new name on the disk, where the file system can, and the folder may be read."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EBADF, errno.EINVAL):
+            raise
+    finally:
+        os.close(descriptor)

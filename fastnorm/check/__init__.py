@@ -1,0 +1,1 @@
+"""Self-check: compare every backend with the definition, and time it."""

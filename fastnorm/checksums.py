@@ -1,0 +1,39 @@
+"""The lock: a synthetic cutout and the checksums that its normalisation must give.
+
+They were taken from the pipeline that made the published models, so whoever
+reproduces them sees bit for bit what those models saw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DEFINITION_VERSION = 1
+"""Of the normalisation: it grows when the same radii give other numbers."""
+
+EXPECTED_CHECKSUMS = {
+    (20.0, 32.0): "7e25b9e366471bda",
+    (32.5, 45.0): "1b21317c14b7e67c",
+}
+"""Annulus radii and the checksum of the cutout normalised with NaN to 0 and clip 10."""
+
+
+def synthetic_cutout() -> NDArray[np.float32]:
+    """A round galaxy in three bands with sky noise, (3, 101, 101) float32."""
+    rng = np.random.default_rng(42)
+    offset = np.arange(101) - 50
+    squared_radius = offset[:, None] ** 2 + offset[None, :] ** 2
+    bands = []
+    for flux, background, noise in ((5.0, 0.1, 0.05), (8.0, 0.15, 0.07), (3.5, 0.08, 0.04)):
+        sky = background + noise * rng.standard_normal((101, 101))
+        bands.append(flux * np.exp(-squared_radius / (2 * 6.0**2)) + sky)
+    return np.stack(bands).astype(np.float32)
+
+
+def checksum(out: NDArray[Any]) -> str:
+    """The first 16 hexadecimal digits of the sha256 of ``out``, rounded to 6 decimals."""
+    return hashlib.sha256(np.round(out, decimals=6).tobytes()).hexdigest()[:16]

@@ -1,0 +1,128 @@
+"""``fastnorm normalize-fits``: one normalised FITS file for each one given."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastnorm.cli.options import AsJson, BackendName, Radii
+from fastnorm.terminal import annulus_warnings, check_folder, counting, fail, finish, messages
+
+if TYPE_CHECKING:
+    from fastnorm.io import Rejected
+
+
+def normalize_fits(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="FITS files, folders, or patterns.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the files; made if need be.")],
+    annulus: Radii = None,
+    clip: Annotated[
+        float | None,
+        typer.Option(help="Limit to plus or minus so many MAD.", show_default="no limit"),
+    ] = None,
+    nan_to_zero: Annotated[
+        bool,
+        typer.Option(
+            "--nan-to-zero", help="Count NaN as 0, as published models do; else they are bad."
+        ),
+    ] = False,
+    mask_bits: Annotated[
+        str,
+        typer.Option(
+            metavar="RELEASE:NAME,...",
+            help="Bits of MASKBITS that make a pixel bad, by name; dr10: for none.",
+            show_default="dr10, with those of stars, clusters, and pixels without a good value",
+        ),
+    ] = "dr10",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there.")
+    ] = False,
+    backend: BackendName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Normalise FITS cutouts, file by file; header, WCS and all other units are kept.
+
+    Pixels that INVVAR or MASKBITS say are bad leave the statistics. What published models saw has
+    --clip 10 --nan-to-zero.
+
+    Exit status: 0 all written; 1 paths rejected, the others written; 2 wrong arguments.
+    """
+    started = time.perf_counter()
+    check_folder(out)
+    with messages(TypeError, ValueError, OSError, ImportError):
+        import numpy as np
+
+        from fastnorm import dispatch
+        from fastnorm.annulus import Annulus
+        from fastnorm.io import CutoutError, Rejected
+        from fastnorm.io.maskbits import MaskBits
+        from fastnorm.nddata.fits_output import normalize_file
+        from fastnorm.normalize.eps_clip import check_eps_and_clip
+
+        options: dict[str, Any] = {
+            "annulus": None if annulus is None else Annulus(*annulus),
+            "clip": check_eps_and_clip(1.0, clip, np.finfo(np.float32))[1],
+            "nan_to_zero": nan_to_zero,
+            "mask_bits": MaskBits.parse(mask_bits),
+            "backend": backend,
+        }
+        if backend is not None:
+            dispatch.choose(backend)
+        rejected: list[Rejected] = []
+        targets = _targets(paths, out, rejected, overwrite)
+        out.mkdir(parents=True, exist_ok=True)
+        written = 0
+        with counting("normalising", "files") as show, annulus_warnings():
+            for number, (path, target) in enumerate(targets.items()):
+                show(number, len(targets))
+                try:
+                    normalize_file(path, target, **options)
+                except CutoutError as error:
+                    rejected.append(Rejected(error.path, error.reason))
+                else:
+                    written += 1
+    report = {"out": str(out), "mask_bits": str(options["mask_bits"]), "written": written}
+    finish(report, rejected, started, f"{written} files in {out}", as_json)
+
+
+def _targets(
+    paths: list[str], out: Path, rejected: list[Rejected], overwrite: bool
+) -> dict[Path, Path]:
+    """Where each file goes, checked as a whole before one is read."""
+    from fastnorm.io import Rejected, find_cutouts
+    from fastnorm.io.read import stem_of
+
+    files = find_cutouts(paths, rejected)
+    given = {Path(path) for path in paths}
+    # Of a folder only what is FITS, and no result of before; what is named itself is never skipped.
+    fits = [
+        path
+        for path in files
+        if path in given or not (path.suffix in (".npz", ".npy") or _is_in(path, out))
+    ]
+    targets: dict[Path, Path] = {}
+    owners: dict[Path, Path] = {}
+    sources = {os.path.realpath(path) for path in fits}
+    for path in fits:
+        target = out / f"{stem_of(path)}.fits"
+        other = owners.setdefault(target, path)
+        if other != path:
+            fail(f"{other} and {path} would both be written to {target}; give them one at a time.")
+        if os.path.realpath(target) in sources:
+            fail(f"--out {out}: {target} is read, and would be replaced; name another folder.")
+        if target.exists() and not overwrite:
+            reason = f"{target} is there already; --overwrite replaces it."
+            rejected.append(Rejected(path, reason))
+        else:
+            targets[path] = target
+    return targets
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

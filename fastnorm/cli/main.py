@@ -1,0 +1,360 @@
+"""The command ``fastnorm``: normalise cutouts, draw them, list and check the backends.
+
+Whatever is slow to import is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import typer
+
+import fastnorm
+from fastnorm.checksums import DEFINITION_VERSION
+from fastnorm.cli.fits import normalize_fits
+from fastnorm.cli.options import AsJson, BackendName, Radii
+from fastnorm.terminal import annulus_warnings, check_out, console, fail, finish, messages, progress
+from fastnorm.text import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fastnorm.annulus import Annulus
+    from fastnorm.io import Cutout, Rejected
+
+BATCH = 256
+BATCH_BYTES = 64 * 2**20
+EPS = 1e-8
+PUBLISHED_CLIP = 10.0
+
+app = typer.Typer(
+    help="Normalise image cutouts by their outer annulus, exactly and fast.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(metavar="PATH...", help="Files (.npz, .npy, FITS), folders, or patterns."),
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fastnorm {fastnorm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Hold what comes before the command's name."""
+
+
+@app.command()
+def normalize(
+    paths: Paths,
+    out: Annotated[
+        Path, typer.Option(help="The stack to write, .npy; its table is written beside it.")
+    ],
+    annulus: Radii = None,
+    clip: Annotated[
+        float | None,
+        typer.Option(
+            help="Limit to plus or minus so many MAD.", show_default=f"{PUBLISHED_CLIP:g}"
+        ),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Only normalise: keep NaN, and do not clip.")
+    ] = False,
+    backend: BackendName = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads.", show_default="every core allowed")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Normalise cutouts into one stack (N, 3, H, W) of float32, with a table of statistics.
+
+    By default as preprocess_stack(..., "raw_robust", crop=False) of the published lens finders:
+    NaN becomes 0, and the result is clipped.
+
+    Bad pixels, by INVVAR and MASKBITS of a FITS file or an array mask of an .npz, leave the
+    statistics.
+
+    Exit status: 0 all written; 1 paths rejected, the others written; 2 wrong arguments.
+    """
+    from fastnorm import dispatch
+    from fastnorm.annulus import Annulus
+
+    started = time.perf_counter()
+    if raw and clip is not None:
+        fail(f"--clip {clip:g} and --raw exclude each other: --raw does not clip. Leave one out.")
+    table = out.with_suffix(".parquet")
+    check_out(out, ".npy")
+    check_out(table, ".parquet")
+    with messages():
+        given = None if annulus is None else Annulus(*annulus)
+        if backend is not None:
+            dispatch.choose(backend)
+        dispatch.set_num_threads(threads)
+    limit = None if raw or clip == math.inf else PUBLISHED_CLIP if clip is None else clip
+
+    rejected: list[Rejected] = []
+    report: dict[str, Any] = {
+        "out": None,
+        "table": None,
+        "shape": None,
+        "annulus": None,
+        "written": 0,
+    }
+    files = _files(paths, out, rejected)
+    try:
+        with progress(files) as advance, messages(OSError, ImportError):
+            cutouts = _of_one_shape(_read(files, rejected, advance), rejected)
+            first = next(cutouts, None)
+            if first is not None:
+                used = _choose_annulus(given, first)
+                job = _Job(used, limit, not raw, backend)
+                written = _write(first, cutouts, job, out, table)
+                report["out"], report["table"] = str(out), str(table)
+                report["shape"] = [written, *first.pixels.shape]
+                report["annulus"], report["written"] = [used.r_in, used.r_out], written
+    finally:
+        dispatch.set_num_threads(None)
+    done = f"{report['written']} cutouts in {out}, their statistics in {table}"
+    finish(report, rejected, started, done, as_json)
+
+
+app.command()(normalize_fits)
+
+
+@app.command()
+def show(
+    paths: Paths,
+    out: Annotated[Path, typer.Option(help="The picture to write, .png.")],
+    limit: Annotated[int, typer.Option(help="Draw at most so many cutouts.", min=1)] = 12,
+    as_json: AsJson = False,
+) -> None:
+    """Draw cutouts with the legacy annulus and the corrected one, side by side."""
+    from fastnorm.annulus import LEGACY_ANNULUS, Annulus
+    from fastnorm.io import Rejected
+
+    started = time.perf_counter()
+    check_out(out, ".png")
+    rejected: list[Rejected] = []
+    drawn: list[Cutout] = []
+    with messages(OSError, ImportError):
+        from fastnorm.figure import draw_comparison
+
+        files = _files(paths, out, rejected)
+        for cutout in _read(files, rejected, lambda count: None):
+            plane = cutout.pixels.shape[1:]
+            try:
+                for annulus in (LEGACY_ANNULUS, Annulus.default(*plane)):
+                    annulus.pixels(*plane)
+            except ValueError as error:
+                rejected.append(Rejected(cutout.path, str(error)))
+                continue
+            drawn.append(cutout)
+            if len(drawn) == limit:
+                break
+        if drawn:
+            draw_comparison(drawn, out)
+    report: dict[str, Any] = {
+        "out": str(out) if drawn else None,
+        "drawn": [printable(cutout.id) for cutout in drawn],
+        "written": len(drawn),
+    }
+    finish(report, rejected, started, f"{len(drawn)} cutouts drawn in {out}", as_json)
+
+
+@app.command()
+def backends(as_json: AsJson = False) -> None:
+    """List the backends: where each runs, and why one does not."""
+    found = fastnorm.backends()
+    if as_json:
+        typer.echo(json.dumps([asdict(backend) for backend in found]))
+        return
+    from rich.table import Table
+
+    table = Table("name", "device", "available", "reason")
+    for backend in found:
+        table.add_row(
+            backend.name, backend.device, "yes" if backend.available else "no", backend.reason
+        )
+    console(sys.stdout).print(table, markup=False)
+
+
+@app.command()
+def check(
+    device: Annotated[
+        Literal["cpu", "cuda", "all"], typer.Option(help="Whose backends to check.")
+    ] = "all",
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases, fewer rounds.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check every backend on this machine against the reference, value for value, and time it.
+
+    Exit status: 0 all equal; 1 some value differs, or --device cuda without one.
+    """
+    with messages(ImportError):
+        from fastnorm.check.run import run_selfcheck
+    run_selfcheck(device, is_quick=quick, as_json=as_json)
+
+
+class _Job(NamedTuple):
+    annulus: Annulus
+    clip: float | None
+    nan_to_zero: bool
+    backend: str | None
+
+    def metadata(self) -> dict[str, object]:
+        from fastnorm.io import BANDS
+
+        return {
+            "annulus_r_in": self.annulus.r_in,
+            "annulus_r_out": self.annulus.r_out,
+            "eps": EPS,
+            "clip": self.clip,
+            "nan_to_zero": self.nan_to_zero,
+            "mode": "raw_robust" if self.nan_to_zero else "raw",
+            "definition_version": DEFINITION_VERSION,
+            "fastnorm_version": fastnorm.__version__,
+            "bands": list(BANDS),
+            "flux_unit": "nanomaggy",
+        }
+
+
+def _write(first: Cutout, others: Iterator[Cutout], job: _Job, out: Path, table: Path) -> int:
+    """Normalise batch by batch, so that memory does not grow with the number of cutouts."""
+    from fastnorm.io.write import StackWriter, open_table
+
+    _, height, width = first.pixels.shape
+    size = max(1, min(BATCH, BATCH_BYTES // (12 * height * width)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fastnorm.AnnulusWarning)
+        # Values that the library refuses are refused before any file is made.
+        _normalise([first], job)
+        cutouts = chain([first], others)
+        with (
+            StackWriter(out, (height, width)) as stack,
+            open_table(table, job.metadata()) as write_rows,
+        ):
+            while batch := list(islice(cutouts, size)):
+                start = stack.count
+                result, columns = _normalise(batch, job)
+                stack.write(result)
+                write_rows(_table_rows(batch, start) | columns)
+            # The stack is whole on the disk before its table takes the place of an older one.
+            stack.finish()
+    return stack.count
+
+
+def _normalise(
+    batch: list[Cutout], job: _Job
+) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+    import numpy as np
+
+    images = np.stack([cutout.pixels for cutout in batch])
+    is_nan = np.isnan(images)
+    if job.nan_to_zero:
+        images[is_nan] = 0
+    radii = (job.annulus.r_in, job.annulus.r_out)
+    mask = None
+    if any(cutout.mask is not None for cutout in batch):
+        mask = np.zeros(images.shape, bool)
+        for bad, cutout in zip(mask, batch, strict=True):
+            if cutout.mask is not None:
+                bad[:] = cutout.mask
+    options: dict[str, Any] = {"mask": mask, "backend": job.backend}
+    with messages():
+        median, mad = fastnorm.annulus_median_mad(images, *radii, **options)
+        result = fastnorm.normalize_outer_annulus(
+            images, *radii, eps=EPS, clip=job.clip, nan_to_zero=job.nan_to_zero, **options
+        )
+    nan_count = is_nan.sum(axis=(2, 3), dtype=np.int32)
+    return result, {"median": median.ravel(), "mad": mad.ravel(), "nan_count": nan_count.ravel()}
+
+
+def _table_rows(batch: list[Cutout], start: int) -> dict[str, object]:
+    from fastnorm.io import BANDS
+
+    each = [cutout for cutout in batch for _ in BANDS]
+    return {
+        "row": [start + i for i in range(len(batch)) for _ in BANDS],
+        "id": [printable(cutout.id) for cutout in each],
+        "band": list(BANDS) * len(batch),
+        "ra": [cutout.ra for cutout in each],
+        "dec": [cutout.dec for cutout in each],
+        "path": [printable(cutout.path) for cutout in each],
+    }
+
+
+def _choose_annulus(given: Annulus | None, first: Cutout) -> Annulus:
+    from fastnorm.annulus import Annulus
+
+    plane = first.pixels.shape[1:]
+    with messages():
+        annulus = Annulus.default(*plane) if given is None else given
+        annulus.pixels(*plane)
+    with annulus_warnings():
+        annulus.warn_if_inside_galaxy(*plane)
+    return annulus
+
+
+def _files(paths: list[str], out: Path, rejected: list[Rejected]) -> list[Path]:
+    from fastnorm.io import find_cutouts
+
+    files = find_cutouts(paths, rejected)
+    if out.resolve() in {path.resolve() for path in files}:
+        fail(f"--out {out} is among the cutouts to read and would replace them; name another.")
+    return files
+
+
+def _read(
+    files: Iterable[Path], rejected: list[Rejected], advance: Callable[[int], None]
+) -> Iterator[Cutout]:
+    from fastnorm.io import count_cutouts, read_cutouts
+
+    for path in files:
+        expected = count_cutouts(path)
+        for cutout in read_cutouts(path, rejected):
+            yield cutout
+            advance(1)
+            expected -= 1
+        advance(max(expected, 0))
+
+
+def _of_one_shape(cutouts: Iterable[Cutout], rejected: list[Rejected]) -> Iterator[Cutout]:
+    from fastnorm.io import Rejected
+
+    first: Cutout | None = None
+    for cutout in cutouts:
+        first = first or cutout
+        if cutout.pixels.shape == first.pixels.shape:
+            yield cutout
+            continue
+        refused = Rejected(
+            cutout.path,
+            f"has shape {cutout.pixels.shape}, but the first cutout, {first.path}, has "
+            f"{first.pixels.shape}; a stack takes one shape.",
+        )
+        # A file of many such cutouts is named once.
+        if not rejected or rejected[-1] != refused:
+            rejected.append(refused)

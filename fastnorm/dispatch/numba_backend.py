@@ -1,0 +1,59 @@
+"""The CPU backend: shares planes out among threads that run the Numba kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fastnorm.annulus import Annulus
+from fastnorm.dispatch.planes import Options, Planes
+from fastnorm.dispatch.threads import notice_if_slow, read_only, share_out
+from fastnorm.kernels import numba_cpu
+
+PLANES_PER_TASK = 256
+FEWEST_PLANES_PER_THREAD = 8
+STREAMING_BYTES = 32 * 2**20  # a larger output does not stay in a usual last-level cache
+
+
+@lru_cache(maxsize=64)
+def _plan(annulus: Annulus, height: int, width: int, itemsize: int) -> numba_cpu.GatherPlan:
+    return numba_cpu.gather_plan(annulus.pixels(height, width), height * width, itemsize)
+
+
+_compiled: set[np.dtype[Any]] = set()
+
+
+def run(planes: Planes, options: Options) -> None:
+    """Fill ``planes.out``, ``planes.median`` and ``planes.mad``."""
+    count, height, width = planes.images.shape
+    dtype = planes.images.dtype
+    real = dtype.type
+    plan = _plan(options.annulus, height, width, dtype.itemsize)
+    # Numba compiles anew for arrays that cannot be written: these two never can.
+    images = read_only(planes.images.reshape(count, height * width))
+    no_masks = np.empty((count, 0), bool)
+    masks = read_only(no_masks if planes.masks is None else planes.masks.reshape(images.shape))
+    out = np.empty((count, 0), dtype) if planes.out is None else planes.out.reshape(images.shape)
+    arrays = (images, masks, out, planes.median, planes.mad)
+    with np.errstate(over="ignore"):  # a limit beyond the dtype's range is no limit
+        clip = real(np.inf if options.clip is None else options.clip)
+    settings = (
+        float(options.eps),
+        clip,
+        real(0 if options.nan_to_zero else np.nan),
+        planes.stack_bytes > STREAMING_BYTES,
+    )
+    kernel = numba_cpu.normalize_planes
+    if dtype not in _compiled:
+        with notice_if_slow("the CPU kernel, once per machine and dtype"):
+            kernel(*arrays, *plan, *settings, *numba_cpu.workspace(plan.pixels.size, dtype), 0, 0)
+        _compiled.add(dtype)
+
+    def work() -> Callable[[int, int], None]:
+        space = numba_cpu.workspace(plan.pixels.size, dtype)
+        return lambda start, stop: kernel(*arrays, *plan, *settings, *space, start, stop)
+
+    share_out(work, count, PLANES_PER_TASK, FEWEST_PLANES_PER_THREAD)

@@ -1,0 +1,200 @@
+"""The backends: what there is, what is missing and why, and which one runs.
+
+A backend takes planes that a door has already checked and made contiguous; it
+raises nothing of its own. Those of the CPU are a `Run`; those of the GPU a
+``launch``, see `fastnorm.kernels.triton_normalize.launch`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from fastnorm import reference
+from fastnorm.annulus import frames_to_caller
+from fastnorm.dispatch.planes import Launch, Options, Planes, Run
+
+
+class BackendUnavailableError(RuntimeError):
+    """A backend was asked for by name and cannot run here."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of the definition.
+
+    Attributes
+    ----------
+    name : str
+        What ``backend=`` takes.
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+    available : bool
+    reason : str
+        Why not, where it is not available; otherwise empty.
+    """
+
+    name: str
+    device: str
+    available: bool
+    reason: str
+
+
+def _run_reference(planes: Planes, options: Options) -> None:
+    for i, image in enumerate(planes.images):
+        mask = None if planes.masks is None else planes.masks[i]
+        out, planes.median[i], planes.mad[i] = reference.normalize_plane(
+            image,
+            options.annulus,
+            mask=mask,
+            eps=options.eps,
+            clip=options.clip,
+            nan_to_zero=options.nan_to_zero,
+        )
+        if planes.out is not None:
+            planes.out[i] = out
+
+
+def _load_reference() -> Run:
+    return _run_reference
+
+
+def _load_numba() -> Run:
+    run: Run = importlib.import_module("fastnorm.dispatch.numba_backend").run
+    return run
+
+
+def _load_triton() -> Launch:
+    module = importlib.import_module("fastnorm.kernels.triton_normalize")
+    if not is_interpreted("triton"):
+        require_cuda()
+    launch: Launch = module.launch
+    return launch
+
+
+def _load_numba_cuda() -> Launch:
+    module = importlib.import_module("fastnorm.kernels.numba_cuda_normalize")
+    if not is_interpreted("numba-cuda"):
+        require_cuda()
+    reason = module.reason_unavailable()
+    if reason:
+        raise BackendUnavailableError(reason)
+    launch: Launch = module.launch
+    return launch
+
+
+def require_cuda() -> None:
+    """Raise `BackendUnavailableError` where torch sees no CUDA device."""
+    torch = importlib.import_module("torch")
+    if not torch.cuda.is_available():
+        raise BackendUnavailableError("torch sees no CUDA device")
+
+
+def is_interpreted(name: str) -> bool:
+    """Whether device code runs in Python: Triton's interpreter, Numba's simulator."""
+    variable = {"triton": "TRITON_INTERPRET", "numba-cuda": "NUMBA_ENABLE_CUDASIM"}[name]
+    return os.environ.get(variable) == "1"
+
+
+Loader = Callable[[], Callable[..., None]]
+Loaders = Mapping[str, tuple[str, Loader]]
+"""What a backend runs on, and what imports it, by its name, in order of preference."""
+
+_LOADERS: dict[str, tuple[str, Loader]] = {
+    "numba": ("cpu", _load_numba),
+    "reference": ("cpu", _load_reference),
+    "triton": ("cuda", _load_triton),
+    "numba-cuda": ("cuda", _load_numba_cuda),
+}
+
+
+@cache
+def _load(loader: Loader) -> Callable[..., None] | str:
+    """The backend's function, or the reason why there is none."""
+    try:
+        return loader()
+    except ImportError as error:
+        return f"{type(error).__name__}: {error}"
+    except BackendUnavailableError as error:
+        return str(error)
+
+
+def backends() -> list[Backend]:
+    """Every backend, for each device in order of preference.
+
+    Examples
+    --------
+    >>> [backend.name for backend in backends()]
+    ['numba', 'reference', 'triton', 'numba-cuda']
+    """
+    return list_backends(_LOADERS)
+
+
+def list_backends(loaders: Loaders) -> list[Backend]:
+    """As `backends`, of any table of them."""
+    found = []
+    for name, (device, loader) in loaders.items():
+        run = _load(loader)
+        reason = run if isinstance(run, str) else ""
+        found.append(Backend(name, device, not reason, reason))
+    return found
+
+
+def device_of(name: Any) -> str | None:
+    """The kind of device that a backend runs on; None where there is no such backend."""
+    return _LOADERS[name][0] if isinstance(name, str) and name in _LOADERS else None
+
+
+def takes_cpu_tensors(name: str | None) -> bool:
+    """Whether a GPU backend runs in Python here, on tensors in the CPU's memory."""
+    return name is not None and device_of(name) == "cuda" and is_interpreted(name)
+
+
+def choose(
+    name: str | None,
+    device: str = "cpu",
+    loaders: Loaders = _LOADERS,
+    listed_by: str = "fastnorm.backends()",
+) -> Callable[..., None]:
+    """The function of the backend of that name, or of the first that is available.
+
+    Raises
+    ------
+    ValueError
+        There is no backend of that name, or it is one for another device.
+    BackendUnavailableError
+        It was asked for by name and is not available, or there is none at all.
+    """
+    if name is not None and not (isinstance(name, str) and name in loaders):
+        raise ValueError(
+            f"backend={name!r} is not known; allowed are None (the fastest available) and "
+            f"{', '.join(map(repr, loaders))}."
+        )
+    names = [known for known, (where, _) in loaders.items() if where == device]
+    if name is not None and name not in names:
+        raise ValueError(
+            f"backend={name!r} is for the {loaders[name][0]}, but images is on the {device}; "
+            f"allowed are None and {', '.join(map(repr, names))}."
+        )
+    for candidate in names if name is None else [name]:
+        run = _load(loaders[candidate][1])
+        if not isinstance(run, str):
+            return run
+        if name is not None:
+            raise BackendUnavailableError(
+                f"backend={name!r} is not available here: {run}. Choose one that "
+                f"{listed_by} lists as available, or mend the installation."
+            )
+        warnings.warn(
+            f"the backend {candidate!r} is not available ({run}); a slower one is used.",
+            RuntimeWarning,
+            stacklevel=frames_to_caller(),
+        )
+    raise BackendUnavailableError(
+        f"images is on the {device}, and no backend for it is available; see {listed_by}."
+    )

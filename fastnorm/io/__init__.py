@@ -1,0 +1,17 @@
+"""Read cutouts from files and write results."""
+
+from __future__ import annotations
+
+from fastnorm.io.cutout import BANDS, INSTALL_EXTRA, Cutout, CutoutError, Rejected
+from fastnorm.io.read import count_cutouts, find_cutouts, read_cutouts
+
+__all__ = [
+    "BANDS",
+    "INSTALL_EXTRA",
+    "Cutout",
+    "CutoutError",
+    "Rejected",
+    "count_cutouts",
+    "find_cutouts",
+    "read_cutouts",
+]

@@ -1,0 +1,253 @@
+"""Cutouts from FITS, as the Legacy Surveys write them: IMAGE, INVVAR and MASKBITS.
+
+A pixel is bad in a band where its inverse variance is not above 0, where MASKBITS say so (see
+`fastnorm.io.maskbits`), or where a unit MASK, as this package writes it, is not 0.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnorm.io.cutout import (
+    BANDS,
+    Cutout,
+    CutoutError,
+    check_floating,
+    check_good_pixels,
+    check_mask,
+    check_pixels,
+    check_size,
+    degrees,
+)
+from fastnorm.io.fits_open import opened
+from fastnorm.io.maskbits import MaskBits
+
+NORMALISED = "ANNRIN"
+"""The header card of an image that is normalised already."""
+IMAGE_NAMES = ("IMAGE", "SCI")
+BESIDE = ("INVVAR", "MASKBITS", "MASK", "UNCERT")
+NANOMAGGY = ("nanomaggy", "nanomaggies", "nmgy")
+
+
+class FitsImage(NamedTuple):
+    """The image of a FITS file, bands g, r, z.
+
+    ``unit``: of astropy. ``planes``: which of its planes they are. ``pixels``: (3, H, W) float32.
+    ``mask``: of that shape, True is bad; None where the file says nothing. ``invvar``: of that
+    shape, nanomaggy^-2, or None.
+    """
+
+    unit: Any
+    planes: list[int]
+    pixels: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+    invvar: NDArray[Any] | None
+
+
+def read_fits(path: Path, stem: str, mask_bits: MaskBits) -> Cutout:
+    """Read the image of a FITS file, and what else it says of its pixels.
+
+    Parameters
+    ----------
+    path : Path
+    stem : str
+        The id.
+    mask_bits : MaskBits
+        Which of MASKBITS make a pixel bad.
+
+    Returns
+    -------
+    Cutout
+
+    Raises
+    ------
+    CutoutError
+        There is no image of three bands g, r, z in nanomaggies, it is normalised already, or what
+        goes with it does not fit it; or too few pixels of an annulus are good.
+    ImportError
+        astropy is missing.
+    """
+    with opened(path) as units:
+        image = read_image(path, units, mask_bits)
+        header = image.unit.header
+        ra, dec = _position(header)
+        scale = _pixel_scale(header)
+    check_good_pixels(path, image.pixels, image.mask)
+    return Cutout(stem, image.pixels, ra, dec, path, image.mask, scale)
+
+
+def read_image(path: Path, units: Any, mask_bits: MaskBits) -> FitsImage:
+    """Find the image among the units of a file, and read it with what goes with it.
+
+    Raises
+    ------
+    CutoutError
+        As of `read_fits`.
+    """
+    unit = _find_image(path, units)
+    planes = _band_planes(path, unit)
+    check_floating(path, unit.data.dtype)
+    pixels = check_pixels(path, unit.data[planes])
+    found: list[NDArray[np.bool_]] = []
+    weights = None
+    if (invvar := _beside(path, units, "INVVAR", unit)) is not None:
+        weights = np.array(invvar.data[planes])
+        # Neither is a NaN above 0.
+        found.append(~(weights > 0))
+    if (bits := _beside(path, units, "MASKBITS", unit)) is not None:
+        if bits.data.dtype.kind not in "iu":
+            raise CutoutError(path, f"MASKBITS has dtype {bits.data.dtype}; allowed are integers.")
+        found.append(mask_bits.mask(bits.data[0] if bits.data.ndim == 3 else bits.data))
+    if (mask := _beside(path, units, "MASK", unit)) is not None:
+        flags = mask.data[planes] if mask.shape == unit.shape else mask.data
+        found.append(check_mask(path, flags, pixels.shape, "its unit MASK"))
+    return FitsImage(unit, planes, pixels, np.logical_or.reduce(found) if found else None, weights)
+
+
+def name_of(unit: Any) -> str:
+    """What a unit is: its name, or what the cutout service says in its place, in capitals."""
+    return str(unit.header.get("EXTNAME") or unit.header.get("IMAGETYP", "")).strip().upper()
+
+
+def tidy_bands(header: Any) -> None:
+    """Let a header say that its planes are g, r and z, if it names bands at all."""
+    named = [name for name in header if re.fullmatch(r"BAND(S|\d)", name)]
+    for name in named:
+        if name not in ("BANDS", "BAND0", "BAND1", "BAND2"):
+            del header[name]
+    if named:
+        header["BANDS"] = "".join(BANDS)
+    for k, band in enumerate(BANDS):
+        if f"BAND{k}" in header:
+            header[f"BAND{k}"] = band
+
+
+def _find_image(path: Path, units: Any) -> Any:
+    images = [unit for unit in units if unit.is_image and unit.shape]
+    others = [unit for unit in images if name_of(unit) not in BESIDE]
+    called = [unit for unit in others if name_of(unit) in IMAGE_NAMES]
+    if not others:
+        raise CutoutError(path, "holds no image; allowed is one of (3, rows, columns).")
+    image = (called or others)[0]
+    rivals = [unit for unit in others if unit.shape == image.shape]
+    if not called and len(rivals) > 1:
+        names = ", ".join(repr(name_of(unit) or "PRIMARY") for unit in rivals)
+        raise CutoutError(
+            path,
+            f"holds {len(rivals)} images of one shape, {names}; name the one to read IMAGE "
+            "(EXTNAME).",
+        )
+    if NORMALISED in image.header:
+        radii = image.header[NORMALISED], image.header.get("ANNROUT")
+        raise CutoutError(
+            path,
+            f"is normalised already, with the annulus ({radii[0]}, {radii[1]}); give the original, "
+            "in nanomaggies.",
+        )
+    _check_unit(path, image.header)
+    check_size(path, "its image", math.prod(image.shape) * abs(image.header["BITPIX"]) // 8)
+    return image
+
+
+def _check_unit(path: Path, header: Any) -> None:
+    unit = str(header.get("BUNIT", "")).strip()
+    if unit and unit.lower() not in NANOMAGGY:
+        raise CutoutError(
+            path,
+            f"is in {unit!r} (BUNIT); allowed is nanomaggy. Convert it: 1 nanomaggy is 3.631e-6 "
+            "Jy, AB magnitude 22.5.",
+        )
+
+
+def _band_planes(path: Path, image: Any) -> list[int]:
+    """Which planes of an image are g, r and z."""
+    shape, bands = image.shape, _bands(image.header)
+    if len(shape) == 2 and 0 not in shape:
+        raise CutoutError(
+            path,
+            f"its image has shape {shape}, one band; needed are g, r and z in one image of "
+            "(3, rows, columns): fits.PrimaryHDU(numpy.stack([g, r, z]), header).",
+        )
+    if len(shape) == 3 and 0 not in shape and bands:
+        if len(bands) != shape[0] or any(bands.count(band) != 1 for band in BANDS):
+            raise CutoutError(
+                path,
+                f"has {shape[0]} planes, and says that they are the bands {bands!r}; needed are "
+                f"{', '.join(BANDS)}, each once.",
+            )
+        return [bands.index(band) for band in BANDS]
+    if len(shape) != 3 or shape[0] != len(BANDS) or 0 in shape:
+        reason = (
+            f"its image has shape {shape}; allowed is (3, rows, columns) with bands g, r, z first "
+            "(NAXIS3), or more bands named in the card BANDS."
+        )
+        raise CutoutError(path, reason)
+    return list(range(len(BANDS)))
+
+
+def _bands(header: Any) -> str:
+    """As a header names them: ``BANDS``, or else ``BAND0``, ``BAND1`` and so on; or nothing."""
+    one_by_one = [str(header[f"BAND{k}"]).strip() for k in range(10) if f"BAND{k}" in header]
+    text = str(header.get("BANDS", "")) or "".join(one_by_one)
+    return re.sub(r"[\s,;/]", "", text).lower()
+
+
+def _beside(path: Path, units: Any, name: str, image: Any) -> Any:
+    """INVVAR, MASKBITS or MASK of an image, or None; its pixels are not read before they fit."""
+    unit = next((unit for unit in units if unit.is_image and name_of(unit) == name), None)
+    if unit is None:
+        return None
+    plane = image.shape[1:]
+    allowed = {
+        "INVVAR": [image.shape],
+        "MASKBITS": [plane, (1, *plane)],
+        "MASK": [plane, image.shape, (len(BANDS), *plane)],
+    }[name]
+    if unit.shape not in allowed:
+        shapes = " and ".join(map(str, dict.fromkeys(allowed)))
+        raise CutoutError(path, f"{name} has shape {unit.shape}, its image allows {shapes}.")
+    ours, theirs = _bands(image.header), _bands(unit.header)
+    if unit.shape == image.shape and theirs and theirs != ours:
+        raise CutoutError(path, f"{name} is of the bands {theirs!r}, its image of {ours!r}.")
+    return unit
+
+
+def _pixel_scale(header: Any) -> float | None:
+    """Side of a pixel of equal area, arcsec; None where the header does not say it."""
+    if not str(header.get("CTYPE1", "")).startswith("RA--"):
+        return None
+    if "CD1_1" in header:
+        matrix, unsaid, step = "CD", (0.0, 0.0, 0.0, 0.0), 1.0
+    else:
+        matrix, unsaid = "PC", (1.0, 0.0, 0.0, 1.0)
+        steps = [degrees(header.get(name, 1.0)) for name in ("CDELT1", "CDELT2")]
+        step = math.prod(math.nan if value is None else value for value in steps)
+    entries = zip(("1_1", "1_2", "2_1", "2_2"), unsaid, strict=True)
+    a, b, c, d = (degrees(header.get(f"{matrix}{place}", value)) for place, value in entries)
+    if a is None or b is None or c is None or d is None:
+        return None
+    scale = 3600 * math.sqrt(abs(step * (a * d - b * c)))
+    return scale if math.isfinite(scale) and scale > 0 else None
+
+
+def _position(header: Any) -> tuple[float | None, float | None]:
+    ra, dec = degrees(header.get("RA")), degrees(header.get("DEC"))
+    if ra is not None and dec is not None:
+        return ra, dec
+    axes = str(header.get("CTYPE1", ""))[:4], str(header.get("CTYPE2", ""))[:4]
+    centre = (header["NAXIS1"] + 1) / 2, (header["NAXIS2"] + 1) / 2
+    reference = degrees(header.get("CRPIX1")), degrees(header.get("CRPIX2"))
+    # The reference point is the object's position only where it lies in the middle.
+    is_centred = all(
+        pixel is not None and abs(pixel - middle) <= 1
+        for pixel, middle in zip(reference, centre, strict=True)
+    )
+    if axes == ("RA--", "DEC-") and is_centred:
+        return degrees(header.get("CRVAL1")), degrees(header.get("CRVAL2"))
+    return None, None

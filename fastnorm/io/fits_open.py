@@ -1,0 +1,114 @@
+"""FITS files opened with care: bounded in size, and every fault of theirs is named."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import re
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from fastnorm.io.cutout import INSTALL_EXTRA, CutoutError, check_size, named
+
+MOST_UNITS = 64
+CARD = 80
+# Each begins with letters, which are found fast.
+_MANY = (rb"NAXIS *= *[+-]?\d{4,}", rb"TFIELDS *= *[+-]?\d{4,}")
+_GZIP_MEMBER = b"\x1f\x8b\x08"
+_PART, _STEP = 2**20, 2**16
+_one_at_a_time = threading.RLock()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a FITS file as an astropy ``HDUList``; every fault of it is a `CutoutError`."""
+    try:
+        from astropy.io import fits
+        from astropy.utils.exceptions import AstropyWarning
+    except ImportError as error:
+        raise ImportError(f"{path} needs astropy to be read: {INSTALL_EXTRA}") from error
+    # The last two astropy was seen to raise on headers that it does not understand.
+    kinds = (AstropyWarning, RuntimeWarning, fits.VerifyError, AttributeError, AssertionError)
+    with _one_at_a_time, named(path, *kinds), warnings.catch_warnings():
+        # astropy only warns of a file cut short or of a wrong checksum; what is done with warnings
+        # is of the whole process, so that another thread could undo it.
+        warnings.simplefilter("error", AstropyWarning)
+        # NumPy's, of sums with odd numbers of a header.
+        warnings.simplefilter("error", RuntimeWarning)
+        options = {"memmap": False, "checksum": True, "lazy_load_hdus": False}
+        try:
+            with fits.open(_content(path), **options) as units:
+                if len(units) > MOST_UNITS:
+                    raise CutoutError(path, f"has {len(units)} units; allowed are {MOST_UNITS}.")
+                yield units
+        except AstropyWarning as warning:
+            if "verification failed" not in str(warning):
+                raise
+            raise CutoutError(
+                path,
+                "was changed after it was written, or is damaged: a checksum in it does not hold. "
+                "If you changed it, `fitscheck --write` makes them anew.",
+            ) from warning
+
+
+def _content(path: Path) -> io.BytesIO:
+    """All bytes, unpacked here: astropy would unpack whatever it recognises, of any size."""
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        check_size(path, "the file", size)
+        content = stream.read(size)
+    if content.startswith(_GZIP_MEMBER[:2]):
+        content = _unpacked(path, content)
+    if not content.startswith(b"SIMPLE"):
+        reason = (
+            "damaged, or not what its suffix says: it does not begin with SIMPLE, as FITS does."
+        )
+        raise CutoutError(path, reason)
+    _check_counts(path, content)
+    if b"ZCMPTYPE" in content:
+        _check_tiles(path, content)
+    return io.BytesIO(content)
+
+
+def _check_counts(path: Path, content: bytes) -> None:
+    """Refuse cards that say more axes or fields than FITS allows: astropy would count them all."""
+    for found in chain.from_iterable(re.finditer(pattern, content) for pattern in _MANY):
+        start = found.start() - (content[found.start() - 1 : found.start()] == b"Z")
+        # Cards begin there.
+        if start % CARD == 0:
+            said = content[start : found.end()].decode()
+            raise CutoutError(path, f"its card {said} says more than FITS allows, 999.")
+
+
+def _check_tiles(path: Path, content: bytes) -> None:
+    """Refuse tiles that unpack to more than any cutout: astropy would unpack each as a whole."""
+    size, all_of_it = 0, memoryview(content)
+    for found in re.finditer(_GZIP_MEMBER, content):
+        unpacker = zlib.decompressobj(wbits=31)
+        try:
+            for start in range(found.start(), len(content), _STEP):
+                packed: bytes | memoryview = all_of_it[start : start + _STEP]
+                while packed and not unpacker.eof:
+                    size += len(unpacker.decompress(packed, _PART))
+                    check_size(path, "what it holds, unpacked,", size)
+                    packed = unpacker.unconsumed_tail
+                if unpacker.eof:
+                    break
+        except zlib.error:
+            continue
+
+
+def _unpacked(path: Path, content: bytes) -> bytes:
+    result = io.BytesIO()
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+        while part := stream.read(_PART):
+            check_size(path, "the file, unpacked,", result.tell() + len(part))
+            result.write(part)
+    return result.getvalue()

@@ -1,0 +1,236 @@
+"""Cutouts from ``.npz`` and ``.npy``: nothing is allocated before its size is known and allowed."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import struct
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from fastnorm.io.cutout import (
+    BAD_BYTES,
+    BANDS,
+    MOST_BYTES,
+    Cutout,
+    CutoutError,
+    Rejected,
+    check_floating,
+    check_good_pixels,
+    check_mask,
+    check_pixels,
+    check_size,
+    degrees,
+    named,
+)
+
+MOST_HEADER_BYTES = 2**16
+"""Of an ``.npy`` header; those of cutouts have 128."""
+MOST_SCALAR_BYTES = 2**16
+"""Of an entry of an ``.npz`` that holds one value."""
+MOST_DIRECTORY_BYTES = 2**20
+"""Of the directory of an ``.npz``."""
+MOST_ENTRIES = 4096
+"""Of an ``.npz``."""
+_ZIP = b"PK\x03\x04"
+
+
+def read_npz(path: Path, stem: str) -> Cutout:
+    """Read the arrays ``cutout`` (rows, columns, 3) and, where there is one, ``mask``.
+
+    ``stem`` is the id if the file says none in ``meta_galaxy_id``.
+    """
+    with named(path), path.open("rb") as stream, _archive(path, stream) as archive:
+        names = archive.namelist()
+        if "cutout.npy" not in names:
+            found = ", ".join(name.removesuffix(".npy") for name in names[:5]) or "nothing"
+            raise CutoutError(path, f"has no array 'cutout'; found {found}.")
+        image = _entry(path, archive, "cutout")
+        if image.ndim != 3 or image.shape[2] != len(BANDS) or not image.size:
+            reason = (
+                f"'cutout' has shape {image.shape}; allowed is (rows, columns, 3) with bands "
+                "g, r, z last."
+            )
+            raise CutoutError(path, reason)
+        check_floating(path, image.dtype)
+        pixels = check_pixels(path, image.transpose(2, 0, 1))
+        mask = None
+        if "mask.npy" in names:
+            given = _entry(path, archive, "mask")
+            given = given.transpose(2, 0, 1) if given.ndim == 3 else given
+            mask = check_mask(path, given, pixels.shape, "its array 'mask'")
+            check_good_pixels(path, pixels, mask)
+        identity = _scalar(path, archive, "meta_galaxy_id")
+        ra, dec = (degrees(_scalar(path, archive, f"meta_{name}")) for name in ("ra", "dec"))
+    return Cutout(str(identity or stem), pixels, ra, dec, path, mask)
+
+
+def read_npy(path: Path, stem: str, rejected: list[Rejected] | None) -> Iterator[Cutout]:
+    """Read one cutout (3, rows, columns), or the rows of a stack, each when it is asked for."""
+    with named(path), path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        shape, is_fortran, dtype = read_header(path, stream, size)
+        if len(shape) not in (3, 4) or shape[-3] != len(BANDS) or 0 in shape:
+            reason = (
+                f"has shape {shape}; allowed are (3, rows, columns) and (N, 3, rows, columns) with "
+                "bands g, r, z first."
+            )
+            raise CutoutError(path, reason)
+        if is_fortran:
+            raise CutoutError(path, "in Fortran order; save numpy.ascontiguousarray of it.")
+        check_floating(path, dtype)
+        is_stack = len(shape) == 4
+        cutout_bytes = math.prod(shape[-3:]) * dtype.itemsize
+        check_size(path, "a cutout of it", cutout_bytes)
+        for row in range(shape[0] if is_stack else 1):
+            # Read, not mapped: a mapped file that shrinks would end the process.
+            content = stream.read(cutout_bytes)
+            if len(content) != cutout_bytes:
+                left = os.fstat(stream.fileno()).st_size
+                reason = f"shrank from {size} to {left} bytes while row {row} was read."
+                raise CutoutError(path, reason)
+            identity = f"{stem}[{row:06d}]" if is_stack else stem
+            image = np.frombuffer(content, dtype).reshape(shape[-3:])
+            try:
+                pixels = check_pixels(path, image, f"row {row}" if is_stack else "the cutout")
+            except CutoutError as error:
+                if rejected is None:
+                    raise
+                rejected.append(Rejected(error.path, error.reason))
+                continue
+            yield Cutout(identity, pixels, None, None, path)
+
+
+def count_npy(path: Path) -> int:
+    """How many cutouts a ``.npy`` should hold, from its header; 1 where that cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            shape, _, _ = read_header(path, stream, os.fstat(stream.fileno()).st_size)
+    except BAD_BYTES:
+        return 1
+    return shape[0] if len(shape) == 4 else 1
+
+
+def load_mask(path: Path) -> NDArray[Any]:
+    """Read the array ``mask`` of an ``.npz``, with bands last there; or a ``.npy``, bands first.
+
+    Returns
+    -------
+    array with bands first, of whatever shape and dtype the file has
+
+    Raises
+    ------
+    CutoutError
+        It cannot be read, or is larger than any mask.
+    """
+    with named(path), path.open("rb") as stream:
+        if stream.peek(1).startswith(b"P"):
+            with _archive(path, stream) as archive:
+                if "mask.npy" not in archive.namelist():
+                    raise CutoutError(path, "has no array 'mask'.")
+                mask = _entry(path, archive, "mask")
+            return mask.transpose(2, 0, 1) if mask.ndim == 3 else mask
+        size = os.fstat(stream.fileno()).st_size
+        check_size(path, "the file", size)
+        return _array(path, stream, size)
+
+
+def read_header(
+    path: Path, stream: IO[bytes], size: int
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and dtype of an array of ``size`` bytes, which they have to fit."""
+    version = npy.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise CutoutError(path, f"of .npy version {version}; allowed are 1.0 and 2.0.")
+    # The length stands first: NumPy itself reads all of it before it looks at how long it is.
+    width = 2 if version == (1, 0) else 4
+    length = stream.read(width)
+    if len(length) < width:
+        raise CutoutError(path, "ends within its header: cut short.")
+    (count,) = struct.unpack("<H" if width == 2 else "<I", length)
+    check_size(path, "its header", count, MOST_HEADER_BYTES)
+    text = io.BytesIO(length + stream.read(count))
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, is_fortran, dtype = read(text)
+    if dtype.hasobject:
+        raise CutoutError(path, "holds Python objects, which are never loaded; save numbers.")
+    if min(shape, default=1) < 0:
+        raise CutoutError(path, f"its header says shape {shape}, with a negative length.")
+    expected = len(npy.magic(*version)) + width + count + math.prod(shape) * dtype.itemsize
+    if expected != size:
+        reason = (
+            f"its header says shape {shape} of {dtype}, {expected} bytes in all, but it has "
+            f"{size} bytes: cut short or damaged."
+        )
+        raise CutoutError(path, reason)
+    return shape, is_fortran, dtype
+
+
+class _Frugal:
+    """A file of which no more than ``most`` bytes are read at once."""
+
+    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+        self._path, self._stream = path, stream
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
+        self.most = MOST_DIRECTORY_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        check_size(self._path, "a part of it", size, self.most)
+        return self._stream.read(size)
+
+
+@contextmanager
+def _archive(path: Path, stream: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    """Open an archive without making millions of entries of its directory."""
+    if stream.read(len(_ZIP)) != _ZIP:
+        raise CutoutError(path, "damaged, or not what its suffix says: it does not begin with PK.")
+    frugal = _Frugal(path, stream)
+    with zipfile.ZipFile(cast(IO[bytes], frugal)) as archive:
+        frugal.most = MOST_BYTES
+        names = archive.namelist()
+        if len(names) > MOST_ENTRIES:
+            raise CutoutError(path, f"has {len(names):,} entries; allowed are {MOST_ENTRIES:,}.")
+        arrays = Counter(name.removesuffix(".npy") for name in names)
+        twice = [name for name, count in arrays.items() if count > 1]
+        if twice:
+            raise CutoutError(path, f"has {twice[0]!r} more than once; which counts is not said.")
+        yield archive
+
+
+def _array(path: Path, stream: IO[bytes], size: int) -> NDArray[Any]:
+    shape, is_fortran, dtype = read_header(path, stream, size)
+    expected = math.prod(shape) * dtype.itemsize
+    content = stream.read(expected)
+    if len(content) != expected:
+        raise CutoutError(path, f"gave {len(content)} of {expected} bytes: cut short or damaged.")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _entry(
+    path: Path, archive: zipfile.ZipFile, name: str, most: int | None = None
+) -> NDArray[Any]:
+    """Read an array of an archive, after the size that it says it has."""
+    size = archive.getinfo(f"{name}.npy").file_size
+    check_size(path, f"its array {name!r}", size, *(() if most is None else (most,)))
+    try:
+        # What the archive holds beyond the size that it says is not unpacked.
+        with archive.open(f"{name}.npy") as stream:
+            return _array(path, stream, size)
+    except CutoutError as error:
+        raise CutoutError(path, f"its array {name!r}: {error.reason}") from error
+
+
+def _scalar(path: Path, archive: zipfile.ZipFile, name: str) -> object:
+    if f"{name}.npy" not in archive.namelist():
+        return None
+    array = _entry(path, archive, name, MOST_SCALAR_BYTES)
+    return array.item() if array.size == 1 else None

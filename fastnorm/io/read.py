@@ -1,0 +1,149 @@
+"""Cutouts from files, one at a time; what cannot be read is named, with the reason."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fastnorm.io.cutout import Cutout, CutoutError, Rejected, named, reason_of
+from fastnorm.io.fits_files import read_fits
+from fastnorm.io.maskbits import MaskBits
+from fastnorm.io.numpy_files import count_npy, read_npy, read_npz
+
+SUFFIXES = (".npz", ".npy", ".fits", ".fits.gz", ".fit", ".fits.fz")
+
+
+def find_cutouts(paths: Iterable[str | Path], rejected: list[Rejected] | None = None) -> list[Path]:
+    """List the cutout files among files, folders and patterns.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Files, taken as they are; folders, searched to any depth for the
+        suffixes in `SUFFIXES`, sorted; patterns such as ``"tile_*/*.npz"``.
+    rejected : list, optional
+        Where to append what leads to no file. Without it that is an error.
+
+    Returns
+    -------
+    list of Path
+        Each path once, in the order given.
+
+    Raises
+    ------
+    CutoutError
+        Without ``rejected``: a missing path, a pattern that matches nothing,
+        or a folder without cutouts.
+    """
+    found: dict[Path, None] = {}
+    for given in paths:
+        matches = [Path(given)]
+        if not os.path.lexists(given) and glob.has_magic(str(given)):
+            matches = [Path(match) for match in sorted(glob.glob(str(given), recursive=True))]
+            if not matches:
+                reason = "the pattern matches no file; check it, and the folder it starts from."
+                _reject(CutoutError(Path(given), reason), rejected)
+        for path in matches:
+            try:
+                found.update(dict.fromkeys(_files_at(path, rejected)))
+            except CutoutError as error:
+                _reject(error, rejected)
+    return list(found)
+
+
+def read_cutouts(
+    path: str | Path,
+    rejected: list[Rejected] | None = None,
+    *,
+    mask_bits: MaskBits = MaskBits(),  # noqa: B008
+) -> Iterator[Cutout]:
+    """Read the cutouts of one file, each when it is asked for.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npz`` with the key ``cutout``, shape (rows, columns, 3), and perhaps
+        ``mask``; FITS with an image of (3, rows, columns), and perhaps INVVAR
+        and MASKBITS, see `fastnorm.io.fits_files`; ``.npy`` with (3, rows, columns)
+        or a stack (N, 3, rows, columns). Bands are g, r, z, in nanomaggies.
+    rejected : list, optional
+        Where to append what cannot be read, to go on with the rest of the file
+        where there is one. Without it that is an error.
+    mask_bits : MaskBits
+        Which of MASKBITS make a pixel bad.
+
+    Yields
+    ------
+    Cutout
+
+    Raises
+    ------
+    CutoutError
+        Without ``rejected``: the file, or a cutout in it, cannot be used; or it
+        says that it is larger than `fastnorm.io.cutout.MOST_BYTES`.
+    ImportError
+        astropy is missing, which FITS needs.
+    """
+    path = Path(path)
+    try:
+        suffix = _suffix(path)
+        if suffix is None:
+            raise CutoutError(path, f"of an unknown kind; allowed are {', '.join(SUFFIXES)}.")
+        with named(path):
+            size = path.stat().st_size
+        if not path.is_file():
+            raise CutoutError(path, "not a regular file; allowed are files on disk.")
+        if size == 0:
+            raise CutoutError(path, "the file is empty (0 bytes); fetch or write it again.")
+        if suffix == ".npy":
+            yield from read_npy(path, stem_of(path), rejected)
+        elif suffix == ".npz":
+            yield read_npz(path, stem_of(path))
+        else:
+            yield read_fits(path, stem_of(path), mask_bits)
+    except CutoutError as error:
+        _reject(error, rejected)
+
+
+def count_cutouts(path: Path) -> int:
+    """How many cutouts a file should hold, from its header; 1 where that cannot be read."""
+    return count_npy(path) if _suffix(path) == ".npy" else 1
+
+
+def _reject(error: CutoutError, rejected: list[Rejected] | None) -> None:
+    if rejected is None:
+        raise error
+    rejected.append(Rejected(error.path, error.reason))
+
+
+def _suffix(path: Path) -> str | None:
+    name = path.name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+
+
+def stem_of(path: Path) -> str:
+    """Name of a file without the suffix of `SUFFIXES` that it has."""
+    suffix = _suffix(path)
+    return path.name[: -len(suffix)] if suffix else path.name
+
+
+def _files_at(path: Path, rejected: list[Rejected] | None) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        _reject(CutoutError(Path(error.filename), reason_of(error)), rejected)
+
+    with named(path):
+        if not path.exists():
+            raise CutoutError(path, "there is no such file or folder; check the path.")
+        if not path.is_dir():
+            return [path]
+    files = [
+        Path(parent, name)
+        for parent, _, names in os.walk(path, onerror=refuse)
+        for name in names
+        if _suffix(Path(name))
+    ]
+    if not files:
+        raise CutoutError(path, f"the folder holds no file of {', '.join(SUFFIXES)}.")
+    return sorted(files)

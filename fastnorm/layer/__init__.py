@@ -1,0 +1,7 @@
+"""The normalisation as a PyTorch layer and operator."""
+
+from __future__ import annotations
+
+from fastnorm.layer.module import OuterAnnulusNorm
+
+__all__ = ["OuterAnnulusNorm"]

@@ -1,0 +1,73 @@
+"""The exact subgradient of the normalisation, through the median and the MAD.
+
+For ``y = (x - m) / s`` with ``m`` the median and ``s = MAD + eps`` of the
+annulus values ``v``, and ``g`` the gradient of ``y``::
+
+    dL/dx_i  = g_i / s                         every pixel
+    dL/ds    = -sum(g_i * y_i) / s
+    dL/dm    = -sum(g_i) / s - dL/ds * (sign(c - m) + sign(e - m)) / 2
+    dL/dv    gains dL/dm / 2 at each of the two middle values, and
+             dL/ds * sign(v - m) / 2 at each of the two values, c and e,
+             whose deviations are the middle ones
+
+For an odd number of values the two middle ones are the same, so that it gets
+both halves. Among equal values the first in sorting order stands for all: a
+subgradient. Clipped pixels and NaN pass no gradient.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastnorm.annulus import Annulus
+from fastnorm.normalize.tensors import annulus_pixels
+
+
+def subgradient(
+    grad: Tensor,
+    grad_median: Tensor,
+    grad_scale: Tensor,
+    images: Tensor,
+    mask: Tensor | None,
+    median: Tensor,
+    scale: Tensor,
+    annulus: Annulus,
+    clip: float | None,
+    nan_to_zero: bool,
+) -> Tensor:
+    """Gradient of (..., H, W) ``images``, all in the dtype of the computation.
+
+    ``grad`` is that of the result before it was turned, gathered or cast.
+    """
+    x = torch.where(images.isnan(), 0, images) if nan_to_zero else images
+    centre, width = median[..., None, None], scale[..., None, None]
+    y = (x - centre) / width
+    passes = ~y.isnan() if clip is None else y.abs() <= clip
+    grad = torch.where(passes, grad, 0)
+    y = torch.where(passes, y, 0)
+    result = grad / width
+    grad_scale = grad_scale - (grad * y).sum((-2, -1)) / scale
+    grad_median = grad_median - grad.sum((-2, -1)) / scale
+
+    pixels = annulus_pixels(annulus, *images.shape[-2:], images.device, torch.int64)
+    values = x.flatten(-2)[..., pixels]
+    bad = values.isnan()
+    if mask is not None:
+        bad = bad | mask.expand(images.shape).flatten(-2)[..., pixels]
+    count = (~bad).sum(-1, keepdim=True)
+    ranks = torch.cat([(count - 1) // 2, count // 2], -1).clamp_min(0)
+    defined = (count > 0) & median.isfinite()[..., None]
+
+    def middle_two(of: Tensor) -> Tensor:
+        return of.masked_fill(bad, torch.inf).sort(-1).indices.gather(-1, ranks)
+
+    nearest = middle_two((values - median[..., None]).abs())
+    side = (values.gather(-1, nearest) - median[..., None]).sign()
+    to_scale = torch.where(defined, 0.5 * grad_scale[..., None] * side, 0)
+    to_median = torch.where(defined, 0.5 * (grad_median[..., None] - to_scale.sum(-1, True)), 0)
+    gain = torch.zeros_like(values)
+    gain.scatter_add_(-1, nearest, to_scale)
+    gain.scatter_add_(-1, middle_two(values), to_median.expand(to_scale.shape))
+    result = result.flatten(-2).index_add(-1, pixels, gain).reshape(images.shape)
+    return torch.where(images.isnan(), 0, result).contiguous()

@@ -1,0 +1,263 @@
+"""`astropy.nddata` in and out: images with unit, mask, uncertainty and WCS.
+
+Needs astropy: ``pip install 'dhs-fastnorm[cli]'``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from astropy import units
+from astropy.nddata import (
+    InverseVariance,
+    NDData,
+    NDUncertainty,
+    StdDevUncertainty,
+    VarianceUncertainty,
+)
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from fastnorm.annulus import Annulus
+from fastnorm.checksums import DEFINITION_VERSION
+from fastnorm.io.cutout import too_few_good
+from fastnorm.io.fits_files import read_image, tidy_bands
+from fastnorm.io.fits_open import opened
+from fastnorm.io.maskbits import MaskBits
+from fastnorm.normalize import normalize_outer_annulus
+
+Data = TypeVar("Data", bound=NDData)
+
+NANOMAGGY = units.Unit("nmgy")
+EPS = 1e-8
+MOST_NUMBERED = 99
+
+POWERS = {"StdDevUncertainty": -1, "VarianceUncertainty": -2, "InverseVariance": 2}
+"""What an uncertainty is multiplied by, where the data are divided by a scale: a power of it."""
+_KINDS = (StdDevUncertainty, VarianceUncertainty, InverseVariance)
+
+COMMENTS = {
+    "ANNRIN": "inner radius of the annulus, pixels",
+    "ANNROUT": "outer radius of the annulus, pixels",
+    "NORMEPS": "added to the MAD",
+    "NORMCLIP": "limit of the values, or none",
+    "NANTO0": "NaN counted as 0",
+    "NORMDEF": "version of the definition",
+    "MEDIAN": "subtracted, nanomaggy",
+    "SCALE": "divided by: MAD + NORMEPS, nanomaggy",
+}
+"""Of the cards that `cards` makes, without their numbers."""
+
+
+def normalize(
+    data: Data,
+    r_in: float | None = None,
+    r_out: float | None = None,
+    *,
+    clip: float | None = None,
+    nan_to_zero: bool = False,
+    backend: str | None = None,
+) -> Data:
+    """Normalise images by the median and MAD of their outer annulus.
+
+    Parameters
+    ----------
+    data : NDData or CCDData
+        Of shape (H, W), or (..., H, W) with one image per band, in nanomaggies. Masked pixels,
+        True is bad, leave the statistics. Never modified.
+    r_in, r_out : float, optional
+        Radii of the annulus in pixels; by default 65 and 90 % of the half-width, which is
+        (32.5, 45.0) for 101 x 101 pixels.
+    clip, nan_to_zero, backend
+        As of `fastnorm.normalize_outer_annulus`.
+
+    Returns
+    -------
+    NDData or CCDData
+        Of the same class, without unit, with the same WCS, and with its mask, in which pixels of
+        an inverse variance that is not above 0 are bad, too. A standard deviation, variance or
+        inverse variance is scaled along, whatever ``clip`` does. Its ``meta`` are those of ``data``
+        and, as FITS cards, the annulus and what else was done.
+
+    Raises
+    ------
+    TypeError
+        It is no NDData, its uncertainty is of a kind that cannot be scaled, or its mask is none.
+    ValueError
+        The unit is not nanomaggy, or it is normalised already; one radius is given without the
+        other; too few pixels of the annulus are good; or as of
+        `fastnorm.normalize_outer_annulus`.
+    """
+    if not isinstance(data, NDData):
+        raise TypeError(
+            f"data is a {type(data).__name__}; give an NDData or CCDData, or call "
+            "fastnorm.normalize_outer_annulus for arrays."
+        )
+    _check_unit(data)
+    images = np.asarray(data.data)
+    annulus = _annulus(images.shape, r_in, r_out)
+    mask = _mask(data, images.shape)
+    if (fault := too_few_good(images, mask, annulus)) is not None:
+        raise ValueError(f"data cannot be normalised: {fault}")
+    result, median, scale = normalize_outer_annulus(
+        images,
+        annulus.r_in,
+        annulus.r_out,
+        mask=mask,
+        clip=clip,
+        nan_to_zero=nan_to_zero,
+        backend=backend,
+        return_stats=True,
+    )
+    meta = copy.deepcopy(data.meta)
+    # Without it astropy would write the unit of before, or none.
+    meta.update(cards(annulus, clip, nan_to_zero, median, scale) | {"BUNIT": ""})
+    kind: Any = type(data)
+    done: Data = kind(
+        result,
+        uncertainty=_scaled(data.uncertainty, scale),
+        mask=mask,
+        wcs=data.wcs,
+        meta=meta,
+        unit=units.dimensionless_unscaled,
+        psf=data.psf,
+    )
+    return done
+
+
+def read(path: str | Path, mask_bits: MaskBits = MaskBits()) -> NDData:  # noqa: B008
+    """Read a FITS cutout of the Legacy Surveys.
+
+    Parameters
+    ----------
+    path : str or Path
+        As of `fastnorm.io.read_cutouts`, FITS.
+    mask_bits : MaskBits
+        Which of MASKBITS make a pixel bad.
+
+    Returns
+    -------
+    NDData
+        (3, H, W) float32 in nanomaggies, bands g, r, z; the WCS of the sky; as uncertainty the
+        inverse variance, and a mask, where the file has them; the header as ``meta``.
+
+    Raises
+    ------
+    CutoutError
+        It cannot be used.
+    """
+    path = Path(path)
+    with opened(path) as found:
+        image = read_image(path, found, mask_bits)
+        header = image.unit.header.copy()
+        sky = WCS(header, naxis=2) if "CTYPE1" in header else None
+    tidy_bands(header)
+    weights = image.invvar
+    return NDData(
+        image.pixels,
+        uncertainty=None if weights is None else InverseVariance(weights, unit=NANOMAGGY**-2),
+        mask=image.mask,
+        wcs=sky.celestial if sky is not None and sky.has_celestial else None,
+        meta=header,
+        unit=NANOMAGGY,
+    )
+
+
+def cards(
+    annulus: Annulus,
+    clip: float | None,
+    nan_to_zero: bool,
+    median: NDArray[Any],
+    scale: NDArray[Any],
+) -> dict[str, Any]:
+    """What was done to an image, as FITS cards; ``MEDIAN1`` and ``SCALE1`` are of its first plane.
+
+    Where nothing was clipped, an image was ``IMAGE * SCALEn + MEDIANn`` nanomaggies. Of more than
+    99 planes, which have no cards of eight letters, they are left out.
+    """
+    done: dict[str, Any] = {
+        "ANNRIN": annulus.r_in,
+        "ANNROUT": annulus.r_out,
+        "NORMEPS": EPS,
+        "NORMCLIP": "none" if clip is None else float(clip),
+        "NANTO0": nan_to_zero,
+        "NORMDEF": DEFINITION_VERSION,
+    }
+    middles, widths = np.ravel(median).tolist(), np.ravel(scale).tolist()
+    if len(middles) <= MOST_NUMBERED:
+        for k, (middle, width) in enumerate(zip(middles, widths, strict=True), 1):
+            done[f"MEDIAN{k}"], done[f"SCALE{k}"] = middle, width
+    return done
+
+
+def _check_unit(data: NDData) -> None:
+    if isinstance(data.meta, Mapping) and "ANNRIN" in data.meta:
+        radii = data.meta["ANNRIN"], data.meta.get("ANNROUT")
+        raise ValueError(
+            f"data is normalised already, with the annulus ({radii[0]}, {radii[1]}); give the "
+            "original, in nanomaggies."
+        )
+    if data.unit != NANOMAGGY:
+        found = "no unit" if data.unit is None else f"the unit {str(data.unit)!r}"
+        raise ValueError(
+            f"data has {found}; allowed is nanomaggy, units.Unit('nmgy'). Convert it; 1 nanomaggy "
+            "is 3.631e-6 Jy, AB magnitude 22.5."
+        )
+
+
+def _annulus(shape: tuple[int, ...], r_in: float | None, r_out: float | None) -> Annulus:
+    if (r_in is None) != (r_out is None):
+        raise ValueError(
+            f"r_in={r_in!r} and r_out={r_out!r}: give both radii, or neither for the default."
+        )
+    if r_in is not None and r_out is not None:
+        return Annulus(r_in, r_out)
+    if len(shape) < 2:
+        raise ValueError(f"data has shape {shape}; allowed are (H, W) and (..., H, W).")
+    return Annulus.default(*shape[-2:])
+
+
+def _mask(data: NDData, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """Bad pixels by the mask, and by the inverse variance."""
+    bad = None
+    if data.mask is not None:
+        given = np.asarray(data.mask)
+        if given.dtype != bool and not (given.dtype.kind in "iu" and np.isin(given, (0, 1)).all()):
+            raise TypeError(
+                f"data has a mask of dtype {given.dtype}; allowed are bool, or 0 and 1 (1 is bad)."
+            )
+        try:
+            bad = np.broadcast_to(given.astype(bool), shape).copy()
+        except ValueError:
+            raise ValueError(
+                f"data has a mask of shape {given.shape}, and images of {shape}, which it does not "
+                "fit."
+            ) from None
+    if isinstance(data.uncertainty, InverseVariance):
+        unseen = np.broadcast_to(~(np.asarray(data.uncertainty.array) > 0), shape)
+        if unseen.any():
+            bad = unseen.copy() if bad is None else bad | unseen
+    return bad
+
+
+def _scaled(uncertainty: NDUncertainty | None, scale: NDArray[Any]) -> NDUncertainty | None:
+    if uncertainty is None:
+        return None
+    kind = next((kind for kind in _KINDS if isinstance(uncertainty, kind)), None)
+    if kind is None:
+        raise TypeError(
+            f"data has an uncertainty of the kind {type(uncertainty).__name__}; allowed are "
+            f"{', '.join(POWERS)}. Convert it, or set it to None."
+        )
+    power = POWERS[kind.__name__]
+    given = np.asarray(uncertainty.array)
+    factor = np.asarray(scale, np.float64)[..., None, None] ** power
+    if uncertainty.unit is not None:
+        # Of the data, to the power of a standard deviation, a variance or its inverse.
+        factor = factor * uncertainty.unit.to(NANOMAGGY**-power)
+    dtype = given.dtype if given.dtype.kind == "f" else np.float64
+    return kind((given * factor).astype(dtype), unit=units.dimensionless_unscaled)

@@ -1,0 +1,166 @@
+"""FITS in, FITS out: an image is normalised, and all that goes with it stays."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastnorm
+from fastnorm.annulus import Annulus
+from fastnorm.atomic import atomic_path
+from fastnorm.io.cutout import CutoutError, too_few_good
+from fastnorm.io.fits_files import FitsImage, name_of, read_image, tidy_bands
+from fastnorm.io.fits_open import opened
+from fastnorm.io.maskbits import MaskBits
+
+if TYPE_CHECKING:
+    from astropy.io.fits import ImageHDU
+
+UNSCALED = ("IVAR", "WEIGHT", "WHT", "ERR", "ERROR", "SIGMA", "STD", "VAR", "VARIANCE", "RMS")
+"""Names of units that could not stay as they are beside a normalised image."""
+
+
+def normalize_file(
+    path: str | Path,
+    out: str | Path,
+    annulus: Annulus | None = None,
+    *,
+    clip: float | None = None,
+    nan_to_zero: bool = False,
+    mask_bits: MaskBits = MaskBits(),  # noqa: B008
+    backend: str | None = None,
+) -> None:
+    """Normalise the image of a FITS file into another one.
+
+    Its header, WCS included, and all other units are kept as they are, but for INVVAR and the
+    UNCERT of astropy, which are scaled along (whatever ``clip`` does), and a unit MASK with the
+    pixels that were left out of the statistics, 1 is bad. Radii, medians and scales are cards of
+    the image, see `fastnorm.nddata.convert.cards`. Of an image with more bands, g, r and z are kept.
+
+    Parameters
+    ----------
+    path : str or Path
+        As of `fastnorm.io.read_cutouts`, FITS.
+    out : str or Path
+        ``.fits``; appears whole.
+    annulus : Annulus, optional
+        By default 65 and 90 % of the half-width, (32.5, 45.0) for 101 x 101 pixels.
+    clip, nan_to_zero, backend
+        As of `fastnorm.normalize_outer_annulus`. NaN that do not count as 0 are bad pixels.
+    mask_bits : MaskBits
+        Which of MASKBITS make a pixel bad.
+
+    Raises
+    ------
+    CutoutError
+        The file cannot be used, or too few pixels of the annulus are good.
+    ValueError
+        As of `fastnorm.normalize_outer_annulus`; or ``out`` is ``path``.
+    OSError
+        ``out`` cannot be written.
+    """
+    from astropy.io import fits
+    from astropy.utils.exceptions import AstropyWarning
+
+    from fastnorm.nddata import convert
+
+    path, out = Path(path), Path(out)
+    if os.path.realpath(path) == os.path.realpath(out):
+        raise ValueError(f"out={str(out)!r} is what is read, and would be replaced; name another.")
+    with opened(path) as units:
+        image = read_image(path, units, mask_bits)
+        _refuse_unscaled(path, units)
+        kept = [(name_of(unit), _own(unit)) for unit in units if unit is not image.unit]
+        place = units.index(image.unit)
+    mask = image.mask
+    if not nan_to_zero and np.isnan(image.pixels).any():
+        mask = np.isnan(image.pixels) | (False if mask is None else mask)
+    used = annulus or Annulus.default(*image.pixels.shape[1:])
+    if (fault := too_few_good(image.pixels, mask, used)) is not None:
+        raise CutoutError(path, fault)
+    result, median, scale = fastnorm.normalize_outer_annulus(
+        image.pixels,
+        used.r_in,
+        used.r_out,
+        mask=mask,
+        clip=clip,
+        nan_to_zero=nan_to_zero,
+        backend=backend,
+        return_stats=True,
+    )
+    done = _with_header_of(image.unit, result)
+    for card, value in convert.cards(used, clip, nan_to_zero, median, scale).items():
+        done.header[card] = (value, convert.COMMENTS[card.rstrip("123")])
+    done.header["BUNIT"] = ("", "MAD of the outer annulus, not times 1.4826")
+    # They are of the original values.
+    for card in ("DATAMIN", "DATAMAX"):
+        done.header.remove(card, ignore_missing=True)
+    done.header.add_history(f"normalised by fastnorm {fastnorm.__version__} from {path.name}")
+    written = [_scaled(path, name, unit, image, scale) for name, unit in kept if name != "MASK"]
+    written.insert(place, done)
+    if mask is not None:
+        flags = fits.ImageHDU(mask.astype(np.uint8), name="MASK")
+        flags.header["MASKBITS"] = str(mask_bits)
+        written.append(flags)
+    with atomic_path(out) as temporary, warnings.catch_warnings():
+        # Cards that FITS does not allow are written as they were read.
+        warnings.simplefilter("ignore", AstropyWarning)
+        fits.HDUList(written).writeto(temporary, checksum=True, output_verify="silentfix+ignore")
+
+
+def _refuse_unscaled(path: Path, units: Any) -> None:
+    for unit in units:
+        if (name := name_of(unit)) in UNSCALED:
+            raise CutoutError(
+                path,
+                f"has a unit {name}, which would be wrong beside the normalised image; name it "
+                "INVVAR if it is the inverse variance, or remove it.",
+            )
+
+
+def _own(unit: Any) -> Any:
+    """A unit that does not need the file any more."""
+    if unit.is_image:
+        return unit.copy()
+    # A copy of a table loses what lies in its heap.
+    info = unit.fileinfo()
+    info["file"].seek(info["hdrLoc"])
+    content = info["file"].read(info["datLoc"] - info["hdrLoc"] + info["datSpan"])
+    return type(unit).fromstring(content)
+
+
+def _scaled(path: Path, name: str, unit: Any, image: FitsImage, scale: NDArray[Any]) -> Any:
+    """What goes with an image as it goes with the normalised one."""
+    from fastnorm.nddata.convert import POWERS
+
+    if name == "INVVAR" and image.invvar is not None:
+        values, power = image.invvar, POWERS["InverseVariance"]
+    elif name == "UNCERT":
+        kind = str(unit.header.get("UTYPE", "StdDevUncertainty"))
+        if kind not in POWERS or unit.shape != image.unit.shape:
+            raise CutoutError(
+                path,
+                f"has an uncertainty (UNCERT) of kind {kind} and shape {unit.shape}, which "
+                f"is none of {', '.join(POWERS)}, or does not fit its image.",
+            )
+        values, power = unit.data[image.planes], POWERS[kind]
+    else:
+        return unit
+    done = _with_header_of(unit, values * scale.astype(np.float64)[:, None, None] ** power)
+    done.header["BUNIT"] = ("", "of the normalised image")
+    return done
+
+
+def _with_header_of(unit: Any, data: NDArray[Any]) -> ImageHDU:
+    """An uncompressed unit with the header of another, and other pixels of bands g, r, z."""
+    from astropy.io import fits
+
+    kind = fits.PrimaryHDU if isinstance(unit, fits.PrimaryHDU) else fits.ImageHDU
+    header = unit.header.copy()
+    tidy_bands(header)
+    return kind(np.ascontiguousarray(data, np.float32), header)

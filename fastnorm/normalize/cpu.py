@@ -1,0 +1,230 @@
+"""The public door: checks every argument once, then hands planes to a backend.
+
+What a backend can read as it lies is passed on without a copy; other strides,
+byte orders and dtypes are converted in pieces that stay in the cache.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnorm.annulus import Annulus
+from fastnorm.dispatch import registry, threads
+from fastnorm.dispatch.planes import Options, Planes, Run
+from fastnorm.normalize.arrays import (
+    Stack,
+    is_tensor,
+    like_images,
+    open_images,
+    open_mask,
+    open_output,
+    refuse_gradient,
+)
+from fastnorm.normalize.eps_clip import check_eps_and_clip
+from fastnorm.reference import scale_of
+
+PIECE_BYTES_PER_THREAD = 224 * 2**10
+
+
+def normalize_outer_annulus(
+    images: Any,
+    r_in: float,
+    r_out: float,
+    *,
+    mask: Any = None,
+    eps: float = 1e-8,
+    clip: float | None = None,
+    nan_to_zero: bool = False,
+    dtype: Any = None,
+    out: Any = None,
+    backend: str | None = None,
+    return_stats: bool = False,
+) -> Any:
+    """Normalise every image by the median and MAD of its outer annulus.
+
+    ``out = (image - median) / scale`` with ``scale = MAD + eps``, over the
+    pixels with ``r_in <= r < r_out`` around the centre ``(H // 2, W // 2)``.
+    The MAD (median absolute deviation) is not multiplied by 1.4826.
+
+    Parameters
+    ----------
+    images : numpy.ndarray or torch.Tensor, shape (..., H, W)
+        float16, bfloat16, float32 or float64, in any unit (nanomaggies, for a
+        lens finder), any strides and byte order. Never modified.
+    r_in, r_out : float
+        Radii of the annulus in pixels, the outer one outside it.
+    mask : bool array or tensor, broadcastable to ``images``, optional
+        True means bad, as in astropy and numpy.ma: such pixels are left out of
+        the statistics, and normalised like all others.
+    eps : float
+        Added to the MAD, in float64.
+    clip : float, optional
+        Limit the result to ``[-clip, clip]``; NaN stays NaN.
+    nan_to_zero : bool
+        Replace NaN by 0 before the statistics and again after the division,
+        as the lens finders' ``preprocess_stack`` does.
+    dtype : dtype, optional
+        Of the result: a floating dtype of the same library. By default that of
+        ``images``, in native byte order.
+    out : array or tensor, optional
+        Where to write the result. It may not share memory with ``images``. On
+        a GPU it is contiguous.
+    backend : str, optional
+        A name from `fastnorm.backends`; by default the fastest available for
+        the device of ``images``. All give the same values.
+    return_stats : bool
+        Return ``(result, median, scale)`` instead of the result.
+
+    Returns
+    -------
+    result : array or tensor, shape (..., H, W)
+    median, scale : arrays or tensors, shape (...), only with ``return_stats``
+        float64 for float64 images, else float32. ``scale`` is ``MAD + eps``.
+
+    Raises
+    ------
+    TypeError
+        An argument is of the wrong kind or dtype.
+    ValueError
+        A value is out of range, shapes do not fit, the annulus has fewer than
+        100 pixels (or, on a GPU, more than 24,576), or ``out`` cannot take the
+        result.
+    BackendUnavailableError
+        ``backend`` was given and cannot run here, or there is none for the GPU
+        that ``images`` is on.
+
+    Warns
+    -----
+    AnnulusWarning
+        The image is taller than 64 pixels and ``r_out`` is below 70 % of its
+        half-width: the annulus lies inside the galaxy.
+
+    Notes
+    -----
+    float16 and bfloat16 images are computed in float32, and float64 images in
+    float64. With no pixel left, the median is 0 and the scale ``eps``; the same
+    holds where infinities leave either undefined. Arithmetic is that of IEEE 754:
+    a mode that flushes subnormals to zero, such as `torch.set_flush_denormal`,
+    is not part of the definition.
+    """
+    if _is_for_gpu(images, backend):
+        gpu = importlib.import_module("fastnorm.normalize.gpu")
+        refuse_gradient("images", images)
+        done = gpu.normalize(
+            images, r_in, r_out, mask=mask, eps=eps, clip=clip, nan_to_zero=bool(nan_to_zero),
+            dtype=dtype, out=out, backend=backend,
+        )  # fmt: skip
+        return (done.out, done.median, done.scale) if return_stats else done.out
+    stack = open_images(images)
+    annulus = _open_annulus(r_in, r_out, stack.plane)
+    compute = _compute_dtype(stack)
+    eps, clip = check_eps_and_clip(eps, clip, np.finfo(compute))
+    masks = open_mask(mask, stack.array.shape)
+    run = registry.choose(backend)
+    result, target = open_output(images, stack, masks, dtype, out)
+    options = Options(annulus, eps, clip, bool(nan_to_zero))
+    median, mad = _run_in_pieces(run, options, stack, masks, target)
+    if not return_stats:
+        return result
+    scale = np.asarray(scale_of(mad, eps))
+    return result, like_images(images, median), like_images(images, scale)
+
+
+def annulus_median_mad(
+    images: Any, r_in: float, r_out: float, *, mask: Any = None, backend: str | None = None
+) -> tuple[Any, Any]:
+    """Median and MAD of the outer annulus of every image.
+
+    Parameters
+    ----------
+    images, r_in, r_out, mask, backend
+        As for `normalize_outer_annulus`. NaN pixels are left out.
+
+    Returns
+    -------
+    median, mad : arrays or tensors, shape (...)
+        In the unit of ``images``; float64 for float64 images, else float32.
+        The MAD is neither scaled by 1.4826 nor increased by ``eps``. An
+        infinite median is returned as it is; where nothing is defined (no
+        pixel, or two middle ones of opposite infinity) both are 0.
+
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        As `normalize_outer_annulus`.
+    """
+    if _is_for_gpu(images, backend):
+        gpu = importlib.import_module("fastnorm.normalize.gpu")
+        refuse_gradient("images", images)
+        done = gpu.normalize(
+            images, r_in, r_out, mask=mask, eps=1.0, statistics_only=True, backend=backend
+        )
+        return done.median, done.mad
+    stack = open_images(images)
+    annulus = _open_annulus(r_in, r_out, stack.plane)
+    masks = open_mask(mask, stack.array.shape)
+    run = registry.choose(backend)
+    options = Options(annulus, 1.0, None, False)
+    median, mad = _run_in_pieces(run, options, stack, masks, None)
+    return like_images(images, median), like_images(images, mad)
+
+
+def _is_for_gpu(images: Any, backend: str | None) -> bool:
+    if is_tensor(images) and images.device.type == "cuda":
+        return True
+    return registry.device_of(backend) == "cuda"
+
+
+def _open_annulus(r_in: float, r_out: float, plane: tuple[int, int]) -> Annulus:
+    annulus = Annulus(r_in, r_out)
+    annulus.pixels(*plane)
+    annulus.warn_if_inside_galaxy(*plane)
+    return annulus
+
+
+def _compute_dtype(stack: Stack) -> np.dtype[Any]:
+    return np.dtype(np.float64 if stack.array.dtype.itemsize == 8 else np.float32)
+
+
+def _run_in_pieces(
+    run: Run,
+    options: Options,
+    stack: Stack,
+    masks: Stack | None,
+    target: Stack | None,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Run over all planes; whatever does not lie as a backend reads it goes piece by piece."""
+    dtype = _compute_dtype(stack)
+    images = stack.direct(dtype)
+    bad = None if masks is None else masks.direct(np.dtype(bool))
+    out = None if target is None else target.direct(dtype)
+    is_direct = images is not None and (masks is None) == (bad is None)
+    is_direct = is_direct and (target is None) == (out is None)
+
+    count, plane = stack.count, stack.plane
+    plane_bytes = plane[0] * plane[1] * dtype.itemsize
+    step = threads.num_threads() * max(1, PIECE_BYTES_PER_THREAD // plane_bytes)
+    step = count if is_direct else min(step, count)
+    median, mad = np.empty(count, dtype), np.empty(count, dtype)
+    scratch = None if target is None or out is not None else np.empty((step, *plane), dtype)
+    for start in range(0, count, max(step, 1)):
+        stop = min(start + step, count)
+        part = slice(start, stop)
+        written = out[part] if out is not None else None
+        if scratch is not None:
+            written = scratch[: stop - start]
+        mask_piece = None
+        if masks is not None:
+            mask_piece = bad[part] if bad is not None else masks.read(start, stop, np.dtype(bool))
+        image_piece = images[part] if images is not None else stack.read(start, stop, dtype)
+        run(
+            Planes(image_piece, mask_piece, written, median[part], mad[part], count * plane_bytes),
+            options,
+        )
+        if scratch is not None and target is not None and written is not None:
+            target.write(start, stop, written)
+    return median.reshape(stack.lead), mad.reshape(stack.lead)

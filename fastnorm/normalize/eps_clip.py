@@ -1,0 +1,29 @@
+"""The checks of ``eps`` and ``clip``, which all backends share."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+
+
+def check_eps_and_clip(eps: Any, clip: Any, limits: np.finfo[Any]) -> tuple[float, float | None]:
+    """Both as Python floats in the range of the dtype that ``limits`` describes."""
+    eps = _positive("eps", eps, float(limits.tiny), float(limits.max))
+    if clip is not None:
+        clip = _positive("clip", clip, float(limits.tiny), math.inf)
+    return eps, clip
+
+
+def _positive(name: str, value: Any, least: float, most: float) -> float:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}={value!r} is not a number.")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.nan
+    if not least <= number <= most:
+        raise ValueError(f"{name}={value!r} is out of range; allowed is {least:.3g} to {most:.3g}.")
+    return number

@@ -1,0 +1,439 @@
+"""The compile report: kernels compiled without a GPU, and how their instructions are counted."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import astuple
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from fastnorm import Annulus
+
+pytest.importorskip("triton")
+from benchmarks.gpu_model import compile_report, gpu_model, report_tables, sass, variants
+
+pytestmark = pytest.mark.slow
+
+TRIPS = [5, 0, 17, 3]
+TOY = """
+import json
+import sys
+from pathlib import Path
+
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def shifted(x, by):
+    return tl.exp(-tl.abs(x)) + by
+
+
+@triton.jit
+def toy(p_x, p_trips, p_y):
+    program = tl.program_id(0)
+    i = tl.arange(0, 64)
+    x = tl.load(p_x + i)
+    for trip in range(tl.load(p_trips + program)):
+        x = (
+            shifted(x, 0.5)
+            * shifted(x, 0.25)
+        )
+        tl.store(p_y + program * 4096 + trip * 64 + i, tl.sum(x) + x)
+    left = tl.sum(x)
+    while left > 1e30:
+        left = left * 0.5
+        tl.atomic_add(p_y, left)
+    if left == 12345:
+        tl.store(p_y + i, x)
+        tl.debug_barrier()
+
+
+def launch(device):
+    trips = torch.tensor(TRIPS, dtype=torch.int32, device=device)
+    x = torch.full((64,), -1.0, device=device)
+    toy[(len(TRIPS),)](x, trips, torch.zeros(len(TRIPS) * 4096, device=device), num_warps=1)
+
+
+if __name__ == "__main__":
+    from benchmarks.gpu_model.statements import StatementCounter
+
+    counter = StatementCounter(Path(__file__).parent)
+    launch("cpu")
+    programs = counter.take()
+    print(json.dumps([list(program.items()) for program in programs]))
+""".replace("TRIPS", repr(TRIPS))
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    no_numba = {"kernel": "numba-cuda", "variant": "float32", "unavailable": "not asked for"}
+    with mock.patch.object(
+        compile_report, "numba_row", lambda capability: {**no_numba, "capability": capability}
+    ):
+        result: dict[str, Any] = compile_report.report(["float32"], [90, 80], lambda step: None)
+    return result
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("toy") / "toy.py"
+    file.write_text(TOY)
+    return file
+
+
+@pytest.fixture(scope="module")
+def toy_programs(toy: Path) -> list[dict[Any, int]]:
+    printed = subprocess.run(
+        [sys.executable, toy],
+        env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [
+        {tuple((file, line) for file, line in chain): count for chain, count in program}
+        for program in json.loads(printed)
+    ]
+
+
+def _row(found: dict[str, Any], capability: int) -> dict[str, Any]:
+    (row,) = (
+        row
+        for row in found["rows"]
+        if row["capability"] == capability and row["kernel"] == "triton"
+    )
+    assert "unavailable" not in row
+    return dict(row)
+
+
+def _load(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("toy", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _line(toy: Path, text: str) -> int:
+    (line,) = (n for n, row in enumerate(toy.read_text().splitlines(), 1) if text in row)
+    return line
+
+
+def test_statements_are_counted_once_for_every_time_they_run(
+    toy: Path, toy_programs: list[dict[Any, int]]
+) -> None:
+    loop, product, inner, store = (
+        _line(toy, text) for text in ("for trip", "x = (", "tl.exp(-", "tl.store(p_y + program")
+    )
+    assert len(toy_programs) == len(TRIPS)
+    for counts, trips in zip(toy_programs, TRIPS, strict=True):
+        assert counts[("toy.py", _line(toy, "left = tl.sum(x)")),] == 1
+        assert counts[("toy.py", loop),] == max(trips, 1)  # it is come to once where nothing runs
+        for chain in ((product,), (store,), (inner, product)):
+            assert counts.get(tuple(("toy.py", line) for line in chain), 0) == trips
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_instructions_of_a_loop_are_counted_as_often_as_it_runs(
+    toy: Path, toy_programs: list[dict[Any, int]], tmp_path: Path, capability: int
+) -> None:
+    compiled = variants.compile_kernel(lambda: _load(toy).launch("meta"), capability)
+    assert compiled.warps == 1
+    cubin = tmp_path / "toy.cubin"
+    cubin.write_bytes(compiled.cubin)
+    blocks = sass.disassemble(cubin, toy.parent)
+    # The loop as it lies in memory: from a label to the jump back to it, around the store.
+    labels = {label: i for i, block in enumerate(blocks) for label in block.labels}
+    jumps = [(i, block.instructions[-1].jump) for i, block in enumerate(blocks)]
+    loops = [range(labels[to], i + 1) for i, to in jumps if to is not None and labels[to] <= i]
+    store = ("toy.py", _line(toy, "tl.store(p_y + program"))
+    (loop,) = (
+        body
+        for body in loops
+        if any(
+            x.kind == "STG" and x.chain == (store,) for i in body for x in blocks[i].instructions
+        )
+    )
+    size = sum(len(blocks[i].instructions) for i in loop)
+    assert size > 20
+    totals = []
+    for counts, trips in zip(toy_programs, TRIPS, strict=True):
+        runs = sass.executions(blocks, counts)
+        assert sum(runs[i] * len(blocks[i].instructions) for i in loop) == trips * size
+        totals.append(sum(n * len(b.instructions) for n, b in zip(runs, blocks, strict=True)))
+        never = [i for i, b in enumerate(blocks) if b.instructions[0].kind == "ATOMG"]
+        assert all(runs[i] == 0 for i in never)
+    # Two programs differ by nothing but the loop, where both go through it.
+    assert totals[2] - totals[0] == (TRIPS[2] - TRIPS[0]) * size
+
+
+def _block(label: str, count: int, *opcodes: str) -> sass.Block:
+    """Ten instructions whose statement ran ``count`` times, and then those given."""
+    chain = (("kernel.py", count),)
+    rest = []
+    for opcode in opcodes:
+        *predicate, opcode, operands = opcode.split(" ")
+        rest.append(sass.Instruction(opcode, operands, bool(predicate), chain))
+    return sass.Block((label,), [sass.Instruction("FADD", "", False, chain)] * 10 + rest)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        pytest.param(
+            [
+                _block("kernel", 1),
+                _block(".L_1", 20),  # what was moved out of the loop
+                _block(".L_2", 20, "@P0 BRA `(.L_2)"),
+                _block(".L_3", 1, "EXIT "),
+            ],
+            [1, 1, 20, 1],
+            id="moved out of a loop",
+        ),
+        pytest.param(
+            [
+                _block("kernel", 1, "@P0 BRA `(.L_3)"),
+                _block(".L_1", 1, "CALL.REL.NOINC `($kernel$slow)"),
+                _block(".L_2", 1),
+                _block(".L_3", 1, "EXIT "),
+                _block(".L_4", 1, "BRA `(.L_4)"),
+                _block("$kernel$slow", 1, "RET.REL.NODEC R2"),
+            ],
+            [1, 0, 0, 1, 0, 0],
+            id="slow path",
+        ),
+        pytest.param(
+            [
+                _block("kernel", 1, "CALL.REL.NOINC `($kernel$slow)"),
+                _block(".L_1", 0, "@P1 EXIT "),
+                _block(".L_2", 1, "EXIT "),
+            ],
+            [1, 1, 1],
+            id="no other path",
+        ),
+        pytest.param(
+            [
+                _block("kernel", 1),
+                _block(".L_1", 7, "@P0 CALL.REL.NOINC `(.L_3)"),
+                _block(".L_2", 6, "BRA `(.L_1)"),
+                _block(".L_3", 1, "EXIT "),
+            ],
+            [1, 7, 6, 1],
+            id="left by a call",
+        ),
+    ],
+)
+def test_executions_are_a_flow(blocks: list[sass.Block], expected: list[int]) -> None:
+    counts: dict[Any, int] = {(("kernel.py", count),): count for count in range(21)}
+    assert sass.executions(blocks, counts) == expected
+
+
+def test_disassembly_is_split_at_labels_and_jumps(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product, inner = _line(toy, "x = ("), _line(toy, "tl.exp(-")
+    listing = f"""
+        .text.toy:
+        //## File "/elsewhere/standard.py", line 7 inlined at "{toy}", line {inner}
+        //## File "{toy}", line {inner} inlined at "{toy}", line {product + 2}
+        //## File "{toy}", line {product + 2}
+            /*0000*/              @!P0 LDG.E.128 R64, desc[UR6][R48.64+0x2c00] ;
+            /*0010*/                   BRA.U UP0, `(.L_x_2) ;
+        //## File "{toy}", line {product}
+            /*0020*/                   BRA `(.L_x_3) ;
+        .L_x_2:
+            /*0030*/                   BRA.DIV UR4, `(.L_x_4) ;
+            /*0040*/               @P1 CALL.REL.NOINC `(.L_x_4) ;
+            /*0050*/                   CALL.REL.NOINC `($toy$slow) ;
+            /*0060*/                   NOP ;
+        .L_x_3:
+            /*0070*/              @!P1 EXIT ;
+        .L_x_4:
+            /*0080*/                   EXIT ;
+    """
+    monkeypatch.setattr(sass, "run_tool", lambda *_: listing)
+    blocks = sass.disassemble(toy, toy.parent)
+    assert [[x.opcode for x in block.instructions] for block in blocks] == [
+        ["LDG.E.128", "BRA.U"],
+        ["BRA"],
+        ["BRA.DIV"],
+        ["CALL.REL.NOINC"],
+        ["CALL.REL.NOINC"],
+        ["EXIT"],
+        ["EXIT"],
+    ]
+    assert [block.labels for block in blocks] == [
+        (".text.toy",), (), (".L_x_2",), (), (), (".L_x_3",), (".L_x_4",),
+    ]  # fmt: skip
+    inlined = (("toy.py", inner), ("toy.py", product))
+    assert [x.chain for x in blocks[0].instructions] == [inlined, inlined]
+    assert blocks[1].instructions[0].chain == inlined[1:]
+    assert [x.is_predicated for x in blocks[0].instructions] == [True, False]
+    assert [block.is_slow for block in blocks] == [False] * 4 + [True, False, False]
+    assert sass.successors(blocks) == [[2, 1], [5], [3], [6, 4], [5], [6], []]
+
+
+def test_counts_agree_with_the_flow(found: dict[str, Any]) -> None:
+    for capability in (80, 90):
+        for group in _row(found, capability)["modelled"].values():
+            assert 0.85 < group["agreement"] <= 1
+
+
+def test_a_real_binary_is_parsed(found: dict[str, Any]) -> None:
+    for capability in (80, 90):
+        row = _row(found, capability)
+        assert 32 <= row["registers"] <= 255
+        # An instruction is 16 bytes; the code ends with some that do nothing.
+        padding = row["code_bytes"] - 16 * row["instructions"]
+        assert 0 <= padding < 16 * 64
+        assert row["code_bytes"] < row["cubin_bytes"]
+        assert row["warps"] <= row["resident_warps"] <= 64
+        assert not row["copied"]
+
+
+def test_every_figure_of_the_headline_is_reached(found: dict[str, Any]) -> None:
+    assert len(found["figures"]) == 5
+    assert [figure for figure in found["figures"] if not figure["reached"]] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("stack_bytes", 8), ("local_instructions", 1), ("registers", 129), ("seconds", 20.1)],
+)
+def test_a_figure_that_is_missed_is_told(found: dict[str, Any], key: str, value: float) -> None:
+    figures = compile_report.headline_figures([{**_row(found, 90), key: value}])
+    assert [figure["value"] for figure in figures if not figure["reached"]] == [value]
+
+
+def test_a_kernel_that_does_not_compile_is_a_missed_figure() -> None:
+    with mock.patch.object(compile_report, "compile_variant", side_effect=RuntimeError("no")):
+        row, blocks = compile_report.triton_row("float32", 90)
+    assert row["unavailable"] == "RuntimeError: no"
+    assert blocks == []
+    assert not compile_report.headline_figures([row])[0]["reached"]
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_float32_spills_nothing(found: dict[str, Any], capability: int) -> None:
+    row = _row(found, capability)
+    assert (row["stack_bytes"], row["local_instructions"]) == (0, 0)
+
+
+def test_products_and_sums_are_not_fused(found: dict[str, Any]) -> None:
+    for capability in (80, 90):
+        row = _row(found, capability)
+        assert row["fusion"] == "enable_fp_fusion=False"
+        assert row["fma_in_ptx"] == 0
+
+
+def test_fused_products_would_be_seen(toy: Path) -> None:
+    # The toy leaves the option as it is by default.
+    assert variants.compile_kernel(lambda: _load(toy).launch("meta"), 90).fuses
+
+
+def test_passes_are_below_their_bounds(found: dict[str, Any]) -> None:
+    bounds = found["bounds"]["float32"]
+    assert bounds == {"counting": 10, "bisecting": 32}
+    groups = found["passes"]["float32"]
+    assert set(groups) >= {"simulated"}
+    for group in groups.values():
+        for label, passes in group.items():
+            assert 0 <= passes["median"] <= passes["maximum"] <= bounds[label.split(", ")[1]]
+        assert group["median, counting"]["median"] >= 1
+
+
+def test_model_of_the_issue_and_of_the_memory(found: dict[str, Any]) -> None:
+    memory = gpu_model.memory_seconds(2 * 4 * 101 * 101, 90)
+    assert gpu_model.issue_seconds(25_200, 90) == pytest.approx(memory, rel=1e-3)
+    for group in _row(found, 90)["modelled"].values():
+        assert group["memory_seconds"] == pytest.approx(memory, rel=1e-3)
+        assert group["warp_instructions"] <= group["most_warp_instructions"]
+        functions = sum(group["functions"].values())
+        assert functions <= group["most_warp_instructions"]
+        assert functions == pytest.approx(group["warp_instructions"], rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("opcode", "on_90", "on_80"),
+    [
+        ("FADD.FTZ", {"float": 1}, {"float": 2}),
+        ("LOP3.LUT", {"integer": 2}, {"integer": 2}),
+        ("IMAD.MOV.U32", {"float": 1, "multiply": 2}, {"float": 2, "multiply": 2}),
+        ("F2F.F64.F32", {"special": 8}, {"special": 8}),
+        ("DMUL", {"double": 2}, {"double": 4}),
+        ("LDG.E.128", {"memory": 16}, {"memory": 16}),
+        ("BAR.SYNC", {}, {}),
+    ],
+)
+def test_cycles_of_a_pipe(opcode: str, on_90: dict[str, int], on_80: dict[str, int]) -> None:
+    assert gpu_model.pipe_cycles(opcode, 90) == on_90
+    assert gpu_model.pipe_cycles(opcode, 80) == on_80
+
+
+@pytest.mark.parametrize(
+    ("registers", "shared_bytes", "warps", "resident"),
+    [(128, 0, 2, 16), (96, 0, 2, 20), (16, 0, 2, 64), (16, 0, 1, 32), (16, 100 << 10, 4, 8)],
+)
+def test_resident_warps(registers: int, shared_bytes: int, warps: int, resident: int) -> None:
+    assert gpu_model.resident_warps(registers, shared_bytes, warps, 90) == resident
+
+
+@pytest.mark.parametrize("name", list(variants.VARIANTS))
+def test_annulus_of_a_variant(name: str) -> None:
+    variant = variants.VARIANTS[name]
+    pixels = variants.annulus_pixels(variant)
+    assert pixels.dtype == np.int32
+    assert np.array_equal(pixels, Annulus(*variant.radii).pixels(*variant.shape))
+    if name != "annulus 20-32":
+        assert variant.radii == pytest.approx(astuple(Annulus.default(*variant.shape)))
+
+
+def test_without_numba_cuda_the_row_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastnorm.kernels.numba_cuda_normalize", None)
+    monkeypatch.delattr("fastnorm.kernels.numba_cuda_normalize", raising=False)
+    row = compile_report.numba_row(90)
+    assert row["unavailable"].startswith("ModuleNotFoundError: ")
+
+
+def test_tables_say_that_they_are_a_model(
+    found: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report_tables.show(found)
+    printed = capsys.readouterr().out
+    titles = [line.split() for line in printed.splitlines() if line.startswith("Modelled")]
+    assert len(titles) >= 2
+    assert printed.count("reached: ") == 5
+    assert "is unavailable: not asked for" in printed
+    assert all(line in printed.replace("\n", " ") for line in found["assumptions"][0].split("\n"))
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_exit_code(
+    reached: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = [{"reached": True}, {"reached": reached}]
+    monkeypatch.setattr(compile_report, "report", lambda *_: {"figures": figures})
+    monkeypatch.setattr(sys, "argv", ["compile_report", "--json"])
+    assert compile_report.main() == int(not reached)
+    assert json.loads(capsys.readouterr().out) == {"figures": figures}
+
+
+def test_simulated_planes_repeat_and_differ() -> None:
+    first, again = (variants.simulated((64, 64), 2) for _ in range(2))
+    assert first.dtype == np.float32
+    assert np.array_equal(first, again)
+    assert all(not np.array_equal(a, b) for a, b in pairwise(first.reshape(6, -1)))

@@ -1,0 +1,126 @@
+"""Hosts of a grid: which cell each belongs to, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy import units
+
+from dhs.selection.config import Axis, GridConfig
+from dhs.selection.hosts import Hosts, depth_of_inverse_variance
+from tests.dhs.selection.grid_runs import HOSTS, INVERSE_VARIANCE, grid, write_hosts
+
+
+def opened(folder: Path, unit: bytes | None = None, **columns: Any) -> Hosts:
+    return Hosts(config(write_hosts(folder, unit, **columns)))
+
+
+def config(pack: Path, **changes: Any) -> GridConfig:
+    return grid(pack, Path("no-model"), Path("no-out"), **changes)
+
+
+def test_depth_is_that_of_five_sigma() -> None:
+    variance = np.array([INVERSE_VARIANCE, 1.0, 2000.0])
+    five_sigma = 5 / np.sqrt(variance) * 3.631e-6 * units.Jy
+    np.testing.assert_allclose(
+        depth_of_inverse_variance(variance), five_sigma.to_value(units.ABmag), atol=1e-4
+    )
+
+
+def test_every_host_is_in_the_cell_of_its_seeing_and_depth(tmp_path: Path) -> None:
+    hosts = opened(tmp_path / "pack")
+    assert len(hosts) == HOSTS
+    assert sorted(hosts.pools) == [0, 1, 2, 3]  # two radii, two widths
+    for cell, width in enumerate((1.2, 1.5, 1.2, 1.5)):
+        pool = hosts.pools[cell]
+        assert len(pool) == HOSTS // 2
+        np.testing.assert_array_equal(hosts.fwhm[pool, 1], width)
+    assert (hosts.used, hosts.outside, hosts.without_seeing) == (HOSTS, 0, 0)
+    assert (hosts.data.labels[hosts.rows] == 0).all()
+
+
+def test_nothing_is_snapped_into_a_cell(tmp_path: Path) -> None:
+    widths = np.full(2 * HOSTS, 1.2)
+    widths[0], widths[2], widths[4] = 1.66, np.nan, 1.0499  # the cells reach from 1.05 to 1.65
+    widths[6] = 1.0501
+    hosts = opened(tmp_path / "pack", psfsize_r=widths)
+    assert (hosts.used, hosts.outside, hosts.without_seeing) == (HOSTS - 3, 2, 1)
+    assert sorted(hosts.pools) == [0, 2]
+    assert [count["hosts"] for count in hosts.counts] == [HOSTS - 3, 0]
+
+
+def test_centres_of_the_default_axes() -> None:
+    given = GridConfig(checkpoint="a", out_dir="b", hosts={"parquet_path": "c"})  # type: ignore[arg-type]
+    assert given.theta_e.centres() == [0.5 + 0.25 * k for k in range(11)]
+    assert given.psf_fwhm.centres() == [0.9, 1.05, 1.2, 1.35, 1.5, 1.65, 1.8]
+    assert given.depth_5sig.centres() == [22.5, 23.0, 23.5, 24.0, 24.5]
+    assert len(given.cells()) == 385
+    with pytest.raises(ValueError, match="no whole number of step"):
+        Axis(start=0.5, stop=3.0, step=0.4)
+    with pytest.raises(ValueError, match=r"2\.5e\+09 steps, at most 1000"):
+        Axis(start=0.5, stop=3.0, step=1e-9)
+
+
+def test_widths_in_other_bands_are_used_where_they_are_known(tmp_path: Path) -> None:
+    hosts = opened(tmp_path / "pack", psfsize_g=1.4)
+    assert (hosts.fwhm[:, 0] == 1.4).all()
+    assert np.isnan(hosts.fwhm[:, 2]).all()
+
+
+@pytest.mark.parametrize("unit", [b"mag", b"nanomaggy^-2"])
+def test_the_unit_is_that_of_the_column(tmp_path: Path, unit: bytes) -> None:
+    value = 24.0 if unit == b"mag" else INVERSE_VARIANCE
+    hosts = opened(tmp_path / "pack", unit, psfdepth_r=value)
+    np.testing.assert_allclose(hosts.depth, 24.0, atol=1e-5)
+
+
+def test_an_undeclared_unit_that_may_be_either_is_an_error(tmp_path: Path) -> None:
+    with_placeholder = np.r_[99.0, np.full(2 * HOSTS - 1, 24.0)]
+    for name, values in (("some", with_placeholder), ("pack", 24.0)):
+        with pytest.raises(ValueError, match=r"psfdepth_r lies between 20 and 28.*--psfdepth-unit"):
+            opened(tmp_path / name, psfdepth_r=values)
+    hosts = Hosts(config(tmp_path / "pack", hosts={"psfdepth_unit": "mag"}))
+    assert (hosts.depth == 24.0).all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"psfdepth_r": 1e-3}, r"no cell has hosts.fewest_per_cell=5.*40 lie outside.*depth 17.00"),
+        ({"psfsize_r": np.nan}, "40 have no seeing or depth"),
+        ({"psfdepth_r": 0.0}, "40 have no seeing or depth"),
+        ({"label": 1}, "has no non-lens in split 'all'.*label=0"),
+        ({"psfsize_r": "wide"}, r"psfsize_r \(hosts.psfsize_col\) holds no numbers"),
+    ],
+)
+def test_hosts_that_do_not_do(tmp_path: Path, columns: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        opened(tmp_path / "pack", **columns)
+
+
+def test_a_missing_column_is_named_and_so_is_a_foreign_unit(tmp_path: Path) -> None:
+    hosts = write_hosts(tmp_path / "pack")
+    with pytest.raises(ValueError, match=r"no column 'psfdpth_r'.*did you mean psfdepth_r"):
+        Hosts(config(hosts, hosts={"psfdepth_col": "psfdpth_r"}))
+    with pytest.raises(ValueError, match="declares the unit 'Jy'"):
+        opened(tmp_path / "other", b"Jy")
+
+
+def test_the_host_s_light_is_read_where_the_mass_follows_it(tmp_path: Path) -> None:
+    pack = write_hosts(tmp_path / "pack")
+    assert Hosts(config(pack)).q is None
+    hosts = Hosts(config(pack, q_lens="host"))
+    assert hosts.q is not None
+    assert hosts.phi is None
+    assert 0.55 <= hosts.q.min() < hosts.q.max() <= 0.95
+
+
+@pytest.mark.parametrize(
+    "twice", [{"thresholds": [0.5, 0.5]}, {"fpr_targets": [0.01, 0.0102]}], ids=["score", "rate"]
+)
+def test_a_threshold_is_asked_for_once(twice: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="has one twice"):
+        config(Path("pack"), **twice)

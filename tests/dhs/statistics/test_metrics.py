@@ -1,0 +1,169 @@
+"""Recall at a fixed rate, intervals, AUC, calibration, bootstrap: against published values."""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from dhs.statistics.bootstrap import percentile_interval, resample
+from dhs.statistics.calibration import calibration
+from dhs.statistics.metrics import binomial_interval, mcnemar_exact, recall_at_fpr, roc_auc
+
+
+@pytest.mark.parametrize(
+    ("method", "low", "high"),
+    [
+        ("wilson", 0.656955365, 0.824547886),
+        ("clopper-pearson", 0.653447504, 0.831220262),
+    ],
+)
+def test_intervals_of_75_in_100(method: str, low: float, high: float) -> None:
+    assert binomial_interval(75, 100, method) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_jeffreys_has_open_ends_only_inside() -> None:
+    # Brown, Cai & DasGupta (2001), section 3.1.1.
+    assert binomial_interval(0, 10, "jeffreys")[0] == 0
+    assert binomial_interval(10, 10, "jeffreys")[1] == 1
+    low, high = binomial_interval(3, 10, "jeffreys", 0.95)
+    assert (low, high) == pytest.approx((0.0927, 0.6058), abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["wilson", "clopper-pearson", "jeffreys"])
+def test_intervals_mirror_and_nest(method: str) -> None:
+    low, high = binomial_interval(30, 200, method)
+    assert binomial_interval(170, 200, method) == pytest.approx((1 - high, 1 - low))
+    inner = binomial_interval(30, 200, method, 0.68)
+    assert low < inner[0] < 0.15 < inner[1] < high
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((5, 4), "successes=5"),
+        ((0, 0), "trials=0"),
+        ((1, 2, "normal"), "'normal'"),
+        ((1, 2, "wilson", 1.0), "confidence=1.0"),
+    ],
+)
+def test_a_wrong_interval_is_named(arguments: tuple[int, int], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        binomial_interval(*arguments)
+
+
+@pytest.mark.parametrize("fpr", [0.01, 0.1])
+def test_recall_agrees_with_the_roc_curve(fpr: float) -> None:
+    rng = np.random.default_rng(3)
+    # Rounded, so that there are ties.
+    lenses, negatives = rng.normal(2, 1, 300).round(1), rng.normal(0, 1, 2000).round(1)
+    got = recall_at_fpr(lenses, negatives, fpr)
+    truth = np.r_[np.ones(300), np.zeros(2000)]
+    rates, recalls, _ = roc_curve(truth, np.r_[lenses, negatives], drop_intermediate=False)
+    assert got.recall == recalls[rates <= fpr].max()
+    assert got.false_positives <= fpr * got.negatives
+    assert got.low < got.recall < got.high
+
+
+def test_twenty_thousand_negatives_define_a_rate_of_a_thousandth() -> None:
+    negatives = np.arange(20_000.0)
+    got = recall_at_fpr([19_979.5, 19_978.5], negatives, 1e-3)
+    assert (got.threshold, got.false_positives, got.found) == (19_979.0, 20, 1)
+
+
+def test_too_few_negatives_are_refused_with_the_number_needed() -> None:
+    with pytest.raises(ValueError, match="10000 negatives"):
+        recall_at_fpr([1.0], np.arange(9_999.0), 1e-3)
+
+
+def test_nan_is_no_score() -> None:
+    with pytest.raises(ValueError, match="1 NaN of 2"):
+        roc_auc([0, 1], [0.0, np.nan])
+    with pytest.raises(ValueError, match="lens_scores"):
+        recall_at_fpr([np.nan], np.arange(2000.0), 0.01)
+    with pytest.raises(ValueError, match="needs lenses"):
+        recall_at_fpr([], np.arange(2000.0), 0.01)
+
+
+def test_auc_is_that_of_scikit_learn_and_needs_both_classes() -> None:
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, 100), rng.normal(size=100)
+    assert roc_auc(labels, scores) == roc_auc_score(labels, scores)
+    assert roc_auc(np.ones(3), [1, 2, 3]) is None
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (0, 1), (3, 9), (9, 3), (7, 7), (40, 61)])
+def test_mcnemar_is_a_sum_over_fair_coins(first: int, second: int) -> None:
+    n, fewer = first + second, min(first, second)
+    one_tail = sum(comb(n, k) for k in range(fewer + 1)) / 2**n
+    assert mcnemar_exact(first, second) == pytest.approx(min(1, 2 * one_tail), rel=1e-12)
+
+
+def test_mcnemar_counts_objects() -> None:
+    with pytest.raises(ValueError, match="only_second=-1"):
+        mcnemar_exact(3, -1)
+
+
+def test_ece_by_hand() -> None:
+    # Two bins: scores 0.1, 0.3, 0.5 with one lens, and 0.9, 1.0 with one.
+    got = calibration([0, 0, 1, 1, 0], [0.1, 0.3, 0.5, 0.9, 1.0], bins=2)
+    low, high = got.curve
+    assert (low.objects, low.lenses, high.objects, high.lenses) == (3, 1, 2, 1)
+    assert (low.mean_score, high.mean_score) == pytest.approx((0.3, 0.95))
+    assert got.ece == pytest.approx(3 / 5 * (1 / 3 - 0.3) + 2 / 5 * (0.95 - 0.5))
+    assert (low.share_low, low.share_high) == binomial_interval(1, 3)
+
+
+def test_bins_without_an_object_are_left_out() -> None:
+    got = calibration([0, 1], [0.0, 1.0])
+    assert [(item.low, item.high) for item in got.curve] == [(0, 1 / 15), (14 / 15, 1)]
+    assert got.ece == 0
+
+
+def test_calibrated_scores_have_little_ece_and_overconfident_ones_much() -> None:
+    rng = np.random.default_rng(5)
+    truth = rng.random(40_000)
+    labels = rng.random(40_000) < truth
+    assert calibration(labels, truth).ece < 0.01
+    overconfident = truth**3 / (truth**3 + (1 - truth) ** 3)
+    assert calibration(labels, overconfident).ece > 0.1
+
+
+@pytest.mark.parametrize("scores", [[0.5, 1.5], [0.5, np.nan], [0.5]])
+def test_what_is_no_probability_is_not_calibrated(scores: list[float]) -> None:
+    with pytest.raises(ValueError, match="scores"):
+        calibration([0, 1], scores)
+
+
+def test_a_resample_is_what_drawing_the_objects_gives() -> None:
+    rng = np.random.default_rng(6)
+    # Rounded, so that there are ties.
+    lenses, negatives = rng.normal(1, 1, (2, 40)).round(1), rng.normal(0, 1, (2, 300)).round(1)
+    got = resample(list(lenses), list(negatives), [30, 15], resamples=5, seed=9)
+    draws = np.random.default_rng(9)
+    for k in range(5):
+        lens, negative = draws.integers(0, 40, 40), draws.integers(0, 300, 300)
+        for j in range(2):
+            ours, theirs = lenses[j, lens], negatives[j, negative]
+            area = roc_auc(np.arange(340) < 40, np.r_[ours, theirs])
+            assert got.auc[k, j] == pytest.approx(area, rel=1e-12)
+            for i, fpr in enumerate((0.1, 0.05)):
+                recall = recall_at_fpr(ours, theirs, fpr)
+                assert got.thresholds[k, j, i] == recall.threshold
+                assert got.recalls[k, j, i] == pytest.approx(recall.recall)
+
+
+def test_bootstrap_intervals_cover() -> None:
+    rng, shift, covered = np.random.default_rng(7), 1.5, []
+    area, recall = norm.cdf(shift / np.sqrt(2)), norm.sf(norm.isf(0.1) - shift)
+    for seed in range(60):
+        lenses, negatives = rng.normal(shift, 1, 100), rng.normal(0, 1, 400)
+        drawn = resample([lenses], [negatives], [40], resamples=100, seed=seed)
+        pairs = ((drawn.auc[:, 0], area), (drawn.recalls[:, 0, 0], recall))
+        ends = [(*percentile_interval(values), truth) for values, truth in pairs]
+        covered.append([low <= truth <= high for low, high, truth in ends])
+    # 95 % is meant.
+    assert ((np.mean(covered, axis=0) > 0.86) & (np.mean(covered, axis=0) < 1)).all()

@@ -1,0 +1,65 @@
+"""What is promised of every reader of cutouts, whatever the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from fastnorm.io import Cutout, CutoutError, Rejected, count_cutouts, read_cutouts
+from tests.faults.fuzz.watch import require_one_line, watched
+
+Outcome = tuple[list[Cutout], list[Rejected]]
+
+
+def read(path: Path, content: bytes, unpacked: int = 0) -> Outcome:
+    """Read a file of these bytes, which may unpack to ``unpacked`` more, and check the outcome."""
+    path.write_bytes(content)
+    beside = os.listdir(path.parent)
+    rejected: list[Rejected] = []
+    with watched(len(content) + unpacked):
+        cutouts = list(read_cutouts(path, rejected))
+        count = count_cutouts(path)
+    assert os.listdir(path.parent) == beside
+    assert path.read_bytes() == content
+    assert cutouts or rejected
+    for cutout in cutouts:
+        _require_sound(cutout, path)
+    for item in rejected:
+        assert item.path == path
+        require_one_line(item.reason)
+        assert "MemoryError" not in item.reason
+    if len(cutouts) > 1 or not rejected:
+        assert count == len(cutouts) + len(rejected)
+    return cutouts, rejected
+
+
+def reason_of(path: Path) -> str | None:
+    """The same, where nobody collects what is rejected."""
+    try:
+        list(read_cutouts(path))
+    except CutoutError as error:
+        caught = error
+    else:
+        return None
+    assert str(caught) == f"{path}: {caught.reason}"
+    return caught.reason
+
+
+def _require_sound(cutout: Cutout, path: Path) -> None:
+    pixels, mask = cutout.pixels, cutout.mask
+    assert pixels.dtype == np.float32
+    assert pixels.ndim == pixels.shape[0] == 3
+    assert pixels.size
+    assert pixels.flags.c_contiguous
+    assert not np.isnan(pixels).all()
+    assert cutout.path == path
+    assert isinstance(cutout.id, str)
+    assert cutout.id
+    for degrees in (cutout.ra, cutout.dec):
+        assert degrees is None or (isinstance(degrees, float) and np.isfinite(degrees))
+    if mask is not None:
+        assert mask.dtype == np.bool_
+        assert mask.shape == pixels.shape
+        assert mask.flags.c_contiguous

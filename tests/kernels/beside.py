@@ -1,0 +1,44 @@
+"""Programs that run beside the tests: they begin when tests are collected, and tests wait last.
+
+Interpreted kernels take minutes of one core, which would be idle otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests import ROOT
+
+_begun: dict[tuple[str, ...], subprocess.Popen[str]] = {}
+
+
+def begin(*command: str, **environment: str) -> None:
+    """Start ``python -m command``, after whoever tests meanwhile."""
+    _begun[command] = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.nice(10),
+    )
+
+
+def printed_by(*command: str) -> list[str]:
+    """Lines that it printed, once it has ended well."""
+    process = _begun.pop(command)
+    printed, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert not [line for line in errors.splitlines() if "compiling" not in line], errors
+    return printed.splitlines()
+
+
+def end() -> None:
+    """Kill what no test waited for."""
+    while _begun:
+        _, process = _begun.popitem()
+        process.kill()
+        process.communicate()

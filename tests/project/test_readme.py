@@ -1,0 +1,37 @@
+"""What the README shows runs as it stands; ``make test-docs`` runs its commands as well."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_blocks_of_the_readme_run_in_order() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) == 5
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["legacy"].shape == (3, 64, 64)
+    assert names["loss"].item() < 1
+    assert names["injected"].stamps.shape == (8, 3, 101, 101)
+    assert names["logits"].shape == (8,)
+
+
+def test_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"make ([\w-]+)", README)):
+        assert f"\n{target}:" in makefile
+
+
+def test_files_that_it_links_to_exist() -> None:
+    linked = re.findall(r"\]\(([^)#]+)", README)
+    assert len(linked) > 10
+    assert [path for path in linked if not (ROOT / path).exists()] == []
