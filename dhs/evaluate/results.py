@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs.evaluate.truth import Matched, Names
-from dhs.score.table import sigmoid
 from dhs.statistics.bootstrap import Resampled, percentile_interval
 from dhs.statistics.calibration import calibration
-from dhs.statistics.metrics import Recall, binomial_interval, mcnemar_exact, recall_at_fpr, roc_auc
+from dhs.statistics.intervals import binomial_interval
+from dhs.statistics.metrics import Recall, mcnemar_exact, recall_at_fpr, roc_auc
+from dhs.statistics.thresholds import sigmoid, threshold_of
 
 
 def judge(
@@ -77,7 +78,7 @@ def roc(
         Interval of the recall at each.
     """
     negatives, lenses = np.sort(logits[~is_lens]), np.sort(logits[is_lens])
-    thresholds = negatives[np.maximum(len(negatives) - 1 - allowed, 0)]
+    thresholds = threshold_of(negatives, allowed)
     missed = np.searchsorted(lenses, thresholds, "right")
     columns = {
         "fpr": allowed / len(negatives),

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dhs.statistics.thresholds import threshold_of
+
 Float = NDArray[np.float64]
 
 
@@ -41,8 +43,7 @@ class _Model:
         negatives = np.r_[0, negative_counts[self.negative_order].cumsum()]
         # A tie of a lens and a non-lens counts as half a win.
         wins = counts @ (negatives[self.below] + negatives[self.not_above]) / 2
-        place = np.searchsorted(negatives, negatives[-1] - allowed, "left") - 1
-        thresholds = self.negatives[place]
+        thresholds = threshold_of(self.negatives, allowed, negatives)
         missed = lenses[np.searchsorted(self.lenses, thresholds, "right")]
         return wins / (lenses[-1] * negatives[-1]), thresholds, 1 - missed / lenses[-1]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dhs.statistics.metrics import binomial_interval
+from dhs.statistics.intervals import binomial_interval
 
 BINS = 15
 DEFINITION = (

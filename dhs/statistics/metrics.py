@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-FEWEST_FALSE_POSITIVES = 10
-INTERVALS = ("wilson", "clopper-pearson", "jeffreys")
+from dhs.statistics.intervals import binomial_interval
+from dhs.statistics.thresholds import allowed_false_positives, threshold_of
 
 
 class Recall(NamedTuple):
@@ -82,7 +81,7 @@ def recall_at_fpr(
     if not lenses.size:
         raise ValueError("lens_scores is empty; a recall needs lenses.")
     allowed = allowed_false_positives(negatives.size, fpr)
-    threshold = np.partition(negatives, negatives.size - 1 - allowed)[negatives.size - 1 - allowed]
+    threshold = threshold_of(np.sort(negatives), allowed)
     found = int((lenses > threshold).sum())
     low, high = binomial_interval(found, lenses.size, interval, confidence)
     return Recall(
@@ -96,68 +95,6 @@ def recall_at_fpr(
         int((negatives > threshold).sum()),
         negatives.size,
     )
-
-
-def allowed_false_positives(negatives: int, fpr: float) -> int:
-    """How many of so many non-lenses may be detected at a false-positive rate.
-
-    Raises
-    ------
-    ValueError
-        The rate is not in (0, 1), or leaves fewer than 10; the message says how many negatives
-        are needed.
-    """
-    if not 0 < fpr < 1:
-        raise ValueError(f"fpr={fpr!r} is not between 0 and 1.")
-    # Rounded first: 0.001 * 20,000 must be 20.
-    allowed = math.floor(round(fpr * negatives, 6))
-    if allowed < FEWEST_FALSE_POSITIVES:
-        needed = math.ceil(round(FEWEST_FALSE_POSITIVES / fpr, 6))
-        raise ValueError(
-            f"fpr={fpr:g} leaves {allowed} of {negatives} negatives as false positives; at "
-            f"least {FEWEST_FALSE_POSITIVES} are needed to set a threshold, hence {needed} "
-            "negatives. Give more, or a larger rate."
-        )
-    return allowed
-
-
-def binomial_interval(
-    successes: int, trials: int, method: str = "wilson", confidence: float = 0.95
-) -> tuple[float, float]:
-    """Interval of a share.
-
-    Parameters
-    ----------
-    successes, trials : int
-    method : {"wilson", "clopper-pearson", "jeffreys"}
-        Wilson (1927); Clopper & Pearson (1934); equal tails of the posterior under Jeffreys'
-        prior, with an end at 0 or 1 where no or all trials succeeded (Brown, Cai & DasGupta 2001).
-    confidence : float
-
-    Returns
-    -------
-    low, high : float
-
-    Raises
-    ------
-    ValueError
-        A number is out of range, or the method is not known.
-    """
-    if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"successes={successes!r} of trials={trials!r} is no share.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence!r} is not between 0 and 1.")
-    if method == "jeffreys":
-        tail = (1 - confidence) / 2
-        posterior = stats.beta(successes + 0.5, trials - successes + 0.5)
-        low = 0.0 if successes == 0 else float(posterior.ppf(tail))
-        return low, 1.0 if successes == trials else float(posterior.ppf(1 - tail))
-    if method not in INTERVALS:
-        allowed = ", ".join(map(repr, INTERVALS))
-        raise ValueError(f"method={method!r} is not known; allowed are {allowed}.")
-    name = "exact" if method == "clopper-pearson" else method
-    found = stats.binomtest(successes, trials).proportion_ci(confidence, name)
-    return float(found.low), float(found.high)
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 
-from dhs.statistics.metrics import allowed_false_positives, binomial_interval
+from dhs.statistics.intervals import binomial_interval
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,74 @@ def find_thresholds(
     ordered = np.sort(negatives)
     for rate in sorted(fpr_targets, reverse=True):
         allowed = allowed_false_positives(len(ordered), rate)
-        logit = float(ordered[len(ordered) - 1 - allowed])
+        logit = float(threshold_of(ordered, allowed))
         above = int((ordered > logit).sum())
         low, high = binomial_interval(above, len(ordered), "clopper-pearson")
-        score = 1 / (1 + math.exp(-logit))
+        score = float(sigmoid(logit))
         kind = f"FPR={rate:.1e}"
         found.append(Threshold(score, logit, kind, rate, len(ordered), above, low, high))
     return found
+
+
+FEWEST_FALSE_POSITIVES = 10
+
+
+def allowed_false_positives(negatives: int, fpr: float) -> int:
+    """How many of so many non-lenses may be detected at a false-positive rate.
+
+    Raises
+    ------
+    ValueError
+        The rate is not in (0, 1), or leaves fewer than 10; the message says how many negatives
+        are needed.
+    """
+    if not 0 < fpr < 1:
+        raise ValueError(f"fpr={fpr!r} is not between 0 and 1.")
+    # Rounded first: 0.001 * 20,000 must be 20.
+    allowed = math.floor(round(fpr * negatives, 6))
+    if allowed < FEWEST_FALSE_POSITIVES:
+        needed = math.ceil(round(FEWEST_FALSE_POSITIVES / fpr, 6))
+        raise ValueError(
+            f"fpr={fpr:g} leaves {allowed} of {negatives} negatives as false positives; at "
+            f"least {FEWEST_FALSE_POSITIVES} are needed to set a threshold, hence {needed} "
+            "negatives. Give more, or a larger rate."
+        )
+    return allowed
+
+
+def sigmoid(logits: ArrayLike) -> NDArray[np.float64]:
+    """Scores of logits, in float64."""
+    return np.asarray(expit(np.asarray(logits, np.float64)), np.float64)
+
+
+def supports_fpr(negatives: int, fpr: float) -> bool:
+    """Return whether so many non-lenses suffice to set a threshold at a false-positive rate."""
+    return round(fpr * negatives, 6) >= FEWEST_FALSE_POSITIVES
+
+
+def threshold_of(
+    ordered: NDArray[Any], allowed: ArrayLike, cumulative: NDArray[np.int64] | None = None
+) -> NDArray[Any]:
+    """Return the threshold that at most ``allowed`` of the non-lenses exceed.
+
+    Parameters
+    ----------
+    ordered : (N,) float
+        Scores or logits of the non-lenses, ascending.
+    allowed : int or (F,) int
+        Numbers of false positives; `allowed_false_positives` computes one from a rate.
+    cumulative : (N + 1,) int, optional
+        0, then the running sum of how often a bootstrap resample drew each of them. By default
+        each counts once.
+
+    Returns
+    -------
+    () or (F,) float
+        The lowest score where ``allowed`` is N or more.
+    """
+    if cumulative is None:
+        place = len(ordered) - 1 - np.asarray(allowed)
+    else:
+        place = np.searchsorted(cumulative, cumulative[-1] - np.asarray(allowed), "left") - 1
+    threshold: NDArray[Any] = ordered[np.maximum(place, 0)]
+    return threshold

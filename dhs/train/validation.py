@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from dhs.statistics.metrics import FEWEST_FALSE_POSITIVES, recall_at_fpr, roc_auc
+from dhs.statistics.metrics import recall_at_fpr, roc_auc
+from dhs.statistics.thresholds import supports_fpr
 
 FALSE_POSITIVE_RATES = (1e-2, 1e-3)
 
@@ -18,7 +19,7 @@ def validation_metrics(
     metrics: dict[str, Any] = {"val_auc": roc_auc(is_lens, logits)}
     negatives = int((~is_lens).sum())
     for fpr in FALSE_POSITIVE_RATES:
-        is_judged = is_lens.any() and round(fpr * negatives, 6) >= FEWEST_FALSE_POSITIVES
+        is_judged = is_lens.any() and supports_fpr(negatives, fpr)
         recall = recall_at_fpr(logits[is_lens], logits[~is_lens], fpr).recall if is_judged else None
         metrics[f"val_recall_at_fpr_{fpr:g}"] = recall
     return metrics

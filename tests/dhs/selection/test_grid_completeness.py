@@ -10,11 +10,11 @@ import pandas as pd
 import pyarrow
 import pytest
 from pyarrow import parquet
-from scipy.special import betainc
 
-from dhs.selection.completeness import COLUMNS, jeffreys, selection_function
+from dhs.selection.completeness import COLUMNS, selection_function
 from dhs.selection.config import GridConfig
-from dhs.statistics.metrics import binomial_interval, recall_at_fpr
+from dhs.statistics.intervals import binomial_interval
+from dhs.statistics.metrics import recall_at_fpr
 from dhs.statistics.thresholds import Threshold, find_thresholds, require_enough
 from tests.dhs.selection.grid_runs import grid
 
@@ -52,18 +52,6 @@ def test_too_few_negatives_are_said() -> None:
     ):
         require_enough([1e-2, 1e-3], 5000, "pack")
     require_enough([1e-2], 1000, "pack")
-
-
-def test_jeffreys_intervals_are_quantiles_of_the_posterior() -> None:
-    found, total = np.array([0, 3, 40, 40, 0]), np.array([40, 40, 40, 41, 0])
-    low, high = jeffreys(found, total, 0.95)
-    assert (low[0], high[2]) == (0.0, 1.0)
-    assert np.isnan([low[4], high[4]]).all()
-    for k in (1, 3):
-        shape = (found[k] + 0.5, total[k] - found[k] + 0.5)
-        assert betainc(*shape, low[k]) == pytest.approx(0.025)
-        assert betainc(*shape, high[k]) == pytest.approx(0.975)
-        assert (low[k], high[k]) == binomial_interval(int(found[k]), int(total[k]), "jeffreys")
 
 
 @pytest.fixture(scope="module")

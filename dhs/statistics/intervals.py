@@ -1,0 +1,69 @@
+"""Intervals of binomial proportions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+INTERVALS = ("wilson", "clopper-pearson", "jeffreys")
+
+
+def binomial_interval(
+    successes: int, trials: int, method: str = "wilson", confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a share.
+
+    Parameters
+    ----------
+    successes, trials : int
+    method : {"wilson", "clopper-pearson", "jeffreys"}
+        Wilson (1927); Clopper & Pearson (1934); equal tails of the posterior under Jeffreys'
+        prior, with an end at 0 or 1 where no or all trials succeeded (Brown, Cai & DasGupta 2001).
+    confidence : float
+
+    Returns
+    -------
+    low, high : float
+
+    Raises
+    ------
+    ValueError
+        A number is out of range, or the method is not known.
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"successes={successes!r} of trials={trials!r} is no share.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence!r} is not between 0 and 1.")
+    if method == "jeffreys":
+        ends = jeffreys_intervals(np.asarray(successes), np.asarray(trials), confidence)
+        return float(ends[0]), float(ends[1])
+    if method not in INTERVALS:
+        allowed = ", ".join(map(repr, INTERVALS))
+        raise ValueError(f"method={method!r} is not known; allowed are {allowed}.")
+    name = "exact" if method == "clopper-pearson" else method
+    found = stats.binomtest(successes, trials).proportion_ci(confidence, name)
+    return float(found.low), float(found.high)
+
+
+def jeffreys_intervals(
+    successes: NDArray[np.int64], trials: NDArray[np.int64], confidence: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return Jeffreys intervals of many proportions; see `binomial_interval`.
+
+    Parameters
+    ----------
+    successes, trials : (...) int64
+    confidence : float
+        In (0, 1).
+
+    Returns
+    -------
+    low, high : (...) float64
+        NaN where ``trials`` is 0.
+    """
+    tail = (1 - confidence) / 2
+    shape = (successes + 0.5, trials - successes + 0.5)
+    low = np.where(successes == 0, 0.0, stats.beta.ppf(tail, *shape))
+    high = np.where(successes == trials, 1.0, stats.beta.ppf(1 - tail, *shape))
+    return np.where(trials == 0, np.nan, low), np.where(trials == 0, np.nan, high)
