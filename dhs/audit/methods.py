@@ -12,7 +12,7 @@ from dhs.checkpoint.header import Checkpoint
 from dhs.constants import CUTOUT_SIZE, STAMP_SIZE
 from dhs.model import BOTTLENECKED_RESNET
 from dhs.preprocess.annulus_light import DISC_SCALE, light_share
-from dhs.statistics.metrics import binomial_interval
+from dhs.statistics.intervals import binomial_interval
 from fastnorm import LEGACY_ANNULUS, Annulus
 from fastnorm.atomic import atomic_path
 

@@ -13,7 +13,6 @@ from dhs.audit.methods import NAMES
 from dhs.checkpoint import Checkpoint, CheckpointError
 from dhs.checkpoint.folder import NOTICE
 from dhs.checkpoint.published import read_old
-from dhs.config.errors import differences
 from dhs.constants import CUTOUT_SIZE
 from dhs.preprocess.spec import PreprocessSpec
 from fastnorm import LEGACY_ANNULUS
@@ -65,8 +64,7 @@ def _is_by_its_own_word(checkpoint: Checkpoint) -> bool:
     if checkpoint.imported_from is None:
         return True
     dataset = checkpoint.config.get("dataset") or {}
-    radii = (checkpoint.spec.annulus_r_in, checkpoint.spec.annulus_r_out)
-    return radii == tuple(dataset.get(name) for name in ("annulus_r_in", "annulus_r_out"))
+    return checkpoint.spec.has_radii(dataset.get("annulus_r_in"), dataset.get("annulus_r_out"))
 
 
 def best_retrained(found: Artefacts, name: str) -> Checkpoint | None:
@@ -110,7 +108,7 @@ def _retrained(found: Artefacts, name: str) -> Finding:
 
 
 def _why_not(checkpoint: Checkpoint) -> str:
-    differ = differences(checkpoint.spec.to_dict(), PLANNED.to_dict())
+    differ = checkpoint.spec.differences(PLANNED)
     origin = checkpoint.data_origin
     why = [] if is_dr10(origin) else [f"trained on data of origin {origin!r}"]
     why += [f"{'; '.join(differ)} of the plan"] if differ else []

@@ -16,7 +16,6 @@ from dhs.audit.artefacts import Artefacts
 from dhs.audit.checklist import Finding, Line, Verdict, line
 from dhs.audit.methods import NAMES, read_methods
 from dhs.audit.models import LEAST_AUC, PLANNED, is_dr10, is_retrained
-from dhs.config.errors import differences
 from dhs.selection.grid_result import GridResult
 from fastnorm.checksums import EXPECTED_CHECKSUMS, checksum, synthetic_cutout
 
@@ -52,7 +51,7 @@ def _grid(found: Artefacts, name: str) -> Finding:
             notes.append(f"{where} does not count: its hosts are of origin {origin!r}")
         elif grid.spec != PLANNED:
             verdict = verdict if checkpoint.deprecated else Verdict.FAILS
-            differ = "; ".join(differences(grid.spec.to_dict(), PLANNED.to_dict()))
+            differ = "; ".join(grid.spec.differences(PLANNED))
             notes.append(f"{where}: its {differ} of the plan")
         elif not is_retrained(checkpoint):
             notes.append(f"{where}: its checkpoint {checkpoint.path} is none that counts")

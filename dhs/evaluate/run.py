@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from dhs.preprocess.spec import SpecMismatchError
 from dhs.score.table import ScoreTable, read_table, require_same_preprocessing
 from dhs.statistics.bootstrap import percentile_interval, resample
 from dhs.statistics.calibration import DEFINITION
-from dhs.statistics.metrics import INTERVALS, allowed_false_positives
+from dhs.statistics.intervals import INTERVALS
+from dhs.statistics.thresholds import allowed_false_positives
 from fastnorm.atomic import atomic_path
 
 DEFAULT_RATES = (1e-2, 1e-3, 1e-4)
@@ -191,24 +192,22 @@ def _read_tables(scores: Sequence[str | Path]) -> list[ScoreTable]:
 def _difference(tables: Sequence[ScoreTable], *, across_annuli: bool) -> str | None:
     """What differs in the preprocessing, in one line; None where nothing does."""
     try:
-        require_same_preprocessing(tables)
-    except SpecMismatchError as error:
+        require_same_preprocessing(tables, "If the comparison is the point, give --across-annuli.")
+    except SpecMismatchError:
         if not across_annuli:
-            raise SpecMismatchError(
-                f"{error} If the comparison is the point, give --across-annuli."
-            ) from error
+            raise
     else:
         return None
     annuli = [" and ".join(_annuli(table)) for table in tables]
     if len(set(annuli)) > 1:
         return f"ANNULI DIFFER: {' against '.join(dict.fromkeys(annuli))} px"
-    values = [[spec.to_dict() for spec in table.specs] for table in tables]
     differ = [
-        f"{key} {' against '.join(dict.fromkeys(str(item[0][key]) for item in values))}"
-        for key in values[0][0]
-        if len({str([spec[key] for spec in item]) for item in values}) > 1
+        line
+        for table in tables[1:]
+        for ours, theirs in product(tables[0].specs, table.specs)
+        for line in ours.differences(theirs)
     ]
-    return f"PREPROCESSING DIFFERS: {'; '.join(differ)}"
+    return f"PREPROCESSING DIFFERS: {'; '.join(dict.fromkeys(differ))}"
 
 
 def _annuli(table: ScoreTable) -> list[str]:

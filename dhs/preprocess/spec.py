@@ -169,7 +169,18 @@ class PreprocessSpec:
         names = ("mode", "crop", "crop_size", "clip_range", "annulus_r_in", "annulus_r_out")
         return {name: getattr(self, name) for name in names}
 
-    def require_same(self, other: PreprocessSpec, ours: str, theirs: str) -> None:
+    def differences(self, other: PreprocessSpec) -> list[str]:
+        """Return the fields that differ, each as ``name ours against theirs``, sorted by name."""
+        mine, its = self.to_dict(), other.to_dict()
+        return [
+            f"{key} {mine[key]} against {its[key]}" for key in sorted(mine) if mine[key] != its[key]
+        ]
+
+    def has_radii(self, r_in: object, r_out: object) -> bool:
+        """Return whether two radii in pixels, as a file states them, are those of this annulus."""
+        return (self.annulus_r_in, self.annulus_r_out) == (r_in, r_out)
+
+    def require_same(self, other: PreprocessSpec, ours: str, theirs: str, hint: str = "") -> None:
         """Refuse to combine two artefacts of different preprocessing.
 
         Parameters
@@ -177,20 +188,21 @@ class PreprocessSpec:
         other : PreprocessSpec
         ours, theirs : str
             Names of the artefacts, for the message.
+        hint : str
+            A sentence on what else the user can do.
 
         Raises
         ------
         SpecMismatchError
             Both are named, with what differs.
         """
-        if self == other:
-            return
-        mine, its = self.to_dict(), other.to_dict()
-        differ = [f"{key} {mine[key]} against {its[key]}" for key in mine if mine[key] != its[key]]
-        raise SpecMismatchError(
-            f"{ours} and {theirs} were made with different preprocessing ({'; '.join(differ)}); "
-            "the two must never be mixed. Make one of them anew."
-        )
+        differ = self.differences(other)
+        if differ:
+            raise SpecMismatchError(
+                f"{ours} and {theirs} were made with different preprocessing "
+                f"({'; '.join(differ)}); the two must never be mixed. Make one of them again."
+                f"{hint and f' {hint}'}"
+            )
 
     def __str__(self) -> str:
         crop = f"crop to {self.crop_size}" if self.crop else "no crop"

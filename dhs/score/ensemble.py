@@ -15,11 +15,11 @@ from dhs.checkpoint import Checkpoint
 from dhs.manifest.columns import Manifest
 from dhs.model import LensFinder
 from dhs.pack import MANIFEST, read_manifest
-from dhs.preprocess.spec import SpecMismatchError
 from dhs.score.input import manifest_ids
 from fastnorm.io.maskbits import MaskBits
 
 COMBINATIONS = ("mean", "trained")
+ACROSS_ANNULI_HINT = "If mixing them is the point, give --across-annuli (across_annuli=True)."
 HIDDEN_UNITS, FOLDS, SEED = 300, 5, 1337
 MOST_PASSES = 1000
 TOLERANCE = 1e-4
@@ -75,7 +75,9 @@ def load_members(
     first = found[0]
     for k, other in enumerate(found):
         if not across_annuli:
-            _require_same_preprocessing(first, other)
+            first.spec.require_same(
+                other.spec, str(first.path), str(other.path), ACROSS_ANNULI_HINT
+            )
         if other.size != first.size:
             raise ValueError(
                 f"{first.path} takes cutouts of {first.size} x {first.size}, {other.path} of "
@@ -85,15 +87,6 @@ def load_members(
         if twin is not None:
             raise ValueError(f"{other.path} is the same model as {twin.path}; name it once.")
     return [Member(*checkpoint.load(path, allow_deprecated=allow_deprecated)) for path in paths]
-
-
-def _require_same_preprocessing(first: Checkpoint, other: Checkpoint) -> None:
-    try:
-        first.spec.require_same(other.spec, str(first.path), str(other.path))
-    except SpecMismatchError as error:
-        raise SpecMismatchError(
-            f"{error} Where the mixture is the point, say so: --across-annuli (across_annuli=True)."
-        ) from error
 
 
 def common_mask_bits(members: Sequence[Member]) -> MaskBits:

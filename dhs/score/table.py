@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pyarrow import parquet
-from scipy.special import expit
 
 from dhs.manifest.format import METADATA_KEY
 from dhs.manifest.table import metadata_of
 from dhs.manifest.table import read_table as read_arrow
 from dhs.preprocess.spec import PreprocessSpec
+from dhs.statistics.thresholds import sigmoid
 from fastnorm.atomic import atomic_path
 
 COLUMNS = ("galaxy_id", "logit", "score", "path")
@@ -104,11 +104,6 @@ def joint_fingerprint(specs: Sequence[PreprocessSpec]) -> str:
     if len(distinct) == 1:
         return distinct[0]
     return hashlib.sha256("\n".join(distinct).encode()).hexdigest()
-
-
-def sigmoid(logits: ArrayLike) -> NDArray[np.float64]:
-    """Scores of logits, in float64."""
-    return np.asarray(expit(np.asarray(logits, np.float64)), np.float64)
 
 
 @contextmanager
@@ -258,7 +253,7 @@ def _require_sound(
         )
 
 
-def require_same_preprocessing(tables: Sequence[ScoreTable]) -> None:
+def require_same_preprocessing(tables: Sequence[ScoreTable], hint: str = "") -> None:
     """Refuse tables that cannot be compared.
 
     Raises
@@ -271,7 +266,7 @@ def require_same_preprocessing(tables: Sequence[ScoreTable]) -> None:
             continue
         for ours in tables[0].specs:
             for theirs in table.specs:
-                ours.require_same(theirs, str(tables[0].path), str(table.path))
+                ours.require_same(theirs, str(tables[0].path), str(table.path), hint)
 
 
 def highest(path: Path, count: int) -> list[tuple[str, float]]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from dhs.config.errors import differences
 from dhs.selection.grid_result import ALL_MAGNITUDES, MAGNITUDE, GridResult
 from dhs.selection.matching import (
     CommonThreshold,
@@ -17,18 +16,20 @@ from dhs.selection.paired import METHODS, OVERALL, POOLED
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What `compare` found.
+    """Result of `dhs.selection.compare.compare`.
 
     Attributes
     ----------
     first, second : GridResult
     thresholds : list of CommonThreshold
     table : DataFrame
-        As of `dhs.selection.paired.comparison_table`, with the thresholds instead of ``number``.
+        Table of `dhs.selection.paired.comparison_table`, with thresholds instead of ``number``.
     injections : int
-        Of each grid.
-    failed_first, failed_second, left_out : int
-        Injections without a score, and those left out since one of the grids has none.
+        Number of injections of each grid.
+    failed_first, failed_second : int
+        Injections without a score in each grid.
+    left_out : int
+        Injections excluded because at least one of the grids has no score for them.
     """
 
     first: GridResult
@@ -41,11 +42,11 @@ class Comparison:
     left_out: int
 
     def differences(self) -> list[str]:
-        """What the preprocessings differ in, if they do."""
-        return differences(self.first.spec.to_dict(), self.second.spec.to_dict())
+        """Return the differences between the preprocessing specs, one line each."""
+        return self.first.spec.differences(self.second.spec)
 
     def rows(self, level: str, threshold: CommonThreshold) -> pd.DataFrame:
-        """Rows of the table of one level and one threshold."""
+        """Return the table rows of one level and one threshold."""
         table = self.table
         is_wanted = (table["threshold_type"] == threshold.first.threshold_type) & (
             table["threshold_first"] == threshold.first.threshold
@@ -53,7 +54,7 @@ class Comparison:
         return table[is_wanted & (table["level"] == level)]
 
     def metadata(self) -> dict[str, Any]:
-        """What was compared, and the result over all cells, for JSON."""
+        """Return a description of both grids and the result over all cells, for JSON."""
         kept = ("checkpoint", "spec", "spec_fingerprint", "annulus", "injections_fingerprint")
         grids = {
             name: {"folder": str(grid.folder)} | {key: grid.metadata[key] for key in kept}
@@ -72,7 +73,7 @@ class Comparison:
         }
 
     def overall(self, threshold: CommonThreshold) -> dict[str, Any]:
-        """The result over all cells, and how many cells of theta_E and magnitude differ."""
+        """Return the result over all cells, and how many pooled cells differ significantly."""
         rows = self.rows(OVERALL, threshold)
         values = rows[rows[MAGNITUDE] == ALL_MAGNITUDES].iloc[0]
         names = [name for name in rows if name.startswith(("n_", "compl", "diff", "p_mcnemar"))]

@@ -1,4 +1,4 @@
-"""Completeness by cell, threshold and magnitude, in one pass over the injections."""
+"""Compute completeness by cell, threshold and magnitude in one pass over the injections."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pyarrow import parquet
-from scipy import stats
 
 from dhs.selection.config import GridConfig
+from dhs.statistics.intervals import jeffreys_intervals
 from dhs.statistics.thresholds import Threshold
 
 COLUMNS = ("cell", "source_r_mag", "lensed_r_mag", "logit", "score", "arc_snr_r", "failure")
 FEWEST_PER_BIN = 10
-"""Injections that make a bin of magnitude sufficient; a cell needs all that were asked for."""
+"""Fewest injections of a sufficient magnitude bin; a cell needs ``injections_per_cell``."""
 
 
 def selection_function(
     injections: Path, config: GridConfig, thresholds: list[Threshold]
 ) -> pd.DataFrame:
-    """Completeness, with intervals from Jeffreys' prior, streamed.
+    """Compute completeness with Jeffreys intervals, streaming over the injections.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ def selection_function(
     Returns
     -------
     pandas.DataFrame
-        One row per cell, threshold and bin of magnitude, in that order; the columns are those of
-        the existing scripts. ``n_failed`` counts injections that could not be made; they are not
-        in ``n_injections``.
+        One row per cell, threshold and magnitude bin, in this order; the columns are the same as
+        in the existing scripts. ``n_failed`` counts failed injections, which are not included in
+        ``n_injections``.
     """
     counts = _Counts(config, thresholds)
     for batch in parquet.ParquetFile(injections).iter_batches(columns=list(COLUMNS)):
@@ -46,14 +46,14 @@ def selection_function(
 
 
 def bin_names(config: GridConfig) -> list[str]:
-    """``all``, then bins of the source's magnitude, then of the lensed one."""
+    """Return ``all``, then the bins of source magnitude, then those of lensed magnitude."""
     of_source = [f"{low:g}-{high:g}" for low, high in pairwise(config.source_mag_bins)]
     lensed = [f"lensed_{low:g}-{high:g}" for low, high in pairwise(config.lensed_mag_bins)]
     return ["all", *of_source, *lensed]
 
 
 class _Counts:
-    """Sums over injections; their size is that of the grid."""
+    """Sums over injections by cell and bin; memory use does not grow with the injections."""
 
     def __init__(self, config: GridConfig, thresholds: list[Threshold]) -> None:
         self._config, self._thresholds = config, thresholds
@@ -80,7 +80,7 @@ class _Counts:
                 self._sum(detected, k, cell[chosen & is_above])
 
     def _members(self, rows: pd.DataFrame) -> list[NDArray[np.bool_]]:
-        """For every bin, which rows are in it."""
+        """Return for every bin which rows are in it."""
         members = [np.ones(len(rows), bool)]
         for name, edges in (
             ("source_r_mag", self._config.source_mag_bins),
@@ -88,7 +88,7 @@ class _Counts:
         ):
             magnitude = rows[name].to_numpy()
             for low, high in pairwise(edges):
-                # The last bin holds its upper edge, as sources are drawn up to it.
+                # The last bin includes its upper edge, since sources are drawn up to it.
                 is_below = magnitude <= high if high == edges[-1] else magnitude < high
                 members.append((magnitude >= low) & is_below)
         return members
@@ -125,7 +125,7 @@ class _Counts:
                     "completeness": _share(detected, injected),
                 }
                 for name, level in (("ci68", 0.68), ("ci95", 0.95)):
-                    columns[f"{name}_lo"], columns[f"{name}_hi"] = jeffreys(
+                    columns[f"{name}_lo"], columns[f"{name}_hi"] = jeffreys_intervals(
                         detected, injected, level
                     )
                 columns["mean_score"] = _share(self._score[:, k], injected)
@@ -135,17 +135,6 @@ class _Counts:
                 parts.append(pd.DataFrame(columns | order))
         whole = pd.concat(parts).sort_values(["cell", "number", "bin"], ignore_index=True)
         return whole.drop(columns=["cell", "number", "bin"])
-
-
-def jeffreys(
-    found: NDArray[np.int64], total: NDArray[np.int64], level: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Jeffreys intervals of many shares, as `dhs.statistics.metrics.binomial_interval`; NaN of none."""
-    tail = (1 - level) / 2
-    shape = (found + 0.5, total - found + 0.5)
-    low = np.where(found == 0, 0.0, stats.beta.ppf(tail, *shape))
-    high = np.where(found == total, 1.0, stats.beta.ppf(1 - tail, *shape))
-    return np.where(total == 0, np.nan, low), np.where(total == 0, np.nan, high)
 
 
 def _share(part: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What a selection-function grid is: the YAML file, checked."""
+"""Configuration of a selection-function grid: the sections of its YAML file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_STEPS = 1000
 
 def _is_rising(edges: tuple[float, ...]) -> tuple[float, ...]:
     if len(edges) < 2 or any(low >= high for low, high in pairwise(edges)):
-        raise ValueError(f"{list(edges)} are no edges of bins: give two or more, rising")
+        raise ValueError(f"{list(edges)} are not bin edges: give two or more, in rising order")
     return edges
 
 
@@ -33,7 +33,7 @@ Edges = Annotated[tuple[float, ...], AfterValidator(_is_rising)]
 
 
 class Axis(Section):
-    """Centres of cells, from start to stop; a cell reaches half a step to both sides."""
+    """Cell centres from start to stop; a cell extends half a step to either side."""
 
     start: Positive
     stop: Positive
@@ -44,11 +44,13 @@ class Axis(Section):
         steps = (self.stop - self.start) / self.step
         if steps < -1e-6 or abs(steps - round(steps)) > 1e-6:
             raise ValueError(
-                f"from start={self.start:g} to stop={self.stop:g} is no whole number of "
-                f"step={self.step:g}"
+                f"the range from start={self.start:g} to stop={self.stop:g} is not a whole "
+                f"multiple of step={self.step:g}"
             )
         if steps > MOST_STEPS:
-            raise ValueError(f"step={self.step:g} makes {steps:g} steps, at most {MOST_STEPS}")
+            raise ValueError(
+                f"step={self.step:g} makes {steps:g} steps; at most {MOST_STEPS} are allowed"
+            )
         return self
 
     def centres(self) -> list[float]:
@@ -57,27 +59,27 @@ class Axis(Section):
 
 
 class HostsSection(Section):
-    """Section ``hosts``: where the non-lenses are that arcs are injected into.
+    """Section ``hosts``: the non-lenses that arcs are injected into.
 
     Attributes
     ----------
     parquet_path, mode, manifest_path, cutout_path_col, label_col, data_origin
-        As of `dhs.data.config.DatasetConfig`.
+        Same as in `dhs.data.config.DatasetConfig`.
     split : {"train", "val", "test", "all"}
-        Of which hosts, and the negatives of the thresholds, are taken.
+        Split that provides the hosts, and the negatives that set the thresholds.
     split_by : SplitConfig
-        As section ``split`` of the training.
+        Same as section ``split`` of a training configuration.
     psfsize_col, psfdepth_col : str
-        Columns of the FWHM of the PSF in r, arcsec, and of its depth. Where there are such columns
-        for g and z as well (``psfsize_g``, ``psfsize_z``), the PSF has these widths.
+        Columns of the FWHM of the PSF in r (arcsec) and of the depth in r. If the manifest also
+        has such columns for g and z (``psfsize_g``, ``psfsize_z``), the PSF has these widths.
     psfdepth_unit : {"", "nanomaggy^-2", "mag"}
-        Inverse variance of the flux of a point source, or 5-sigma magnitude; empty: as the
-        column says.
+        Unit of the depth: inverse variance of the flux of a point source, or 5-sigma AB
+        magnitude. If empty, the unit is read from the metadata of the column.
     fewest_per_cell : int
-        Cells with fewer hosts are reported, and left empty.
+        Cells with fewer hosts are reported and left empty.
     q_col, phi_col : str
-        Axis ratio and position angle, radians, of the host's light, for ``q_lens: host``; the
-        angle is free if the name is empty.
+        Columns of the axis ratio and position angle (radians) of the host's light, for
+        ``q_lens: host``. The angle is free if ``phi_col`` is empty.
     """
 
     parquet_path: str = ""
@@ -101,7 +103,7 @@ class HostsSection(Section):
         return self
 
     def dataset(self) -> DatasetConfig:
-        """The cutouts, their paths starting from the folder of the data."""
+        """Return the dataset configuration, with paths resolved against the data folder."""
         return DatasetConfig(
             parquet_path=located(self.parquet_path),
             mode=self.mode,
@@ -114,16 +116,17 @@ class HostsSection(Section):
 
 
 class NoiseSection(Section):
-    """Section ``noise``, of the arcs; see `dhs.injection.Noise`.
+    """Section ``noise``: noise that the arcs add; see `dhs.injection.Noise`.
 
     Attributes
     ----------
     poisson : bool
-        Photons of the arc are counted.
+        Add Poisson noise of the photons of the arc.
     gain_e_per_nmgy : float
         Photo-electrons per nanomaggy, for ``poisson``.
     texture : float
-        Gaussian noise in every pixel, in units of the host's own; 0 is off.
+        Standard deviation of Gaussian noise in every pixel, in units of the host's own noise;
+        0 turns it off.
     """
 
     poisson: bool = False
@@ -132,41 +135,44 @@ class NoiseSection(Section):
 
 
 class GridConfig(Section):
-    """A selection-function grid.
+    """Configuration of a selection-function grid.
 
     Attributes
     ----------
     checkpoint : str
-        What finds the lenses; it brings its own annulus.
+        Path of the lens finder; its preprocessing includes the annulus.
     out_dir : str
-        Folder of everything that is written.
+        Folder for all output.
     hosts : HostsSection
     theta_e, psf_fwhm, depth_5sig : Axis
-        Einstein radii, arcsec, exact; FWHM of the PSF in r, arcsec, and 5-sigma depth in r, AB
-        magnitude, of the hosts of a cell.
+        Axes of the grid. ``theta_e``: exact Einstein radius of the injections (arcsec).
+        ``psf_fwhm``, ``depth_5sig``: FWHM of the PSF in r (arcsec) and 5-sigma depth in r
+        (AB mag) of the hosts.
     source_mag_bins, lensed_mag_bins : tuple of float
-        Edges of r magnitudes of the source and of all its lensed light. Sources are drawn
-        uniformly between the first edge and the last.
+        Bin edges in r (AB mag) of the unlensed source and of all its lensed light. Source
+        magnitudes are drawn uniformly between the first and the last edge.
     injections_per_cell : int
-    thresholds, fpr_targets : tuple of float
-        Scores, in (0, 1), above which is a detection; and false-positive rates to find such
-        scores for, on the non-lenses of the split.
+    thresholds : tuple of float
+        Scores in (0, 1); a higher score is a detection.
+    fpr_targets : tuple of float
+        False-positive rates in (0, 1). The non-lenses of the split set a threshold for each.
     noise : NoiseSection
     q_lens : {"free", "host"}
-        Axis ratio of the mass: from its prior, or tied to the host's light (Model 2).
+        Axis ratio of the mass: drawn from its prior, or tied to the host's light (Model 2).
     seed : int
     batch_size : int
-        Of every forward pass; the last bits of a logit depend on it. 16 is fastest on a CPU, where
-        the layers of larger batches are fetched from the system anew each time; GPUs want more.
+        Images per forward pass; the last bits of a logit depend on it. 16 is fastest on a CPU,
+        where larger batches get their memory from the system again for every layer. Use more on
+        a GPU.
     shard_size : int
-        Injections of one file, a multiple of ``batch_size``.
+        Injections per file, a multiple of ``batch_size``.
     threads : int
-        Of a worker. The last bits of a logit may depend on it.
+        Threads per worker. The last bits of a logit may depend on it.
     device : {"auto", "cpu", "cuda"}
     backend : str or None
-        As of `dhs.injection.render`.
+        Same as in `dhs.injection.render`.
     allow_deprecated : bool
-        Use a checkpoint that is marked as deprecated.
+        Accept a checkpoint that is marked as deprecated.
     """
 
     checkpoint: str
@@ -194,31 +200,33 @@ class GridConfig(Section):
     def _agree(self) -> Self:
         if self.shard_size % self.batch_size:
             raise ValueError(
-                f"shard_size={self.shard_size} is no multiple of batch_size={self.batch_size}"
+                f"shard_size={self.shard_size} is not a multiple of batch_size={self.batch_size}"
             )
         if not (self.thresholds or self.fpr_targets):
             raise ValueError("thresholds and fpr_targets are both empty; give at least one")
         for name in ("thresholds", "fpr_targets"):
             given = getattr(self, name)
-            # Rates are told apart by their labels in the table, of two digits.
+            # The table labels rates with two digits, so rates must differ in these.
             labels = {f"{value:.1e}" for value in given} if name == "fpr_targets" else set(given)
             if len(labels) < len(given):
-                raise ValueError(f"{name}={list(given)} has one twice")
+                raise ValueError(
+                    f"{name}={list(given)} has a duplicate (fpr_targets are compared to two digits)"
+                )
         return self
 
     def cells(self) -> list[tuple[float, float, float]]:
-        """Every (theta_e, psf_fwhm, depth_5sig), the last varying fastest."""
+        """Return all cell centres (theta_e, psf_fwhm, depth_5sig), the last varying fastest."""
         axes = (self.theta_e, self.psf_fwhm, self.depth_5sig)
         radii, widths, depths = (axis.centres() for axis in axes)
         return [(r, w, d) for r in radii for w in widths for d in depths]
 
     def determining(self) -> dict[str, Any]:
-        """What the draws depend on besides hosts, and besides the model: for JSON."""
+        """Return the settings that determine the draws, apart from hosts and priors, for JSON."""
         names = {"theta_e", "psf_fwhm", "depth_5sig", "injections_per_cell", "noise", "q_lens"}
         settings = self.model_dump(mode="json", include=names | {"seed"})
         return settings | {"source_r_mag": [self.source_mag_bins[0], self.source_mag_bins[-1]]}
 
 
 def read_grid_config(path: str | Path, settings: Iterable[str] = ()) -> GridConfig:
-    """Read a grid from YAML, as `dhs.config.file.read_config_file`."""
+    """Read the configuration of a grid; see `dhs.config.file.read_config_file`."""
     return read_config_file(path, GridConfig, settings)

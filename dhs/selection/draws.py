@@ -1,8 +1,8 @@
-"""What is drawn for every injection: host, lens and source.
+"""Random draws of every injection: host, lens and source.
 
-Injection ``number`` of a cell depends on the seed, the cell and its hosts alone, and on no
-shard, worker or batch. Draws are made in blocks of one stream each: an injection is a row of
-its block.
+Injection ``number`` of a cell depends only on the seed, the cell and its hosts, not on the shard,
+worker or batch. Draws come in blocks with one random stream each; an injection is a row of its
+block.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ from dhs.selection.hosts import Hosts
 BLOCK = 1024
 NUMBER_BITS = 32
 VERSION = 1
-"""Of the draws: a change of what an injection is has another one."""
+"""Version of the draws; increase it with every change that alters injections."""
 
 
 class Draws(NamedTuple):
-    """``cell`` (B,) int64; ``host`` (B,) int64, a position in ``Hosts.rows``; lens and source."""
+    """Drawn values of B injections.
+
+    ``cell`` (B,) int64. ``host`` (B,) int64: positions in ``Hosts.rows``. ``lens``, ``source``:
+    parameters.
+    """
 
     cell: NDArray[np.int64]
     host: NDArray[np.int64]
@@ -35,7 +39,7 @@ class Draws(NamedTuple):
 
 
 def injection_ids(cells: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Identity of injection ``number`` of a cell: both in one integer."""
+    """Pack the cell and the number of each injection into one integer id."""
     return (cells << NUMBER_BITS) | numbers
 
 
@@ -51,16 +55,20 @@ class Drawer:
     def __init__(self, config: GridConfig, hosts: Hosts) -> None:
         self._config, self._hosts = config, hosts
         self._radii = [cell[0] for cell in config.cells()]
-        # Consecutive batches share a block, and one batch may touch many cells.
+        # Consecutive batches share a block, and one batch may span many cells.
         self._block = lru_cache(config.batch_size + 1)(self._draw_block)
 
     def draw(self, ids: NDArray[np.int64]) -> Draws:
-        """Parameters of injections.
+        """Draw host, lens and source of injections.
 
         Parameters
         ----------
         ids : (B,) int64
-            Of cells that have hosts.
+            Injection ids; their cells must have hosts.
+
+        Returns
+        -------
+        Draws
         """
         cells, numbers = ids >> NUMBER_BITS, ids & (2**NUMBER_BITS - 1)
         keys, inverse = np.unique(np.stack([cells, numbers // BLOCK]), axis=1, return_inverse=True)

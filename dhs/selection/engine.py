@@ -1,4 +1,4 @@
-"""One grid, opened: checkpoint, hosts, what determines its files, and the work in pieces."""
+"""A grid that is ready to run: checkpoint, hosts, fingerprints, and the work in shards."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from dhs.manifest.table import content_sha256
 from dhs.model.batch_size import choose_device
 from dhs.model.inference import logits_of
 from dhs.score.input import require_same_mask_bits
-from dhs.score.table import sigmoid
 from dhs.selection import draws
 from dhs.selection.config import GridConfig
 from dhs.selection.hosts import Hosts
 from dhs.selection.injector import SCHEMA, Injector
+from dhs.statistics.thresholds import sigmoid
 from fastnorm.atomic import atomic_path
 
 Kind = Literal["negatives", "injections"]
@@ -39,7 +39,7 @@ HASH_LENGTH = 16
 
 
 class Shard(NamedTuple):
-    """A piece of the work: rows ``start`` to ``stop`` of the negatives or of the injections."""
+    """A part of the work: rows ``start`` to ``stop`` of the negatives or of the injections."""
 
     kind: Kind
     number: int
@@ -65,9 +65,9 @@ class Engine:
     checkpoint : Checkpoint
     hosts : Hosts
     determining : dict
-        All that the injections and their scores depend on, for JSON.
+        Everything that the injections and their scores depend on, for JSON.
     draws_fingerprint, injections_fingerprint : str
-        The sha256 of what determines the injections without the model, and with it.
+        SHA-256 of everything that determines the injections, without and with their scores.
 
     Raises
     ------
@@ -117,7 +117,7 @@ class Engine:
 
     @cached_property
     def cells(self) -> list[int]:
-        """Cells that have hosts."""
+        """Sorted indices of the cells that have hosts."""
         return sorted(self.hosts.pools)
 
     @property
@@ -126,11 +126,11 @@ class Engine:
 
     @property
     def negatives(self) -> int:
-        """How many non-lenses are scored for the thresholds."""
+        """Number of non-lenses that are scored for the thresholds."""
         return len(self.hosts) if self.config.fpr_targets else 0
 
     def shards(self) -> list[Shard]:
-        """All the work."""
+        """Return all shards of the grid, negatives first."""
         size = self.config.shard_size
         kinds: list[tuple[Kind, int]] = [
             ("negatives", self.negatives),
@@ -143,23 +143,24 @@ class Engine:
         ]
 
     def path(self, folder: Path, shard: Shard) -> Path:
-        """File of a shard, named by all that determines it."""
+        """Return the path of a shard; the file name has a hash of everything that determines it."""
         piece = [self.injections_fingerprint, *shard]
         return folder / f"{shard.kind}-{shard.number:06d}-{_sha256(piece)[:HASH_LENGTH]}.parquet"
 
     def metadata(self, shard: Shard) -> dict[str, Any]:
-        """What the file of a shard says of itself besides its checksum, for JSON."""
+        """Return the metadata of a shard's file, without its checksum, for JSON."""
         return {"injections_fingerprint": self.injections_fingerprint, "shard": list(shard)}
 
     def make(self, shard: Shard, path: Path, advance: Callable[[int], None]) -> None:
-        """Do a piece of the work and write it; whatever ends this early leaves no file.
+        """Compute a shard and write it; an interrupted call leaves no partial file.
 
         Parameters
         ----------
         shard : Shard
         path : Path
+            File to write.
         advance : function
-            Called with how many rows were done since the last call.
+            Called with the number of rows done since the last call.
 
         Raises
         ------
@@ -179,7 +180,7 @@ class Engine:
             parquet.write_table(table, temporary)
 
     def ids(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Ids of injections by their place among those of all cells that have hosts."""
+        """Return injection ids by position among the injections of all cells with hosts."""
         places = np.arange(start, stop)
         per_cell = self.config.injections_per_cell
         return draws.injection_ids(np.asarray(self.cells)[places // per_cell], places % per_cell)
@@ -196,8 +197,8 @@ class Engine:
             if wrong.any():
                 raise ValueError(
                     f"{self.checkpoint.path} gives {int(wrong.sum())} NaN or infinite of "
-                    f"{len(ids)} logits, the first for injection {ids[wrong][0]}; its weights are "
-                    "not fit for use."
+                    f"{len(ids)} logits, the first for injection {ids[wrong][0]}; its weights "
+                    "cannot be used."
                 )
             scores = {"logit": logits, "score": sigmoid(logits)}
             parts.append(pyarrow.table(result.columns | scores, schema=SCHEMA))
@@ -205,7 +206,7 @@ class Engine:
         return pyarrow.concat_tables(parts).combine_chunks()
 
     def _logits(self, images: Tensor, mask: Tensor | None) -> NDArray[np.float32]:
-        """Logits of at most a batch, which is filled up with its last image."""
+        """Compute logits of at most one batch, which is padded with copies of its last image."""
         count = len(images)
         full = torch.arange(self.config.batch_size, device=images.device).clamp(max=count - 1)
         with torch.inference_mode():
@@ -229,14 +230,14 @@ class Engine:
         if wrong.any():
             raise ValueError(
                 f"{self.checkpoint.path} gives {int(wrong.sum())} NaN or infinite of {len(rows)} "
-                f"logits of non-lenses, the first for {ids[wrong][0]}; mend the cutout, "
-                "or the checkpoint."
+                f"logits of non-lenses, the first for {ids[wrong][0]}; fix the cutout or the "
+                "checkpoint."
             )
         return pyarrow.table({"galaxy_id": ids.tolist(), "logit": logits}, schema=NEGATIVES_SCHEMA)
 
 
 class _Subset:
-    """Some of the hosts, as `dhs.model.inference.logits_of` reads them."""
+    """A subset of the hosts, for `dhs.model.inference.logits_of`."""
 
     def __init__(self, hosts: Hosts, chosen: NDArray[np.int64]) -> None:
         self._data, self._rows = hosts.data, hosts.rows[chosen]
@@ -249,7 +250,7 @@ class _Subset:
 
 
 def versions() -> dict[str, str]:
-    """Of what the last bits of a score depend on."""
+    """Return the versions of the packages that the last bits of a score depend on."""
     packages = {"torch": torch, "numpy": np, "numba": numba, "dhs": fastnorm}
     return {name: str(package.__version__) for name, package in packages.items()}
 

@@ -1,4 +1,4 @@
-"""Every picture of a finished grid."""
+"""All figures of a finished grid."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ except ImportError as error:
 def draw_grid(folder: Path, open_images: OpenImages | None = None) -> list[Path]:
     """Write ``completeness.png``, ``maps.png``, ``scores.png`` and ``gallery.png``.
 
-    Injections are read in pieces: what is held does not grow with their number.
+    Injections are read in batches, so memory use does not grow with their number.
 
     Parameters
     ----------
     folder : Path
-        Of a finished grid; the pictures go there.
+        Folder of a finished grid; the figures are written there.
     open_images : function, optional
-        What makes injections again; `dhs.selection.images.InjectedRows` by default.
+        Recreates the images of injections; `dhs.selection.images.InjectedRows` by default.
 
     Returns
     -------
@@ -38,15 +38,15 @@ def draw_grid(folder: Path, open_images: OpenImages | None = None) -> list[Path]
     Raises
     ------
     ValueError
-        The folder holds no whole grid, or no injection has a score; or the hosts of the gallery
-        are not what they were.
+        The folder does not hold a complete grid, no injection has a score, or the hosts of the
+        gallery have changed.
     """
     grid = GridResult(folder)
     if open_images is None:
         from dhs.selection.images import InjectedRows
 
         open_images = InjectedRows
-    # Maps and gallery are of one threshold: the first of a false-positive rate.
+    # Maps and gallery show one threshold: the first one set by a false-positive rate.
     first = drawn_thresholds(grid.thresholds)[0]
     pictures: dict[str, Callable[[], Figure]] = {
         "completeness": lambda: completeness_figure(grid),

@@ -1,4 +1,4 @@
-"""Completeness of two models side by side, and their difference."""
+"""Figure of the completeness of two models side by side, and of their difference."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ABOVE, BELOW = 0.58, 0.5
 
 
 def comparison_figure(comparison: Comparison) -> Figure:
-    """Draw maps of theta_E against magnitude: both models, and the second minus the first.
+    """Draw completeness maps of both models, and of the second minus the first.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ def comparison_figure(comparison: Comparison) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Three maps and two colour bars in a row, for at most three thresholds. Cells whose
-        difference is significant are outlined, and marked with a star.
+        One row per threshold, at most three: three maps of theta_E against source magnitude and
+        two colour bars. Cells with a significant difference are outlined and marked with a star.
     """
     grid = comparison.first
     drawn = sorted(comparison.thresholds, key=lambda common: common.first.fpr_target is None)
@@ -126,14 +126,14 @@ def _heading(comparison: Comparison) -> list[str]:
     if others:
         preprocessing = [f"different preprocessing: {'; '.join(others)}"]
     pairs = _cells(comparison, comparison.thresholds[0])["n_injections"].to_numpy()
-    lost = f", {comparison.left_out:,} left out as failed" if comparison.left_out else ""
+    lost = f", excluding {comparison.left_out:,} that failed" if comparison.left_out else ""
     return [
         title,
         f"A: {first.model}; {first.annulus}",
         f"B: {second.model}; {second.annulus}",
         *preprocessing,
         f"hosts: {first.metadata['data_origin']}; the same {comparison.injections:,} injections"
-        f"{lost}; {count_range(pairs)} in a cell, of all PSFs and depths",
+        f"{lost}; {count_range(pairs)} per cell, over all PSFs and depths",
         f"outlined, with a star: p < {SIGNIFICANT} (McNemar's exact test; Benjamini-Hochberg over "
         "the cells of a threshold)",
     ]
@@ -150,13 +150,13 @@ def _overall(comparison: Comparison, common: CommonThreshold) -> str:
 
 
 def _cells(comparison: Comparison, common: CommonThreshold) -> pd.DataFrame:
-    """Rows of the cells that are drawn, at a threshold."""
+    """Return the table rows of the drawn cells at one threshold."""
     rows = comparison.rows(POOLED, common)
     return rows[rows[MAGNITUDE] != ALL_MAGNITUDES]
 
 
 def _by_cell(rows: pd.DataFrame, bins: list[str], name: str) -> NDArray[Any]:
-    """A column of the table by Einstein radius and bin."""
+    """Arrange a column of the table by Einstein radius and magnitude bin."""
     table: NDArray[Any] = rows.pivot(index="theta_e", columns=MAGNITUDE, values=name)[
         bins
     ].to_numpy()
@@ -164,12 +164,12 @@ def _by_cell(rows: pd.DataFrame, bins: list[str], name: str) -> NDArray[Any]:
 
 
 def _change(value: float) -> str:
-    """A difference with two digits, without the sign of a zero."""
+    """Format a difference with two decimals; zero has no sign."""
     text = f"{value:+.2f}".replace("-", MINUS)
     return text if float(f"{value:.2f}") else "0.00"
 
 
 def _limit(tables: list[pd.DataFrame]) -> float:
-    """The largest difference that is drawn, up to the next multiple of 0.05."""
+    """Return the largest drawn difference, rounded up to a multiple of 0.05."""
     largest = [float(table["difference"].abs().max()) for table in tables]
     return max(LEAST_LIMIT, math.ceil(round(max(largest) / LEAST_LIMIT, 6)) * LEAST_LIMIT)

@@ -1,4 +1,4 @@
-"""Completeness against the Einstein radius, and where the scores lie."""
+"""Figures of completeness against Einstein radius, and of the score distributions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs.figures import DASH, SMALL, USUAL, bin_style, count_range, figure_with_heading
-from dhs.selection.completeness import jeffreys
 from dhs.selection.figure_style import (
     SOURCE_R,
     THETA_E,
@@ -17,6 +16,7 @@ from dhs.selection.figure_style import (
     require_injections,
 )
 from dhs.selection.grid_result import MAGNITUDE, GridResult, kind, label
+from dhs.statistics.intervals import jeffreys_intervals
 from dhs.statistics.thresholds import Threshold
 from fastnorm.io import INSTALL_EXTRA
 
@@ -32,9 +32,9 @@ THRESHOLD_LINES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (1, 1.5)))
 
 
 def completeness_figure(grid: GridResult) -> Figure:
-    """Draw completeness against theta_E, a line for each bin of source magnitude.
+    """Draw completeness against theta_E, one line per bin of source magnitude.
 
-    Cells of all PSFs and depths are summed. Bars are Jeffreys intervals of 95 %.
+    Cells are summed over PSF and depth. Error bars are 95 % Jeffreys intervals.
 
     Parameters
     ----------
@@ -43,17 +43,17 @@ def completeness_figure(grid: GridResult) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        One panel for each threshold, at most three, those of a false-positive rate first.
+        One panel per threshold, at most three, those set by a false-positive rate first.
 
     Raises
     ------
     ValueError
-        No cell has an injection.
+        No injection has a score.
     """
     require_injections(grid)
     thresholds = drawn_thresholds(grid.thresholds)
     tried, _ = grid.counts(thresholds[0], ("theta_e", MAGNITUDE))
-    says = f"all PSFs and depths; bars: 95 % (Jeffreys); {count_range(tried)} injections a point"
+    says = f"all PSFs and depths; bars: 95 % (Jeffreys); {count_range(tried)} injections per point"
     lines = grid_heading(grid, "Completeness of injected arcs", says)
     figure = figure_with_heading(
         (max(6.4, 0.6 + 3.3 * len(thresholds)), 4.1), lines, is_constrained=True
@@ -74,17 +74,18 @@ def completeness_figure(grid: GridResult) -> Figure:
 
 
 def score_figure(grid: GridResult) -> Figure:
-    """Draw how the logits of non-lenses and of injections are distributed.
+    """Draw the distributions of the logits of non-lenses and of injections.
 
     Parameters
     ----------
     grid : GridResult
-        Non-lenses are drawn if it has ``negatives.parquet``. Injections are read in pieces.
+        Non-lenses are drawn if the folder has ``negatives.parquet``. Injections are read in
+        batches.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel; every distribution has unit area, on a log axis.
+        One panel with a logarithmic vertical axis; every distribution has unit area.
 
     Raises
     ------
@@ -125,7 +126,7 @@ def score_figure(grid: GridResult) -> Figure:
         axes.axvline(threshold.logit, color="black", linestyle=line, label=kind(threshold))
     axes.set_yscale("log")
     axes.set_xlabel("logit of the score", size=USUAL)
-    axes.set_ylabel("share per unit of logit", size=USUAL)
+    axes.set_ylabel("fraction per unit of logit", size=USUAL)
     axes.tick_params(labelsize=SMALL, which="both")
     _draw_legend(figure, axes, columns=2, title=None)
     return figure
@@ -135,19 +136,19 @@ def _title(threshold: Threshold) -> str:
     if threshold.fpr_low is None or threshold.fpr_high is None:
         return label(threshold)
     low, high = f"{threshold.fpr_low:.2g}", f"{threshold.fpr_high:.2g}"
-    return f"{label(threshold)}\nits FPR is {low} to {high} (95 %)"
+    return f"{label(threshold)}\nactual FPR: {low} to {high} (95 %)"
 
 
 def _draw_line(
     axes: Axes, grid: GridResult, k: int, tried: NDArray[np.int64], found: NDArray[np.int64]
 ) -> None:
     radii = grid.centres["theta_e"]
-    # Bars of bins beside each other, not on top of each other.
+    # Shift the bins sideways so that their error bars do not overlap.
     step = float(np.diff(radii).min()) if len(radii) > 1 else 1.0
     place = radii + 0.07 * step * (k - (len(grid.bins) - 1) / 2)
     has = tried > 0
     share = found[has] / tried[has]
-    low, high = jeffreys(found[has], tried[has], 0.95)
+    low, high = jeffreys_intervals(found[has], tried[has], 0.95)
     axes.errorbar(
         place[has],
         share,
@@ -179,7 +180,7 @@ def _draw_legend(
 
 
 def _edges(grid: GridResult, negatives: NDArray[np.float32] | None) -> NDArray[np.float64]:
-    """Edges of the histogram, which hold every logit."""
+    """Return histogram edges that cover every logit."""
     low, high = np.inf, -np.inf
     if negatives is not None:
         low, high = float(negatives.min()), float(negatives.max())

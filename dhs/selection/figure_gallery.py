@@ -1,4 +1,4 @@
-"""Injections that were found and that were missed, side by side."""
+"""Gallery of detected and missed injections."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ except ImportError as error:
 
 COLUMNS = 6
 CANDIDATES = 600
-"""Of the found and of the missed, from which the pictures are chosen by arc SNR."""
+"""Largest number of candidates, found and missed each, from which images are chosen by arc SNR."""
 
 # Inches.
 PANEL, GAP, NAME, CAPTION = 1.42, 0.06, 0.3, 0.34
 
 
 class InjectedImages(Protocol):
-    """What `dhs.selection.images.InjectedRows` is: injections, made again."""
+    """Interface of `dhs.selection.images.InjectedRows`: recreated images of injections."""
 
     table: pd.DataFrame
 
@@ -43,26 +43,30 @@ OpenImages = Callable[[Path, Sequence[int]], InjectedImages]
 
 
 class Chosen(NamedTuple):
-    """``ids`` (n,) int64 of injections, by rising arc SNR, of ``total`` found or missed."""
+    """Injections to show.
+
+    ``ids`` (n,) int64: by rising arc SNR. ``total``: number of all found, or all missed,
+    injections.
+    """
 
     ids: NDArray[np.int64]
     total: int
 
 
 def choose(grid: GridResult, threshold: Threshold) -> dict[str, Chosen]:
-    """Choose injections to show, by what determines them and not by their order.
+    """Choose injections to show; the choice does not depend on their order in the file.
 
     Parameters
     ----------
     grid : GridResult
-        Its injections are read in pieces.
+        Its injections are read in batches.
     threshold : Threshold
 
     Returns
     -------
-    dict
-        "found" and "missed", at most six of each, spread evenly over the arc SNRs of a random
-        sample.
+    dict of Chosen
+        Under "found" and "missed": at most six injections each, spread evenly over the arc SNRs
+        of a random sample.
     """
     seed = np.uint64(int(grid.metadata["draws_fingerprint"][:16], 16))
     samples = {"found": _Sample(seed), "missed": _Sample(seed)}
@@ -81,12 +85,13 @@ def gallery_figure(grid: GridResult, threshold: Threshold, open_images: OpenImag
     grid : GridResult
     threshold : Threshold
     open_images : function
-        Of the grid's folder and of ids; `dhs.selection.images.InjectedRows`.
+        Called with the grid's folder and injection ids; returns an `InjectedImages` object, as
+        `dhs.selection.images.InjectedRows` does.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Two rows of at most six pictures.
+        Two rows of at most six images.
 
     Raises
     ------
@@ -142,7 +147,7 @@ def _caption(values: Any) -> str:
 
 
 class _Sample:
-    """A random sample of bounded size, the same in whatever pieces its members come."""
+    """A random sample of bounded size that does not depend on how its members are batched."""
 
     def __init__(self, seed: np.uint64) -> None:
         self._seed = seed
@@ -162,14 +167,14 @@ class _Sample:
         self._snr = np.r_[self._snr, snr[members]][kept]
 
     def spread(self) -> NDArray[np.int64]:
-        """Ids at even steps of the arc SNR, rising; such without one come last."""
+        """Return ids at even steps of the sample by rising arc SNR; a NaN SNR comes last."""
         by_snr = self._ids[np.lexsort((self._order, self._snr))]
         count = min(COLUMNS, len(by_snr))
         return by_snr[((np.arange(count) + 0.5) * len(by_snr) / max(count, 1)).astype(np.int64)]
 
 
 def _mixed(ids: NDArray[np.uint64], seed: np.uint64) -> NDArray[np.uint64]:
-    """A random number of each id: the finaliser of SplitMix64 (Steele, Lea & Flood 2014)."""
+    """Hash each id to a random number with the SplitMix64 finaliser (Steele et al. 2014)."""
     mixed: NDArray[np.uint64] = ids ^ seed
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)

@@ -1,4 +1,4 @@
-"""Completeness as maps: Einstein radius against magnitude, depth and PSF."""
+"""Maps of completeness: Einstein radius against source magnitude, depth and PSF width."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NARROWEST = 6.4
 
 
 def map_figure(grid: GridResult, threshold: Threshold) -> Figure:
-    """Draw maps of completeness at one threshold, with the counts in their cells.
+    """Draw maps of completeness at one threshold, with the counts in the cells.
 
     Parameters
     ----------
@@ -48,13 +48,13 @@ def map_figure(grid: GridResult, threshold: Threshold) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Three panels above each other, of one axis of Einstein radii, and their colour bar. What
-        is not an axis of a panel is summed.
+        Three stacked panels with a common axis of Einstein radii, and a colour bar. Each panel
+        sums over the grid axes that it does not show.
 
     Raises
     ------
     ValueError
-        No cell has an injection.
+        No injection has a score.
     """
     require_injections(grid)
     labels = {

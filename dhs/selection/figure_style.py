@@ -1,4 +1,4 @@
-"""What the pictures of a grid have in common: colours, headings, and maps with numbers in them."""
+"""Parts that all figures of a grid share: axis labels, choice of thresholds, headings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SOURCE_R = "unlensed source $r$ (AB mag)"
 
 
 def drawn_thresholds(thresholds: Sequence[Threshold]) -> list[Threshold]:
-    """At most three, those of a false-positive rate first."""
+    """Choose at most three thresholds, those set by a false-positive rate first."""
     return sorted(thresholds, key=lambda threshold: threshold.fpr_target is None)[:MOST_THRESHOLDS]
 
 
 def require_injections(grid: GridResult) -> None:
-    """Refuse to draw a grid without a single score.
+    """Refuse to draw a grid that has no scored injection.
 
     Raises
     ------
@@ -27,15 +27,28 @@ def require_injections(grid: GridResult) -> None:
     """
     if not grid.metadata["injections"]:
         raise ValueError(
-            f"{grid.folder} has no injection that was scored, and {grid.metadata['failed']} that "
-            "failed: there is nothing to draw."
+            f"{grid.folder} has no scored injection ({grid.metadata['failed']} failed): there is "
+            "nothing to draw."
         )
 
 
 def grid_heading(grid: GridResult, title: str, *more: str) -> list[str]:
-    """Lines that say of which grid a picture is: model, annulus, hosts, numbers."""
+    """Return the heading lines of a figure: title, model, annulus, hosts and counts.
+
+    Parameters
+    ----------
+    grid : GridResult
+    title : str
+        First line.
+    *more : str
+        Further lines at the end.
+
+    Returns
+    -------
+    list of str
+    """
     metadata = grid.metadata
-    failed = f", without {metadata['failed']:,} that failed" if metadata["failed"] else ""
+    failed = f", excluding {metadata['failed']:,} that failed" if metadata["failed"] else ""
     return [
         title,
         grid.model,

@@ -1,7 +1,7 @@
-"""The folder of a grid: whose it is, what is done, and what is missing.
+"""The folder of a grid: its settings, finished shards, and missing shards.
 
-``settings.json`` says what determines the injections; it is written first. ``shards/`` holds one
-Parquet file per piece of the work, until ``injections.parquet`` has them all.
+``settings.json`` records everything that determines the injections; it is written first.
+``shards/`` holds one Parquet file per shard until they are merged into ``injections.parquet``.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ SELECTION, GRID = "selection_function", "grid.json"
 
 
 def claim(out: Path, engine: Engine) -> None:
-    """Write down in an empty folder what will fill it.
+    """Write the settings of a grid into an empty folder, or check those already there.
 
     Raises
     ------
     ValueError
-        The folder holds something else, or a grid of other settings: what differs is named.
+        The folder holds something else, or a grid with different settings. The message names
+        the differences.
     """
     path = out / SETTINGS
     settings = engine.determining | {"injections_fingerprint": engine.injections_fingerprint}
@@ -43,8 +44,9 @@ def claim(out: Path, engine: Engine) -> None:
             fingerprint = {"injections_fingerprint": there.get("injections_fingerprint")}
             differ = "; ".join(differences(there, settings | fingerprint))
             raise ValueError(
-                f"{out} holds a grid of another configuration (there against here: {differ}). Its "
-                "shards are not used for this one; name another out_dir, or delete the folder."
+                f"{out} holds a grid with a different configuration (stored against new: "
+                f"{differ}). Its shards cannot be used for this grid; give another out_dir, or "
+                "delete the folder."
             )
     else:
         foreign = sorted(
@@ -52,7 +54,7 @@ def claim(out: Path, engine: Engine) -> None:
         )
         if foreign:
             raise ValueError(
-                f"{out} is not empty and holds no grid ({', '.join(foreign[:3])}); name an empty "
+                f"{out} is not empty and holds no grid ({', '.join(foreign[:3])}); give an empty "
                 "folder, or one that does not exist."
             )
         with atomic_path(path) as temporary:
@@ -64,7 +66,7 @@ def claim(out: Path, engine: Engine) -> None:
 
 
 def missing(out: Path, engine: Engine) -> list[Shard]:
-    """Shards that are still to be made.
+    """Return the shards that are not yet computed.
 
     Raises
     ------
@@ -80,12 +82,23 @@ def missing(out: Path, engine: Engine) -> list[Shard]:
 
 
 def merge(out: Path, engine: Engine, kind: Kind, schema: pyarrow.Schema) -> None:
-    """Put the shards of one kind together, one row group each, in memory for one.
+    """Merge the shards of one kind into one file, one row group each, one at a time in memory.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the grid.
+    engine : Engine
+    kind : {"negatives", "injections"}
+    schema : pyarrow.Schema
+        Columns of the file.
 
     Raises
     ------
     ValueError
-        A shard is damaged, or another one's.
+        A shard is damaged, or belongs to different work.
+    OSError
+        A file cannot be read or written.
     """
     path = out / (NEGATIVES if kind == "negatives" else INJECTIONS)
     if _is_of(path, engine):
@@ -100,26 +113,40 @@ def merge(out: Path, engine: Engine, kind: Kind, schema: pyarrow.Schema) -> None
 
 
 def read_shard(path: Path, engine: Engine, shard: Shard, schema: pyarrow.Schema) -> pyarrow.Table:
-    """Read a shard, every value of which is as it was written.
+    """Read a shard and verify its checksum.
+
+    Parameters
+    ----------
+    path : Path
+    engine : Engine
+        Grid that the shard must belong to.
+    shard : Shard
+        Part of the work that the file must contain.
+    schema : pyarrow.Schema
+        Columns of the returned table.
+
+    Returns
+    -------
+    pyarrow.Table
 
     Raises
     ------
     ValueError
-        It is damaged, or another one's.
+        The file is damaged, or belongs to different work.
     OSError
-        The disk gives none.
+        The file cannot be read.
     """
     file = _open(path)
     with made_again_if_damaged(path):
         table = file.read()
         metadata = json.loads((file.schema_arrow.metadata or {})[METADATA_KEY])
         if metadata != engine.metadata(shard) | {"sha256": content_sha256(table)}:
-            raise ValueError("its content is not that of its name and checksum")
+            raise ValueError("its content does not match its name and checksum")
         return table.cast(schema)
 
 
 def describe(engine: Engine) -> dict[str, Any]:
-    """What made the injections, for JSON."""
+    """Describe the checkpoint, preprocessing and data of a grid, for JSON."""
     checkpoint = engine.checkpoint
     return {
         "checkpoint": {
@@ -140,7 +167,7 @@ def describe(engine: Engine) -> dict[str, Any]:
 
 
 def remove_shards(out: Path) -> None:
-    """Remove what complete work does not need."""
+    """Remove the shards of a finished grid."""
     shutil.rmtree(out / SHARDS, ignore_errors=True)
 
 
@@ -153,7 +180,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _is_of(path: Path, engine: Engine) -> bool:
-    """Whether this is the whole table of these injections."""
+    """Return whether the file exists and is the merged table of this grid."""
     if not path.exists():
         return False
     with made_again_if_damaged(path):
@@ -166,7 +193,9 @@ def _is_made(path: Path, shard: Shard) -> bool:
         return False
     rows = _open(path).metadata.num_rows
     if rows != shard.rows:
-        raise ValueError(f"{path} holds {rows} rows of {shard.rows}; delete it, and run again.")
+        raise ValueError(
+            f"{path} holds {rows} rows, expected {shard.rows}; delete it, and run again."
+        )
     return True
 
 

@@ -1,4 +1,4 @@
-"""A finished grid, opened: what it says of itself, its table, and its injections in pieces."""
+"""Read the folder of a finished grid: metadata, table, and injections in batches."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _COLUMNS = (*AXES, "threshold", "threshold_type", MAGNITUDE, "n_injections", "n_
 
 
 def kind(threshold: Threshold) -> str:
-    """What is the same of two models: the rate, or the score."""
+    """Name the false-positive rate of a threshold, or its score if the score is fixed."""
     if threshold.fpr_target is None:
         return f"score > {threshold.threshold:g}"
     return f"FPR {threshold.fpr_target:g}"
 
 
 def label(threshold: Threshold) -> str:
-    """Say the rate, and the score that it took."""
+    """Name the false-positive rate of a threshold together with its score."""
     said = kind(threshold)
     if threshold.fpr_target is None:
         return said
@@ -63,21 +63,23 @@ class GridResult:
     Attributes
     ----------
     metadata : dict
-        What ``grid.json`` holds.
+        Content of ``grid.json``.
     spec : PreprocessSpec
     table : DataFrame
-        ``selection_function.parquet``.
+        Content of ``selection_function.parquet``.
     thresholds : list of Threshold
     centres : dict of (n,) float64
-        Of the cells, by axis, rising.
+        Cell centres by axis, ascending.
     bins : list of str
         Names of the bins of source magnitude, bright to faint, without "all".
     edges : (len(bins) + 1,) float64
+        Edges of these bins, AB mag.
 
     Raises
     ------
     ValueError
-        A file is missing, lacks what a grid has, or is of another grid than its neighbours.
+        A file is missing, lacks a key or column, or belongs to a different grid than
+        ``grid.json``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -86,10 +88,12 @@ class GridResult:
             self.metadata: dict[str, Any] = json.loads((self.folder / GRID).read_bytes())
         except FileNotFoundError:
             raise ValueError(
-                f"{folder} holds no {GRID}; give the folder of a grid that ran to its end."
+                f"{folder} holds no {GRID}; give the folder of a finished grid."
             ) from None
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{self.folder / GRID} is no JSON ({error}); run it anew.") from error
+            raise ValueError(
+                f"{self.folder / GRID} is not valid JSON ({error}); run the grid again."
+            ) from error
         lacking = [name for name in _REQUIRED_METADATA if name not in self.metadata]
         if lacking:
             raise ValueError(f"{self.folder / GRID} lacks {', '.join(lacking)}.")
@@ -110,17 +114,17 @@ class GridResult:
     def _open(self, name: str) -> Any:
         path = self.folder / name
         if not path.is_file():
-            raise ValueError(f"{self.folder} holds no {name}; the grid did not run to its end.")
+            raise ValueError(f"{self.folder} holds no {name}; the grid is not finished.")
         try:
             opened = parquet.ParquetFile(path)
         except (pyarrow.ArrowException, OSError) as error:
-            raise ValueError(f"{path} is damaged ({error}); run the grid anew.") from error
+            raise ValueError(f"{path} is damaged ({error}); run the grid again.") from error
         stored = json.loads((opened.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
         key = "injections_fingerprint"
         if stored.get(key) != self.metadata[key]:
             raise ValueError(
-                f"{path} is of another grid than {GRID} beside it ({key} {stored.get(key)} "
-                f"against {self.metadata[key]}); run the grid anew into a folder of its own."
+                f"{path} and {GRID} belong to different grids ({key} {stored.get(key)} against "
+                f"{self.metadata[key]}); run the grid again into an empty folder."
             )
         return opened
 
@@ -135,24 +139,24 @@ class GridResult:
 
     @property
     def model(self) -> str:
-        """Architecture, and which checkpoint."""
+        """Architecture, name and fingerprint of the checkpoint."""
         record = self.metadata["checkpoint"]
         name = f"{record['architecture']}, {record['name']} {record['fingerprint'][:8]}"
         return f"{name}, deprecated" if record["deprecated"] else name
 
     @property
     def annulus(self) -> str:
-        """The annulus, as said in headings."""
+        """Description of the annulus for headings."""
         radii = f"({self.spec.annulus_r_in:g}, {self.spec.annulus_r_out:g})"
         return f"annulus {radii} px, {self.metadata['annulus']}"
 
     def batches(self, *columns: str) -> Iterator[dict[str, NDArray[Any]]]:
-        """Read columns of all injections, in order, so many rows at once."""
+        """Read columns of all injections in order, at most `ROWS_AT_ONCE` rows at a time."""
         for batch in self._injections.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
             yield {name: batch[name].to_numpy(zero_copy_only=False) for name in columns}
 
     def negatives(self) -> NDArray[np.float32] | None:
-        """Logits of the non-lenses that thresholds were set on, or None without such a file."""
+        """Return the logits of the non-lenses that set the thresholds; None if not stored."""
         path = self.folder / NEGATIVES
         if not path.exists():
             return None
@@ -160,12 +164,12 @@ class GridResult:
         return logits
 
     def bin_of(self, source_r_mag: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Positions in ``bins``; the last bin has both its edges.
+        """Return positions in ``bins``; the last bin includes both of its edges.
 
         Raises
         ------
         ValueError
-            A magnitude is in no bin.
+            A magnitude is outside all bins.
         """
         position = np.searchsorted(self.edges, source_r_mag, "right") - 1
         position[source_r_mag == self.edges[-1]] = len(self.bins) - 1
@@ -177,18 +181,18 @@ class GridResult:
         return position
 
     def counts(self, threshold: Threshold, by: Sequence[str]) -> tuple[Any, Any]:
-        """Injections and detections, summed over all axes but ``by``.
+        """Return numbers of injections and detections, summed over all axes but ``by``.
 
         Parameters
         ----------
         threshold : Threshold
         by : sequence of str
-            Names of axes, and "source_mag_bin" for the bins one by one.
+            Names of axes; "source_mag_bin" keeps the magnitude bins apart.
 
         Returns
         -------
         tried, found : int64 arrays
-            One axis for each of ``by``.
+            One dimension per name in ``by``.
         """
         table = self.table
         names = self.bins if MAGNITUDE in by else [ALL_MAGNITUDES]

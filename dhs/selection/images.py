@@ -1,4 +1,4 @@
-"""Images of injections of a grid, made again from their ids."""
+"""Images of a grid's injections, recreated from their ids."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from dhs.selection.injector import InjectedBatch
 
 
 class InjectedRows:
-    """Chosen injections of a complete grid, as `dhs.model.inference.Rows`.
+    """Selected injections of a complete grid; implements `dhs.model.inference.Rows`.
 
     Parameters
     ----------
     folder : Path
-        Of a grid, as `dhs.selection.run.run_grid` left it. Relative paths of its configuration
-        start from where those of the run did.
+        Folder that `dhs.selection.run.run_grid` wrote. Relative paths in its configuration are
+        resolved as in that run.
     ids : sequence of int
-        ``injection_id`` of those that are wanted, in this order.
+        ``injection_id`` of the injections, in the order of the rows.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        Their rows of ``injections.parquet``.
+        Rows of ``injections.parquet`` with these ids.
 
     Raises
     ------
     ValueError
-        An id is none of this grid; or the hosts or the priors are no longer those that the grid
-        was made with, so that the images would be others.
+        The grid has no injection with one of the ids; or the hosts or priors have changed since
+        the grid was computed, so that the images would differ.
     OSError
         A file cannot be read.
     """
@@ -50,8 +50,8 @@ class InjectedRows:
         self._engine = Engine(config)
         if self._engine.draws_fingerprint != metadata["draws_fingerprint"]:
             raise ValueError(
-                f"{folder}: the hosts or the priors are no longer those that the grid was made "
-                "with; its injections cannot be made again. Run the grid anew."
+                f"{folder}: the hosts or the priors have changed since the grid was computed, so "
+                "its injections cannot be recreated. Run the grid again."
             )
         self._ids = np.asarray(ids, np.int64)
         self.table = _rows(folder / INJECTIONS, self._ids)
@@ -60,12 +60,12 @@ class InjectedRows:
         return len(self._ids)
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
-        """Hosts with their arcs, (B, 3, H, W) float32, nanomaggies; bad pixels, or None."""
+        """Return hosts with arcs (B, 3, H, W) float32, nanomaggies, and bad pixels or None."""
         batch = self._inject(rows)
         return batch.images.cpu(), None if batch.mask is None else batch.mask.cpu()
 
     def hosts(self, rows: NDArray[np.int64]) -> Tensor:
-        """The hosts alone, likewise."""
+        """Return the hosts without arcs, (B, 3, H, W) float32, nanomaggies."""
         return self._inject(rows).hosts.cpu()
 
     def _inject(self, rows: NDArray[np.int64]) -> InjectedBatch:
@@ -74,7 +74,7 @@ class InjectedRows:
 
 
 def _rows(path: Path, ids: NDArray[np.int64]) -> pd.DataFrame:
-    """Rows of a table by id, in their order; memory for one row group."""
+    """Read rows by id, in the order of ``ids``, one row group at a time."""
     import pyarrow
 
     wanted = pyarrow.array(np.unique(ids))
@@ -86,5 +86,5 @@ def _rows(path: Path, ids: NDArray[np.int64]) -> pd.DataFrame:
     found = pyarrow.concat_tables(parts).to_pandas().set_index("injection_id", drop=False)
     unknown = np.setdiff1d(ids, found.index.to_numpy())
     if unknown.size:
-        raise ValueError(f"{path} has no injection {unknown[0]}, and {unknown.size - 1} others.")
+        raise ValueError(f"{path} has no injection {unknown[0]} (ids not found: {unknown.size}).")
     return found.loc[ids].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Injections by their ids: parameters, images on the device, and the columns of the table."""
+"""Create injections from their ids: parameters, images on the device, and table columns."""
 
 from __future__ import annotations
 
@@ -36,20 +36,21 @@ SCHEMA = pyarrow.schema(
     | dict.fromkeys(MEASURED, _REAL)
     | {"logit": _NARROW, "score": _REAL, "failure": pyarrow.string()}
 )
-"""Columns of ``injections.parquet``. ``theta_e``, ``psf_fwhm`` and ``depth_5sig`` are those of
-the cell, ``host_psf_fwhm`` and ``host_depth_5sig`` those of the host, whose position in the split
-is ``host_row``. ``source_r_mag`` is unlensed, ``lensed_r_mag`` that of all light in the stamp.
-``arc_snr_BAND`` and ``magnification`` are those of `dhs.injection.inject`. ``logit`` and
-``score`` are NaN, and ``failure`` says why, where the host has a pixel that is not finite.
+"""Columns of ``injections.parquet``. ``theta_e``, ``psf_fwhm`` and ``depth_5sig`` are the centre
+of the cell; ``host_psf_fwhm`` and ``host_depth_5sig`` belong to the host. ``host_row`` is the
+position of the host in the split. ``source_r_mag`` is the unlensed magnitude, ``lensed_r_mag``
+that of all arc light in the stamp. ``arc_snr_BAND`` and ``magnification`` are described in
+`dhs.injection.inject`. If the host has a pixel that is not finite, ``logit`` and ``score`` are NaN
+and ``failure`` gives the reason.
 """
 
 
 class InjectedBatch(NamedTuple):
-    """Injections of one batch.
+    """A batch of injections.
 
-    ``images`` and ``hosts`` (B, 3, H, W) float32 on the device, nanomaggies; hosts that are not
-    finite are 0. ``mask``: bad pixels of the hosts, or None. ``columns``: of the table, all but
-    ``logit`` and ``score``. ``is_good`` (B,): whether the host could be used.
+    ``images`` and ``hosts`` (B, 3, H, W) float32 on the device, nanomaggies; hosts with a pixel
+    that is not finite are 0. ``mask``: bad pixels of the hosts, or None. ``columns``: columns of
+    the table, without ``logit`` and ``score``. ``is_good`` (B,) bool: whether the host is usable.
     """
 
     images: Tensor
@@ -60,7 +61,7 @@ class InjectedBatch(NamedTuple):
 
 
 class Injector:
-    """Makes injections of a grid, in batches, on one device.
+    """Creates injections of a grid in batches on one device.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ class Injector:
         self._cells = np.array(config.cells())
 
     def make(self, ids: NDArray[np.int64]) -> InjectedBatch:
-        """Injections with these ids, of cells that have hosts."""
+        """Create the injections with these ids; their cells must have hosts."""
         drawn = self._drawer.draw(ids)
         rows = self.hosts.rows[drawn.host]
         pixels, mask = self.hosts.data.read(rows)
@@ -127,7 +128,7 @@ class Injector:
 
 
 def _in_all_bands(width: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Widths (B, 3) of PSFs; those in g and z that are not known follow from r."""
+    """Return PSF widths (B, 3), arcsec; unknown widths in g and z follow from r."""
     in_r = width[:, BANDS.index("r"), None]
     return np.where(np.isnan(width), in_r * [FWHM_OF_R[band] for band in BANDS], width)
 

@@ -1,4 +1,4 @@
-"""What two grids have in common: injections, in the same order, and thresholds."""
+"""Match two grids: check that their injections are the same, and find common thresholds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DRAWN_BY = (*AXES, "source_mag_bins", "injections_per_cell", "noise", "q_lens",
 
 
 class CommonThreshold(NamedTuple):
-    """The same false-positive rate, or the same score, in both grids."""
+    """A threshold of the same false-positive rate, or the same score, in both grids."""
 
     first: Threshold
     second: Threshold
@@ -32,36 +32,36 @@ def require_same_injections(first: GridResult, second: GridResult) -> None:
     Raises
     ------
     ValueError
-        The origin of the data, the injections, or the bins of magnitude differ; what of the
-        configurations differs is named.
+        The origin of the data, the injections, or the magnitude bins differ. The message names
+        the settings that differ.
     """
     names = f"{first.folder} and {second.folder}"
     origins = [grid.metadata["data_origin"] for grid in (first, second)]
     if origins[0] != origins[1]:
         raise ValueError(
             f"{names} have hosts of different origin, {origins[0]} and {origins[1]}; give two "
-            "grids of the same hosts."
+            "grids with the same hosts."
         )
     wanted = [{key: grid.metadata["config"][key] for key in _DRAWN_BY} for grid in (first, second)]
     differ = "; ".join(differences(wanted[0], wanted[1]))
     if first.metadata["draws_fingerprint"] != second.metadata["draws_fingerprint"]:
-        why = differ or "the configurations agree, but hosts, priors or the code do not"
+        why = differ or "the configurations agree, but hosts, priors or code version differ"
         raise ValueError(
-            f"{names} are not of the same injections ({why}); run both with one configuration, "
+            f"{names} do not have the same injections ({why}); run both with one configuration "
             "and different checkpoints."
         )
     if first.bins != second.bins or first.rows != second.rows:
         why = differ or f"{first.rows} rows against {second.rows}: one is damaged"
-        raise ValueError(f"{names} cannot be compared bin by bin ({why}); run one of them anew.")
+        raise ValueError(f"{names} cannot be compared bin by bin ({why}); run one of them again.")
 
 
 def common_thresholds(first: GridResult, second: GridResult) -> list[CommonThreshold]:
-    """Thresholds of the same rate, or of the same fixed score, in the order of the first grid.
+    """Return thresholds with the same rate or fixed score, in the order of the first grid.
 
     Raises
     ------
     ValueError
-        There are none.
+        The grids have no common threshold.
     """
 
     def key(threshold: Threshold) -> tuple[str, float]:
@@ -82,12 +82,14 @@ def common_thresholds(first: GridResult, second: GridResult) -> list[CommonThres
 def side_by_side(
     first: GridResult, second: GridResult
 ) -> Iterator[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]]:
-    """Injections of both grids in pieces of equal length, whatever their row groups are.
+    """Iterate over the injections of both grids in batches of equal length.
+
+    The row groups of the two files need not agree.
 
     Raises
     ------
     ValueError
-        They are not the same, row by row.
+        The injections differ in a row.
     """
     columns = (*_SAME, "logit")
     streams = [grid.batches(*columns) for grid in (first, second)]
@@ -104,7 +106,7 @@ def side_by_side(
             if not np.array_equal(here[name], there[name]):
                 raise ValueError(
                     f"{first.folder} and {second.folder} differ in {name} after row {done}, "
-                    "against their draws_fingerprint; one of them is damaged. Run it anew."
+                    "but have the same draws_fingerprint; one of them is damaged. Run it again."
                 )
         yield here, there
         done += length

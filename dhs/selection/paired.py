@@ -1,4 +1,4 @@
-"""Two models on the same injections: the difference of their completeness, and its significance."""
+"""Difference in completeness of two models on the same injections, and its significance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ METHODS = {
 
 
 class Paired(NamedTuple):
-    """How many injections both models find, the first alone, the second alone, and neither."""
+    """Numbers of injections found by both models, the first only, the second only, or neither."""
 
     both: int
     only_first: int
@@ -45,22 +45,22 @@ class Paired(NamedTuple):
         return sum(self)
 
 
-# Remembered: many cells have the same few counts.
+# Cached: many cells have the same few counts.
 _p_value = lru_cache(maxsize=4096)(mcnemar_exact)
 _Z = NormalDist().inv_cdf(0.975)
 
 
 def difference_interval(counts: Paired) -> tuple[float, float]:
-    """95 % interval of the second model's share of detections minus the first one's.
+    """Return the 95 % interval of the second model's completeness minus the first one's.
 
-    Newcombe (1998), Stat. Med. 17, 2635, method 10: Wilson's intervals of both shares, squared and
-    added with their correlation, which is corrected for continuity. It is no inversion of
-    McNemar's test: near 0.05 the two may disagree.
+    The method is number 10 of Newcombe (1998), Stat. Med. 17, 2635. It adds the Wilson intervals
+    of both proportions in quadrature, with their continuity-corrected correlation. It is not an
+    inversion of McNemar's test, so the two may disagree near p = 0.05.
 
     Parameters
     ----------
     counts : Paired
-        At least one injection.
+        Of at least one injection.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def difference_interval(counts: Paired) -> tuple[float, float]:
     agreement = float(both * neither - only_first * only_second)
     if agreement > 0:
         agreement = max(agreement - total / 2, 0)
-    # In floats: the product of four counts of 1e8 is beyond int64.
+    # Use floats: the product of four counts of 1e8 overflows int64.
     margins = math.sqrt(float(second) * (total - second)) * math.sqrt(
         float(first) * (total - first)
     )
@@ -90,14 +90,14 @@ def difference_interval(counts: Paired) -> tuple[float, float]:
 
 
 def _wilson(found: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval in closed form, a thousand times as fast as scipy's, for each cell."""
+    """Return Wilson's 95 % interval in closed form, a thousand times faster than scipy's."""
     middle = (found + _Z**2 / 2) / (total + _Z**2)
     half = _Z * math.sqrt(found * (total - found) / total + _Z**2 / 4) / (total + _Z**2)
     return middle - half, middle + half
 
 
 def adjusted(p_values: ArrayLike) -> NDArray[np.float64]:
-    """P-values adjusted for their number, after Benjamini & Hochberg (1995); NaN stays NaN."""
+    """Adjust p-values for multiple tests (Benjamini & Hochberg 1995); NaN stays NaN."""
     values = np.array(p_values, np.float64)
     known = ~np.isnan(values)
     if known.any():
@@ -106,12 +106,12 @@ def adjusted(p_values: ArrayLike) -> NDArray[np.float64]:
 
 
 def p_text(p: float) -> str:
-    """Say a p-value: ``= 0.03``, or that it is too small for a float."""
+    """Format a p-value: ``= 0.03``, or ``< 1e-300`` where it underflows a float."""
     return f"= {p:.2g}" if p > 0 else "< 1e-300"
 
 
 def signed(difference: float) -> str:
-    """Say a difference, always with its sign."""
+    """Format a difference with an explicit sign."""
     return f"{difference:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -121,23 +121,25 @@ def comparison_table(
     counts: NDArray[np.int64],
     left_out: NDArray[np.int64],
 ) -> pd.DataFrame:
-    """Compare two models in every cell, over PSF and depth, and over all cells.
+    """Compare two models in every cell, summed over PSF and depth, and over all cells.
 
     Parameters
     ----------
-    centres : mapping
-        Centres of cells by axis: R, P and D of them.
-    bins : sequence of B str
+    centres : mapping of str to float64 array
+        Cell centres by axis: R Einstein radii (arcsec), P PSF widths (arcsec), D depths (mag).
+    bins : sequence of str
+        Names of the B bins of source magnitude.
     counts : (T, R * P * D, B, 4) int64
-        By threshold, in the order of `Paired`.
+        Counts by threshold, in the order of `Paired`.
     left_out : (R * P * D, B) int64
-        Injections that are in no count, as one of the grids has no score of them.
+        Injections that are not counted because one of the grids has no score for them.
 
     Returns
     -------
     DataFrame
-        Column ``number`` is the position of the threshold, ``level`` is "cell", "pooled" or
-        "overall", and what a row is summed over is NaN. Without an injection, so is the rest.
+        Column ``number`` is the position of the threshold; ``level`` is "cell", "pooled" or
+        "overall". Axes that a row sums over are NaN, as are the results of a row without
+        injections.
     """
     cells = [len(centres[axis]) for axis in AXES]
     pairs = _with_all(counts.reshape(len(counts), *cells, len(bins), 4), -2)
@@ -160,7 +162,7 @@ def comparison_table(
             ],
             names=["level", "number", *AXES, MAGNITUDE],
         )
-        # Axes are counted from the end: bins are the last of one, the last but one of the other.
+        # Axes count from the end, and ``pairs`` has one more at the end than ``unknown``.
         sums = pairs.sum(tuple(axis - 1 for axis in summed)).reshape(-1, 4)
         lost = np.tile(unknown.sum(summed).reshape(-1), len(counts))
         rows = [_compared(Paired(*row)) for row in sums.tolist()]
@@ -176,7 +178,7 @@ def comparison_table(
 
 
 def _with_all(counts: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
-    """Put the sum of all bins before them."""
+    """Insert the sum over all bins before the first bin."""
     return np.concatenate([counts.sum(axis, keepdims=True), counts], axis)
 
 

@@ -1,4 +1,4 @@
-"""``dhs grid plan``: what a grid will take, from a short trial, before anything heavy starts."""
+"""``dhs grid plan``: estimate the time and disk space of a grid from a short trial."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ TRIAL_BATCHES = 2
 
 
 class Plan(NamedTuple):
-    """What `make_plan` gives.
+    """Result of `make_plan`.
 
-    ``cells`` of which ``cells_with_hosts`` have enough; ``injections``, ``negatives`` and
-    ``shards`` to be made; ``hosts``: their number for every seeing and depth;
-    ``seconds_per_injection`` and ``seconds_per_negative``, of one worker; ``seconds`` with
-    ``workers``, as if they did not slow each other; ``bytes_on_disk`` at the end, of which there
-    are twice as many while shards are put together; ``bytes_free``.
+    ``cells``: number of cells; ``cells_with_hosts`` of them have enough hosts. ``injections``,
+    ``negatives``, ``shards``: numbers to compute. ``hosts``: number of hosts for every seeing and
+    depth; see `dhs.selection.hosts.Hosts` for ``hosts_outside`` and ``hosts_without_seeing``.
+    ``seconds_per_injection``, ``seconds_per_negative``: for one worker. ``seconds``: total for
+    ``workers`` that do not slow each other down. ``bytes_on_disk``: final size; merging the
+    shards needs twice as much for a while. ``bytes_free``: free space in the output folder.
     """
 
     cells: int
@@ -47,18 +48,22 @@ class Plan(NamedTuple):
 
 
 def make_plan(config: GridConfig, workers: int | None = None) -> Plan:
-    """Open a grid, time two batches of it, and extrapolate.
+    """Time two batches of a grid and extrapolate to the whole run.
 
     Parameters
     ----------
     config : GridConfig
     workers : int, optional
-        Of the run that is planned; every core by default.
+        Workers of the planned run; `dhs.selection.run.default_workers` by default.
+
+    Returns
+    -------
+    Plan
 
     Raises
     ------
     ValueError, OSError
-        As `dhs.selection.run.run_grid`, of checkpoint, hosts and thresholds.
+        The checkpoint, hosts or thresholds cannot be used; see `dhs.selection.run.run_grid`.
     """
     config = with_absolute_paths(config)
     engine = Engine(config)
@@ -94,7 +99,7 @@ def make_plan(config: GridConfig, workers: int | None = None) -> Plan:
 
 
 def _trial(engine: Engine, kind: Kind, total: int, folder: Path) -> tuple[float, float]:
-    """Seconds and bytes of a row, from the second of two runs: the first one compiles."""
+    """Measure seconds and bytes per row in the second of two runs; the first one compiles."""
     rows = min(TRIAL_BATCHES * engine.config.batch_size, total)
     if not rows:
         return 0.0, 0.0

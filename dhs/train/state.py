@@ -1,8 +1,8 @@
-"""The state of a training on disk: what a killed run goes on from, to the same bytes.
+"""Save and load the state of a training, so that a killed run resumes with identical output.
 
-One .safetensors file: the weights, the moments of the optimiser, and in the header the place in
-the epoch, the history, and what the training is. Random numbers have no state: they are drawn from
-(seed, epoch, micro-batch).
+The state is one .safetensors file. It has the weights and the moments of the optimiser. Its header
+has the place in the epoch, the history, and the settings and data of the training. Random
+generators need no state: their seeds follow from (seed, epoch, micro-batch).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dhs.config.errors import differences
 from fastnorm.atomic import atomic_path
 
 STATE_FILE = "state.safetensors"
@@ -26,26 +27,28 @@ FORMAT = 1
 
 @dataclass
 class Progress:
-    """How far a training is.
+    """The progress of a training.
 
     Attributes
     ----------
-    epoch, step : int
-        Of the optimiser's next step; steps are counted within the epoch.
+    epoch : int
+        Epoch of the next step of the optimiser, from 0.
+    step : int
+        Number of the next step within its epoch, from 0.
     loss_sum : float
-        Of the epoch's steps so far.
+        Sum of the losses of the epoch's steps so far.
     history : list of dict
         Metrics of every finished epoch.
     best_epoch : int
-        Of the best validation AUC, or -1.
+        Epoch with the best validation AUC, or -1. Without an AUC, the validation loss decides.
     scaler : dict
-        Of the loss scale for float16.
+        State of the loss scaler for float16.
     sampler : dict
-        Of the order of the cutouts.
+        State of the `BatchSampler`.
     threads : int
-        Of torch on the CPU.
+        Number of torch's threads on the CPU.
     is_complete : bool
-        There is nothing left to do.
+        True if no epoch is left.
     """
 
     epoch: int = 0
@@ -62,21 +65,26 @@ class Progress:
 def save_state(
     path: Path, backbone: nn.Module, optimizer: Optimizer, progress: Progress, what: dict[str, Any]
 ) -> None:
-    """Write the state, whole or not at all.
+    """Write the state of a training atomically.
 
     Parameters
     ----------
     path : Path
+        File to write; an existing one is replaced.
     backbone : nn.Module
+        Network whose weights are saved.
     optimizer : Optimizer
+        Optimiser whose moments and settings are saved.
     progress : Progress
+        Progress of the training.
     what : dict
-        What the training is, for JSON; `load_state` refuses another one.
+        Settings and data that identify the training, as plain values for JSON. `load_state`
+        refuses a state with different ones.
 
     Raises
     ------
     OSError
-        The file cannot be written; the one before it is kept.
+        The file cannot be written; the previous one is kept.
     """
     tensors = {f"model.{name}": value for name, value in backbone.state_dict().items()}
     numbers: dict[str, dict[str, Any]] = {}
@@ -95,18 +103,19 @@ def save_state(
     }
     copies = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_path(path) as temporary:
-        # safetensors itself writes files that nobody else may read, and names no file in errors.
+        # safetensors' own writer makes files private, and its errors do not name the file.
         temporary.write_bytes(save(copies, {"dhs": json.dumps(header)}))
 
 
 def load_state(
     path: Path, what: dict[str, Any]
 ) -> tuple[Progress, dict[str, Tensor], dict[str, Any]]:
-    """Read the state, unless it is of another training.
+    """Read the state of a training.
 
     Returns
     -------
     progress : Progress
+        Progress of the training.
     weights : dict of Tensor
         State dict of the backbone.
     optimizer : dict
@@ -115,7 +124,8 @@ def load_state(
     Raises
     ------
     ValueError
-        The file is damaged, or of another training; what differs is named.
+        The file is damaged, or it belongs to a different training; the message lists the
+        differences.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -125,14 +135,14 @@ def load_state(
         progress = Progress(**header["progress"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is damaged, or no state of a training ({type(error).__name__}: {error}); "
-            "delete the folder and train afresh."
+            f"{path} is damaged or is not a training state ({type(error).__name__}: {error}); "
+            "delete the folder and train again."
         ) from error
-    differ = _differences(there, json.loads(json.dumps(what)))
+    differ = differences(there, json.loads(json.dumps(what)))
     if differ:
         raise ValueError(
-            f"{path} is of another training: {'; '.join(differ)}. Use those settings, or another "
-            "train.out_dir."
+            f"{path} belongs to a different training: {'; '.join(differ)}. Use the saved settings "
+            "or a different train.out_dir."
         )
     moments: dict[int, dict[str, Any]] = {
         int(index): dict(values) for index, values in header["numbers"].items()
@@ -148,17 +158,24 @@ def load_state(
     return progress, weights, {"state": moments, "param_groups": header["groups"]}
 
 
-def _differences(there: Any, here: Any, name: str = "") -> list[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        found = []
-        for key in sorted(there.keys() | here.keys()):
-            inner = f"{name}.{key}" if name else key
-            found += _differences(there.get(key), here.get(key), inner)
-        return found
-    return [] if there == here else [f"{name} is {there} there, {here} here"]
-
-
 def micro_batch_seed(seed: int, epoch: int, number: int) -> int:
-    """Seed of torch's generators for one micro-batch, the same for any number of processes."""
+    """Return the seed of torch's generators for one micro-batch.
+
+    It does not depend on the number of processes.
+
+    Parameters
+    ----------
+    seed : int
+        Random seed of the training.
+    epoch : int
+        Epoch, counted from 0.
+    number : int
+        Number of the micro-batch within the epoch, counted over all processes.
+
+    Returns
+    -------
+    int
+        0 to ``2**63 - 1``.
+    """
     text = f"{seed} {epoch} {number}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1

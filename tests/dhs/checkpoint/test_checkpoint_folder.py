@@ -152,4 +152,4 @@ def test_show(tmp_path: Path) -> None:
     assert len(shown["tensors"]) == len(saved.tensors)
     missing = run("show", tmp_path / "b.safetensors")
     assert missing.exit_code == 2
-    assert "b.safetensors is no file" in message(missing)
+    assert "b.safetensors is not a file" in message(missing)

@@ -22,8 +22,10 @@ from dhs.commands import evaluate as command
 from dhs.evaluate import Evaluation, evaluate
 from dhs.evaluate.figure import PICTURES
 from dhs.preprocess.spec import PreprocessSpec, SpecMismatchError
-from dhs.score.table import ScoreTable, sigmoid, write_table
-from dhs.statistics.metrics import binomial_interval, mcnemar_exact, recall_at_fpr
+from dhs.score.table import ScoreTable, write_table
+from dhs.statistics.intervals import binomial_interval
+from dhs.statistics.metrics import mcnemar_exact, recall_at_fpr
+from dhs.statistics.thresholds import sigmoid
 from tests.command_line import invoke, message
 
 LENSES, NEGATIVES = 60, 1100

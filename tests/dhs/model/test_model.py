@@ -254,11 +254,11 @@ def test_rebuild() -> None:
 @pytest.mark.parametrize(
     ("arch", "options", "reason"),
     [
-        ("efficientnet_v9", {}, "arch='efficientnet_v9' is not known; allowed are bottlenecked"),
+        ("efficientnet_v9", {}, "arch='efficientnet_v9' is not known; use one of bottlenecked"),
         ("bottlenecked_resnet", {"width": 3}, "bottlenecked_resnet cannot be built with"),
         (TINY, {"width": 3}, f"{TINY} cannot be built with"),
         ("bottlenecked_resnet", {"pretrained": True}, "has no ImageNet weights"),
-        (TINY, {"weights": "x.safetensors"}, "pretrained is False; set it"),
+        (TINY, {"weights": "x.safetensors"}, "needs pretrained=True; pretrained is False"),
     ],
 )
 def test_what_cannot_be_built(arch: str, options: dict[str, Any], reason: str) -> None:
@@ -300,11 +300,13 @@ def test_local_weights_are_used(imagenet: Path) -> None:
 
 
 def test_other_weights_are_refused(imagenet: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no weights of test_resnet: .* are missing"):
+    with pytest.raises(
+        ValueError, match=r"does not have the weights of test_resnet: .* are missing"
+    ):
         build_model("test_resnet", pretrained=True, weights=imagenet)
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(imagenet.read_bytes()[:-10])
-    with pytest.raises(OSError, match=r"is damaged, or no \.safetensors"):
+    with pytest.raises(OSError, match=r"is damaged or not a \.safetensors"):
         build_model(TINY, pretrained=True, weights=damaged)
     with pytest.raises(FileNotFoundError, match="absent"):
         build_model(TINY, pretrained=True, weights=tmp_path / "absent.safetensors")

@@ -91,7 +91,7 @@ def test_a_mismatch_names_both_and_what_differs() -> None:
     message = str(caught.value)
     assert message.startswith("scores.parquet and old.safetensors were made with different")
     differ = "annulus_r_in 32.5 against 20.0; annulus_r_out 45.0 against 32.0"
-    assert f"(clip_range 10.0 against 5.0; {differ})" in message
+    assert f"({differ}; clip_range 10.0 against 5.0)" in message
     assert "must never be mixed" in message
 
 

@@ -1,4 +1,4 @@
-"""Whether a picture can be read: its texts are large enough, inside it, and apart."""
+"""Check that the texts of a figure are large enough, inside it, and do not overlap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def check_legible(figure: Figure) -> None:
-    """Every text that is drawn is at least 8 pt, inside the picture, and clear of the others."""
+    """Assert that every text is at least 8 pt, inside the figure, and clear of the others."""
     drawn: list[Text] = []
     draw = Text.draw
 
@@ -39,7 +39,7 @@ def check_legible(figure: Figure) -> None:
         assert min(left, bottom) >= 0, text
         assert right <= figure.bbox.x1, text
         assert top <= figure.bbox.y1, text
-    # A pixel is the rounding of a box.
+    # Boxes are rounded to a pixel.
     is_before = (boxes[:, None, 2:] <= boxes[None, :, :2] + 1).any(2)
     overlapping = np.argwhere(np.triu(~(is_before | is_before.T), 1))
     assert not overlapping.size, [(drawn[one], drawn[other]) for one, other in overlapping]

@@ -1,4 +1,4 @@
-"""Folders of made-up artefacts for the report, and what it is made of them."""
+"""Folders of made-up artefacts, and the reports written from them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ AUDIT = Audit(
 )
 AXES = Axes((0.5, 2.0, 0.5), (1.3, 1.3, 0.1), (22.5, 22.5, 1.0))
 EDGES = (23.0, 24.0, 25.0, 25.02)
-"""The last bin is so narrow that its cells hold too few injections."""
+"""Edges of magnitude bins; the last bin is so narrow that its cells have too few injections."""
 
 
 @dataclass
 class WrittenReport:
-    """A report: the file, its text, and what could not be read."""
+    """A report: its file, its text, and the artefacts that could not be read."""
 
     path: Path
     rejected: list[Rejected]
@@ -45,7 +45,7 @@ class WrittenReport:
         return self.path.read_text("utf-8")
 
     def data(self, attribute: str, key: str) -> Any:
-        """What a script element holds, by its data attribute."""
+        """Return the JSON in the script element with this data attribute."""
         found = re.search(f'data-{attribute}="{key}">(.*?)</script>', self.page, re.DOTALL)
         assert found is not None
         return json.loads(found[1])
@@ -65,7 +65,7 @@ def two_grids(folder: Path) -> list[GridResult]:
 
 
 def evaluation(folder: Path) -> Document:
-    """Two models of unlike annuli on the same objects."""
+    """Evaluate two models with different annuli on the same objects."""
     paths = [
         evaluations.write_scores(folder / "new.parquet"),
         evaluations.write_scores(folder / "old.parquet", evaluations.SECOND, (20, 32)),
@@ -78,7 +78,7 @@ def evaluation(folder: Path) -> Document:
 
 
 def training(folder: Path) -> Checkpoint:
-    """A checkpoint's header, and two epochs beside where it would lie."""
+    """Write two epochs of a training run and return the header of its checkpoint."""
     lines = [
         {"epoch": k, "train_loss": 0.5 - k / 10, "val_loss": 0.6, "val_auc": 0.7 + k / 10}
         for k in range(2)
@@ -100,7 +100,7 @@ def training(folder: Path) -> Checkpoint:
 
 @cache
 def whole_report(parent: Path) -> WrittenReport:
-    """A report with something in most sections, made once."""
+    """Write, once, a report with content in most sections."""
     folder = parent / "whole report"
     folder.mkdir()
     return report(
@@ -114,7 +114,7 @@ def whole_report(parent: Path) -> WrittenReport:
 
 
 def report(folder: Path, **found: Any) -> WrittenReport:
-    """Write a report of some artefacts, with made-up injections."""
+    """Write a report on the given artefacts, with made-up injections."""
     out = folder / "report.html"
     artefacts = Artefacts([folder], **found)
     return WrittenReport(out, write_report(artefacts, AUDIT, out, open_images=FakeImages))

@@ -1,4 +1,4 @@
-"""``dhs report``: what the page says, of whole artefacts and of damaged ones."""
+"""``dhs report``: the content of the page, for intact artefacts and for damaged ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dhs.report import write_report
 from dhs.report.levels import completeness_levels
 from dhs.report.parts import in_script
 from dhs.selection.grid_result import GridResult
-from dhs.statistics.metrics import binomial_interval
+from dhs.statistics.intervals import binomial_interval
 from dhs.statistics.thresholds import Threshold
 from tests.command_line import invoke
 from tests.dhs.evaluate import test_evaluate as evaluations
@@ -46,7 +46,7 @@ def test_names_are_text_whatever_they_hold(made: cases.WrittenReport) -> None:
     page = made.page
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)" in page
-    # Each opens and ends where the template says so: charts, levels, Plotly, the page's own.
+    # Only the template opens and closes script elements.
     assert page.count("</script>") == page.count("<script")
     assert in_script('["</script>"]') == '["\\u003c/script>"]'
     assert [str(item.path.name) for item in made.rejected] == ["script>&\"'"]
@@ -92,7 +92,7 @@ def test_the_slider_counts_what_pandas_counts(made: cases.WrittenReport, folder:
     bins = pd.cut(table["source_r_mag"], cases.EDGES, right=False, include_lowest=True)
     assert len(data["steps"]) == len(levels.logits) > 40
     assert {"FPR 0.01", "FPR 0.001"} <= set(levels.names)
-    # Every fifth is enough, and the last.
+    # Every fifth threshold is enough, and the last.
     for logit, step in list(zip(levels.logits, data["steps"], strict=True))[::-5]:
         is_found = table["logit"] > logit
         counts = pd.crosstab(bins[is_found], table["theta_e"][is_found], dropna=False)
@@ -123,7 +123,7 @@ def test_a_grid_without_non_lenses_has_a_slider_too(tmp_path: Path) -> None:
     on_an_injection = Threshold(0.5, float(logits[0]), "FPR=0.5", 0.5)
     grid.thresholds.append(on_an_injection)
     levels = completeness_levels(grid)
-    # A score on the threshold is no detection.
+    # A score equal to the threshold is not a detection.
     found = levels.found[levels.names.index("FPR 0.5")].sum()
     assert found == (logits > logits[0]).sum()
     assert len(levels.logits) > 40
@@ -175,7 +175,7 @@ def test_an_evaluation_without_curves_says_so(folder: Path, tmp_path: Path) -> N
         del item["roc"]
     made = cases.report(tmp_path, evaluations=[Document(tmp_path / "evaluation.json", metadata)])
     assert not made.rejected
-    assert "give the same dhs evaluate again" in made.section("recall")
+    assert "Run the same dhs evaluate again" in made.section("recall")
     assert "Recall at fixed false-positive rates" in made.section("recall")
 
 
@@ -196,7 +196,7 @@ def test_nothing_found_says_which_command_makes_it(tmp_path: Path) -> None:
 def test_damaged_artefacts_are_named_where_they_are_missed(tmp_path: Path) -> None:
     grid, sound = cases.two_grids(tmp_path)
     injections = grid.folder / "injections.parquet"
-    # The footer is whole, the pages are not.
+    # The footer is intact, the pages are not.
     content = bytearray(injections.read_bytes())
     content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
     injections.write_bytes(content)
@@ -214,7 +214,7 @@ def test_damaged_artefacts_are_named_where_they_are_missed(tmp_path: Path) -> No
     assert names == {grid.folder.name, "metrics.jsonl", "evaluation.json", "realism.json"}
     for key in ("training", "recall", "calibration", "completeness", "gallery", "realism", "made"):
         assert "Could not be read:" in made.section(key), key
-    # What is beside a damaged one is shown.
+    # The intact grid is shown.
     assert 'data-map="map-1"' in made.section("completeness")
 
 

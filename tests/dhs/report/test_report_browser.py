@@ -1,4 +1,4 @@
-"""The report in a browser: what happens when it is opened, used, and printed."""
+"""The report in a browser: opened, used, and printed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def faults() -> list[str]:
 
 @pytest.fixture(scope="module")
 def page(browser: Any, result: cases.WrittenReport, faults: list[str]) -> Any:
-    """The report, opened; everything that it complains of or asks for is a fault."""
+    """Open the report; every console message, error and request counts as a fault."""
     opened = browser.new_page(viewport={"width": 800, "height": 900}, reduced_motion="reduce")
     opened.set_default_timeout(MOST_MILLISECONDS)
     address = result.path.as_uri()
@@ -98,7 +98,7 @@ def test_keys_reach_all_that_can_be_used(page: Any) -> None:
         if "gallery" in reached:
             break
     assert {"map-0-slider", "gallery"} <= reached
-    # The parameters of the picture that has the focus are seen, those of the others are not.
+    # Only the focused image shows its parameters.
     opacity = "(k) => getComputedStyle(document.querySelectorAll('.parameters')[k]).opacity"
     assert [page.evaluate(opacity, k) for k in (0, 1)] == ["1", "0"]
 
@@ -153,7 +153,7 @@ def test_nothing_is_wider_than_the_window(page: Any, width: int, tmp_path: Path)
         "Math.max(document.documentElement.scrollWidth, "
         "document.querySelector('#training-auc .main-svg').getBoundingClientRect().right)"
     )
-    # Plotly takes a moment to follow the window. The page's policy lets no string wait in it.
+    # Plotly adapts to the window after a delay, and the page's policy forbids `wait_for_function`.
     for _ in range(MOST_MILLISECONDS // 50):
         if page.evaluate(widest) <= width:
             break

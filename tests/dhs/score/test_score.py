@@ -244,7 +244,7 @@ def test_a_checkpoint_that_is_none_or_gives_no_numbers_is_named(pack: Path, tmp_
     foreign.write_bytes(b"no checkpoint")
     result = run(foreign, pack, "--out", tmp_path / "scores.parquet")
     assert result.exit_code == 2
-    assert "foreign.safetensors is truncated, damaged, or no" in " ".join(result.stderr.split())
+    assert "foreign.safetensors is truncated, damaged or not" in " ".join(result.stderr.split())
     broken = write_model(tmp_path / "broken.safetensors", bias=float("nan"))
     expected = (
         "broken.safetensors gives logits that are no finite numbers for 8 of the 8 cutouts of a "
@@ -274,7 +274,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     assert score_batch.choose_device("auto").type == "cpu"
     with pytest.raises(ValueError, match="torch sees no CUDA device"):
         score_batch.choose_device("cuda")
-    with pytest.raises(ValueError, match="allowed are auto, cpu, cuda"):
+    with pytest.raises(ValueError, match="use one of auto, cpu, cuda"):
         score_batch.choose_device("gpu")
 
 

@@ -1,4 +1,4 @@
-"""Folders of made-up grids, as a finished run leaves them."""
+"""Synthetic grid folders that look like those of finished runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEGACY = PreprocessSpec()
 
 @dataclass(frozen=True)
 class Axes:
-    """Cells: start, stop and step of each axis."""
+    """Start, stop and step of each axis of a grid."""
 
     theta_e: tuple[float, float, float] = (0.5, 2.5, 0.5)
     psf_fwhm: tuple[float, float, float] = (1.3, 1.3, 0.1)
@@ -59,8 +59,8 @@ def write_grid(
 ) -> Path:
     """Write a grid of a network whose logit rises with theta_E, brightness, seeing and depth.
 
-    ``better`` is added to the logits of bright injections. Grids of one ``draws_seed`` are of the
-    same injections.
+    ``better`` is added to the logits of bright injections. Grids with the same ``draws_seed``
+    have the same injections.
     """
     spans = {
         axis: dict(zip(("start", "stop", "step"), getattr(axes, axis), strict=True))
@@ -193,7 +193,7 @@ def _write(
 
 
 class FakeImages:
-    """Injections, made up: noise, a galaxy, and an arc that is as bright as said."""
+    """Synthetic images: noise, a galaxy, and an arc of brightness ``arc_snr_r``."""
 
     def __init__(self, folder: Path, ids: Sequence[int]) -> None:
         table = pd.read_parquet(folder / "injections.parquet").set_index("injection_id", drop=False)

@@ -1,4 +1,7 @@
-"""Small grids that are really run, for tests: python -m tests.dhs.selection.grid_runs CONFIG, to be killed."""
+"""Small grids for tests that run them.
+
+``python -m tests.dhs.selection.grid_runs CONFIG WORKERS`` runs one in a process that a test kills.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ FILES = (INJECTIONS, NEGATIVES, f"{SELECTION}.parquet", f"{SELECTION}.csv", "gri
 
 
 def write_hosts(folder: Path, unit: bytes | None = None, **columns: Any) -> Path:
-    """A pack with seeing and depth; ``columns`` replace what is in its manifest."""
+    """Write a pack with seeing and depth; ``columns`` replace columns of its manifest."""
     write_pack(folder, 2 * HOSTS, "made-up")
     table = parquet.read_table(folder / "manifest.parquet")
     frame = table.to_pandas()
@@ -56,7 +59,7 @@ def write_model(
 
 
 def grid(pack: Path, model: Path, out: Path, **changes: Any) -> GridConfig:
-    """Two radii, two widths and one depth; 5 shards of 8 negatives and 10 of 8 injections."""
+    """Configure two radii, two PSF widths and one depth: 5 shards of negatives, 10 of injections."""
     values: dict[str, Any] = {
         "checkpoint": str(model),
         "out_dir": str(out),
@@ -77,7 +80,7 @@ def grid(pack: Path, model: Path, out: Path, **changes: Any) -> GridConfig:
 
 
 def bytes_of(out: Path) -> dict[str, bytes]:
-    """What a grid has to reproduce."""
+    """Read the files that a grid has to reproduce byte for byte."""
     return {name: (out / name).read_bytes() for name in FILES if (out / name).exists()}
 
 

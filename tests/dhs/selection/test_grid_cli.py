@@ -1,4 +1,4 @@
-"""``dhs grid`` as a user meets it: plan, run with pictures, and the comparison of two annuli."""
+"""The ``dhs grid`` commands: plan, run with figures, and comparison of two annuli."""
 
 from __future__ import annotations
 
@@ -86,4 +86,4 @@ def test_wrong_settings_are_named(home: Path) -> None:
     assert "batchsize is not known, the nearest key is batch_size" in message(result)
     result = run(home, "new", "--set", "batch_size=8")
     assert result.exit_code == 2
-    assert "another configuration (there against here: batch_size 4 against 8)" in message(result)
+    assert "different configuration (stored against new: batch_size 4 against 8)" in message(result)

@@ -1,4 +1,4 @@
-"""Two grids of the same injections: counts, statistics, what is refused, and what is written."""
+"""Comparison of two grids: counts, statistics, refused input, and written files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from dhs.selection.compare import compare
 from dhs.selection.comparison import Comparison
 from dhs.selection.grid_result import MAGNITUDE, GridResult
 from dhs.selection.paired import CELL, OVERALL, POOLED, Paired, adjusted, difference_interval
-from dhs.statistics.metrics import binomial_interval, mcnemar_exact
+from dhs.statistics.intervals import binomial_interval
+from dhs.statistics.metrics import mcnemar_exact
 from tests.command_line import invoke, message
 from tests.dhs.report.legible import check_legible, texts
 from tests.dhs.selection.grid_cases import CORRECTED, LEGACY, write_grid
@@ -101,8 +102,8 @@ def test_cells_without_hosts_have_no_statistics(comparison: Comparison) -> None:
 
 
 def test_intervals_of_the_literature() -> None:
-    # Newcombe's square-and-add interval of Fagerland, Lydersen & Laake (2014), table of the airway
-    # data, and the worked example of Altman et al. (2000), Statistics with Confidence, table 6.2.
+    # Newcombe's square-and-add interval: the airway data of Fagerland, Lydersen & Laake (2014),
+    # and the worked example of Altman et al. (2000), Statistics with Confidence, table 6.2.
     assert difference_interval(Paired(1, 7, 1, 12)) == pytest.approx((-0.507, -0.026), abs=5e-4)
     assert difference_interval(Paired(14, 0, 5, 22)) == pytest.approx((0.011, 0.226), abs=5e-4)
 
@@ -134,7 +135,7 @@ def test_wilson_is_that_of_the_metrics(found: int, total: int) -> None:
 
 
 def test_adjusted_after_benjamini_and_hochberg() -> None:
-    # By hand: 4 tests, p times 4 / rank, then the smallest of all ranks above.
+    # By hand: 4 tests, p times 4 / rank, then the minimum over all higher ranks.
     got = adjusted([0.04, np.nan, 0.001, 0.03, 0.5])
     np.testing.assert_allclose(got, [0.16 / 3, np.nan, 0.004, 0.16 / 3, 0.5])
     assert np.isnan(adjusted([np.nan])).all()
@@ -168,7 +169,7 @@ def test_pieces_do_not_matter(
 
 def test_other_injections_are_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
     other = write_grid(tmp_path / "other", draws_seed=9, per_cell=20)
-    with pytest.raises(ValueError, match="not of the same injections") as caught:
+    with pytest.raises(ValueError, match="do not have the same injections") as caught:
         compare(folders[1], other)
     assert "injections_per_cell 100 against 20" in str(caught.value)
     assert "seed 0 against 9" in str(caught.value)
@@ -267,7 +268,7 @@ def test_picture_across_annuli(comparison: Comparison) -> None:
     check_legible(figure)
     said = texts(figure)
     assert "Across annuli: A (20, 32) px, B (32.5, 45) px" in said
-    # Thresholds of rates come first; each has three maps, and then two bars.
+    # Thresholds set by rates come first; each has three maps followed by two colour bars.
     axes = figure.get_axes()
     assert len(axes) == 15
     for row, common in enumerate(comparison.thresholds[1:]):
@@ -315,5 +316,5 @@ def test_command_prints_a_table(
 def test_command_says_what_is_wrong(folders: tuple[Path, Path], tmp_path: Path) -> None:
     result = invoke(app, folders[0], tmp_path, "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert "holds no grid.json; give the folder of a grid that ran to its end" in message(result)
+    assert "holds no grid.json; give the folder of a finished grid" in message(result)
     assert not (tmp_path / "out").exists()

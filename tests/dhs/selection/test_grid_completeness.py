@@ -1,4 +1,4 @@
-"""Thresholds and completeness, against direct computation."""
+"""Thresholds and completeness agree with direct computation."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_too_few_negatives_are_said() -> None:
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
-    """Injections in three of four cells, some failed, some without noise to measure against."""
+    """Injections in three of four cells; some failed, and some have an infinite SNR."""
     rng = np.random.default_rng(2)
     n = 3000
     logit = rng.normal(0, 2, n).astype(np.float32)

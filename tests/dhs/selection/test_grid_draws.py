@@ -92,7 +92,7 @@ def test_tensors_get_what_arrays_get(noise: Noise) -> None:
     got = inject_tensors(torch.from_numpy(hosts), lens, source, widths, noise, 4, numbers)
     close = 2e-6 * float(expected.arc.max())
     off = np.abs(got.stamps.numpy() - expected.stamps)
-    # A count of photons changes where a mean differs in its last bit: rarely, and by one.
+    # A photon count may differ by one where its mean differs in the last bit, which is rare.
     assert (off > close).mean() < (1e-3 if noise.gain is not None else 1e-12)
     assert off.max() < close + (noise.gain is not None) * 1.001 / 150
     for name, column in got.measured.items():

@@ -1,4 +1,4 @@
-"""Pictures of a grid: whether they show its numbers, and whether they can be read."""
+"""Figures of a grid show the right numbers and are legible."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dhs.selection.figure_gallery import CANDIDATES, choose, gallery_figure
 from dhs.selection.figure_maps import map_figure
 from dhs.selection.figure_style import MOST_THRESHOLDS, drawn_thresholds
 from dhs.selection.grid_result import MAGNITUDE, GridResult
-from dhs.statistics.metrics import binomial_interval
+from dhs.statistics.intervals import binomial_interval
 from tests.dhs.report.legible import check_legible, texts
 from tests.dhs.selection.grid_cases import Axes, FakeImages, write_grid
 
@@ -80,7 +80,7 @@ def test_completeness_is_that_of_the_table(grid: GridResult) -> None:
     assert "annulus (32.5, 45) px, corrected, on the sky" in says
     assert "hosts: simulated" in says
     tried, _ = grid.counts(grid.thresholds[0], ("theta_e", MAGNITUDE))
-    assert f"{tried.min()} to {tried.max()} injections a point" in says
+    assert f"{tried.min()} to {tried.max()} injections per point" in says
 
 
 def test_maps_have_the_counts_and_hatch_what_has_no_hosts(grid: GridResult) -> None:
@@ -236,7 +236,7 @@ def test_files_of_two_grids_are_refused(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     other = write_grid(tmp_path / "other", noise_seed=2, thresholds=[0.5], per_cell=5)
     shutil.copy(other / "injections.parquet", copy)
-    with pytest.raises(ValueError, match=r"injections\.parquet is of another grid than grid\.json"):
+    with pytest.raises(ValueError, match=r"injections\.parquet and grid\.json belong to different"):
         GridResult(copy)
 
 
@@ -244,5 +244,5 @@ def test_a_grid_without_a_score_is_refused(folder: Path, tmp_path: Path) -> None
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     metadata = json.loads((copy / "grid.json").read_text()) | {"injections": 0, "failed": 4}
     (copy / "grid.json").write_text(json.dumps(metadata))
-    with pytest.raises(ValueError, match="no injection that was scored, and 4 that failed"):
+    with pytest.raises(ValueError, match=r"no scored injection \(4 failed\)"):
         draw_grid(copy, FakeImages)

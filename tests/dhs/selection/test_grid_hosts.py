@@ -1,4 +1,4 @@
-"""Hosts of a grid: which cell each belongs to, and what is refused."""
+"""Hosts of a grid: the cell of each host, and refused input."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def test_centres_of_the_default_axes() -> None:
     assert given.psf_fwhm.centres() == [0.9, 1.05, 1.2, 1.35, 1.5, 1.65, 1.8]
     assert given.depth_5sig.centres() == [22.5, 23.0, 23.5, 24.0, 24.5]
     assert len(given.cells()) == 385
-    with pytest.raises(ValueError, match="no whole number of step"):
+    with pytest.raises(ValueError, match="not a whole multiple of step"):
         Axis(start=0.5, stop=3.0, step=0.4)
-    with pytest.raises(ValueError, match=r"2\.5e\+09 steps, at most 1000"):
+    with pytest.raises(ValueError, match=r"2\.5e\+09 steps; at most 1000"):
         Axis(start=0.5, stop=3.0, step=1e-9)
 
 
@@ -122,5 +122,5 @@ def test_the_host_s_light_is_read_where_the_mass_follows_it(tmp_path: Path) -> N
     "twice", [{"thresholds": [0.5, 0.5]}, {"fpr_targets": [0.01, 0.0102]}], ids=["score", "rate"]
 )
 def test_a_threshold_is_asked_for_once(twice: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="has one twice"):
+    with pytest.raises(ValueError, match="has a duplicate"):
         config(Path("pack"), **twice)

@@ -189,7 +189,7 @@ def test_a_loss_that_is_no_number_names_the_batch(pack: Path, tmp_path: Path) ->
 
 
 def test_another_training_in_the_folder_is_named(pack: Path, whole: Path) -> None:
-    with pytest.raises(ValueError, match=r"config\.train\.lr is 0\.01 there, 0\.02 here"):
+    with pytest.raises(ValueError, match=r"config\.train\.lr 0\.01 against 0\.02"):
         run(pack, whole, lr=0.02)
 
 
