@@ -1,17 +1,17 @@
-# Each target builds .venv when it is missing or older than pyproject.toml.
+# Every target rebuilds .venv if it is missing or older than pyproject.toml or setup.py.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CUTOUTS ?=
-# Numba compiles for CUDA on Linux alone.
+# numba-cuda supports Linux, but not macOS.
 EXTRAS := dhs,test,bench,lint,docs
 ifeq ($(shell uname),Linux)
 EXTRAS := cuda,$(EXTRAS)
 endif
 
-# Numba cannot see that a kernel changed in a file that another one imports, so
-# the cache of compiled kernels is named by all of their sources.
+# Numba does not notice a change in a file that a kernel imports, so the name of the
+# kernel cache is a hash of all kernel sources.
 export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell cat kernels/*.py | sha256sum | cut -c1-12)
 
 .PHONY: help demo test test-slow test-gpu test-docs fuzz soak docs report bench bench-compare \
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-demo: $(STAMP)  ## the whole way on simulated data, to a report in demo/report.html (CUTOUTS=DIR)
+demo: $(STAMP)  ## run the whole pipeline on simulated data and write demo/report.html (CUTOUTS=DIR)
 	$(BIN)/python examples/normalise.py --out demo $(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
 	$(BIN)/dhs simulate --out demo/survey --n 1200
 	$(BIN)/dhs inject --hosts '$(or $(CUTOUTS),demo/survey)' --theta-e 1.5 --r-mag 22 --limit 4 --out demo/arcs.png
@@ -37,19 +37,19 @@ demo: $(STAMP)  ## the whole way on simulated data, to a report in demo/report.h
 	$(BIN)/dhs evaluate demo/scores.parquet --truth demo/survey --fpr 0.05 --out demo/evaluation
 	$(BIN)/dhs grid configs/demo_grid.yaml
 	$(BIN)/dhs methods demo/training/best.safetensors --grid demo/grid --out demo/methods.md
-	$(BIN)/dhs audit demo || test $$? -eq 1  # simulated data cannot fulfil the plan
+	$(BIN)/dhs audit demo || test $$? -eq 1  # simulated data cannot pass the audit
 	$(BIN)/dhs report demo --out demo/report.html
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
 
-test-slow: $(STAMP)  ## run the tests that take long: kills and restarts, reports of compiled kernels
+test-slow: $(STAMP)  ## run the slow tests: kills and restarts, reports of compiled kernels
 	$(BIN)/python -m pytest -m slow
 
-fuzz: $(STAMP)  ## give every reader broken files, 20 minutes long (FUZZ_SECONDS, FUZZ_SEED)
+fuzz: $(STAMP)  ## give every reader broken files for 20 minutes (FUZZ_SECONDS, FUZZ_SEED)
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-1200} FUZZ_SEED=$${FUZZ_SEED:--1} $(BIN)/python -m pytest -m fuzz tests/faults/fuzz
 
-soak: $(STAMP)  ## run a grid under drawn faults, 10 minutes long (DHS_SOAK_SECONDS, DHS_SOAK_SEED)
+soak: $(STAMP)  ## run a grid under random faults for 10 minutes (DHS_SOAK_SECONDS, DHS_SOAK_SEED)
 	DHS_SOAK_SECONDS=$${DHS_SOAK_SECONDS:-600} $(BIN)/python -m pytest -m soak
 
 test-gpu: $(STAMP)  ## run the tests that need a CUDA device
@@ -58,39 +58,39 @@ test-gpu: $(STAMP)  ## run the tests that need a CUDA device
 test-docs: $(STAMP)  ## run every code block of the README and the documentation
 	$(BIN)/python -m pytest -m docs
 
-docs: $(STAMP)  ## build the documentation into build/docs; a warning is an error
+docs: $(STAMP)  ## build the documentation into build/docs; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 
-report: $(STAMP)  ## compile the GPU kernels for every architecture, and model what they cost
+report: $(STAMP)  ## compile the GPU kernels for every architecture, and model their cost
 	$(BIN)/python -m benchmarks.gpu_model
 
-bench: $(STAMP)  ## time every backend against its peers, in one run, which is kept in .benchmarks
+bench: $(STAMP)  ## time every backend against its peers in one run, saved in .benchmarks
 	$(BIN)/python -m benchmarks
 
-bench-compare: $(STAMP)  ## what moved between the last two runs, or OLD=FILE NEW=FILE
+bench-compare: $(STAMP)  ## compare the last two runs, or OLD=FILE NEW=FILE
 	$(BIN)/python -m benchmarks.compare $(if $(OLD),'$(OLD)') $(if $(NEW),'$(NEW)')
 
-bench-check: $(STAMP)  ## hold the ratios of a short run within their bounds
+bench-check: $(STAMP)  ## check that the ratios of a short run are within their bounds
 	$(BIN)/python -m benchmarks --quick --check
 
-bench-history: $(STAMP)  ## draw all runs that were kept
+bench-history: $(STAMP)  ## plot all saved runs
 	$(BIN)/python -m benchmarks.history
 
-bench-injection: $(STAMP)  ## time the renderer of lensed sources against lenstronomy and caustics
+bench-injection: $(STAMP)  ## time the renderer against lenstronomy and caustics
 	$(BIN)/python -W ignore -m benchmarks.injection
 
-bench-grid: $(STAMP)  ## time injection and recovery against a loop over stamps, and model it on GPUs
+bench-grid: $(STAMP)  ## time injection and recovery against a loop over stamps, and model them on GPUs
 	$(BIN)/python -W ignore -m benchmarks.grid
 	$(BIN)/python -W ignore -m benchmarks.scaling
 
-lint: $(STAMP)  ## ruff and mypy
+lint: $(STAMP)  ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(STAMP)  ## let ruff rewrite what it can
+format: $(STAMP)  ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove the environment and every cache, but not the runs in .benchmarks
+clean:  ## remove the environment and all caches, but not the runs in .benchmarks
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis demo build *.egg-info

@@ -41,7 +41,7 @@ from dhs.injection.quadrature import make_plan
 from dhs.injection.source import draw_clumps
 from dhs.injection.tensors import convolve, moffat_kernels
 from dhs.jobs.malloc import keep_freed_memory
-from dhs.score.table import sigmoid
+from dhs.statistics.thresholds import sigmoid
 from dhs.selection.draws import BLOCK, Drawer
 from dhs.selection.engine import Engine, Shard
 from dhs.selection.injector import SCHEMA

@@ -1,4 +1,4 @@
-"""Checks at the public doors: which field, which element, what is allowed."""
+"""Checks of arguments, whose errors name the argument, the element and the allowed range."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ def real_array(
     low_is_allowed: bool = True,
     ndim: int | None = None,
 ) -> NDArray[np.float64]:
-    """Values as float64, all finite and in a range.
+    """Convert values to float64 and check that all of them are finite and in a range.
 
     Parameters
     ----------
     name : str
-        What a message calls them.
+        Name of the argument, for error messages.
     values : array_like
         Real numbers.
     low, high : float
-        Ends of the range; ``high`` belongs to it, and so does ``low`` unless
-        ``low_is_allowed`` is false.
+        Ends of the range. ``high`` is allowed.
+    low_is_allowed : bool
+        Whether ``low`` itself is allowed.
     ndim : int, optional
-        The number of dimensions that is allowed; None allows any.
+        Required number of dimensions. None allows any number.
 
     Returns
     -------
@@ -42,22 +43,22 @@ def real_array(
     Raises
     ------
     TypeError
-        They are not numbers.
+        The values are not real numbers.
     ValueError
-        One is out of range, NaN or infinite; the message names the first.
+        A value is out of range, NaN or infinite. The message names the first such value.
     """
     refuse_more_than_numbers(name, values)
     try:
         given = np.asarray(values)
     except ValueError as error:
-        raise TypeError(f"{name} is no array: its rows are of different lengths.") from error
+        raise TypeError(f"{name} is not an array: its rows have different lengths.") from error
     if given.dtype.kind not in "iuf":
         raise TypeError(
             f"{name} has dtype {given.dtype}; give real numbers (a float, or an array of them)."
         )
     array: NDArray[np.float64] = given.astype(np.float64)
     if ndim is not None and array.ndim != ndim:
-        raise ValueError(f"{name} has shape {array.shape}; it needs {ndim} dimension(s).")
+        raise ValueError(f"{name} has shape {array.shape}; it must have {ndim} dimension(s).")
     is_good = np.isfinite(array) & (array <= high)
     is_good &= (array >= low) if low_is_allowed else (array > low)
     if not is_good.all():
@@ -70,83 +71,122 @@ def real_array(
 
 
 def refuse_more_than_numbers(name: str, values: object) -> None:
-    """Refuse arrays that carry a mask or a unit, which `numpy.asarray` drops.
+    """Reject an array with a mask or a unit, because `numpy.asarray` drops both.
 
     Raises
     ------
     TypeError
-        They do.
+        The array has a mask or a unit.
     """
     if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; fill what is masked, or leave it out.")
+        raise TypeError(f"{name} is a masked array; fill the masked elements or exclude them.")
     if hasattr(values, "unit"):
         raise TypeError(
-            f"{name} has a unit ({values.unit}); convert it to the documented one, and give its "
-            "value alone."
+            f"{name} has a unit ({values.unit}); convert it to the documented unit and pass its "
+            "value only."
         )
 
 
 def broadcast(name: str, values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """One value per injection.
+    """Broadcast values to one per injection.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for error messages.
+    values : (), (1,) or (count,) float64
+    count : int
+        Number of injections.
+
+    Returns
+    -------
+    (count,) float64
 
     Raises
     ------
     ValueError
-        There is neither one nor ``count`` of them.
+        There are neither one nor ``count`` values.
     """
     if values.shape not in ((), (1,), (count,)):
-        raise ValueError(f"{name} has shape {values.shape}; give a number, or shape ({count},).")
+        raise ValueError(f"{name} has shape {values.shape}; give a number or shape ({count},).")
     return np.broadcast_to(values, (count,))
 
 
 def element(index: tuple[int, ...]) -> str:
-    """Write an index as in code; nothing for a scalar."""
+    """Format an index as in code, or as nothing for a scalar."""
     return f"[{', '.join(map(str, index))}]" if index else ""
 
 
 def range_text(low: float, high: float, low_is_allowed: bool = True) -> str:
-    """Say a range in words that fit behind a colon."""
+    """Describe a range in words that fit after a colon.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends of the range. ``high`` is allowed.
+    low_is_allowed : bool
+        Whether ``low`` itself is allowed.
+
+    Returns
+    -------
+    str
+    """
     if math.isinf(low) and math.isinf(high):
-        return "it has to be a finite number"
+        return "it must be a finite number"
     left = "[" if low_is_allowed and math.isfinite(low) else "("
     right = "]" if math.isfinite(high) else ")"
-    return f"it has to be a finite number in {left}{low:g}, {high:g}{right}"
+    return f"it must be a finite number in {left}{low:g}, {high:g}{right}"
 
 
 def integer(name: str, value: Any, low: int, high: int) -> int:
-    """One integer in ``[low, high]``.
+    """Check that a value is an integer in ``[low, high]``, and return it as an int.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for error messages.
+    value : object
+        Any integer type except bool.
+    low, high : int
+        Ends of the range, both allowed.
+
+    Returns
+    -------
+    int
 
     Raises
     ------
-    TypeError, ValueError
-        It is not an integer, or out of range.
+    TypeError
+        The value is not an integer.
+    ValueError
+        The value is out of range.
     """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r} is not an integer.")
     if not low <= int(value) <= high:
-        raise ValueError(f"{name}={value!r} is not allowed: it has to be in [{low}, {high}].")
+        raise ValueError(f"{name}={value!r} is not allowed: it must be in [{low}, {high}].")
     return int(value)
 
 
 def id_array(ids: ArrayLike | None, count: int) -> NDArray[np.int64]:
-    """Identities of ``count`` injections, by default 0, 1, 2, ...
+    """Return the ids of ``count`` injections as int64, by default 0, 1, 2, ...
 
     Raises
     ------
     TypeError, ValueError
-        They are not integers, not ``count`` of them, or one is negative.
+        The ids are not integers, there are not ``count`` of them, or one is out of range.
     """
     if ids is None:
         return np.arange(count, dtype=np.int64)
     given = np.asarray(ids)
     if given.dtype.kind not in "iu":
-        raise TypeError(f"ids has dtype {given.dtype}; give an integer per injection.")
+        raise TypeError(f"ids has dtype {given.dtype}; give one integer per injection.")
     if given.shape != (count,):
-        raise ValueError(f"ids has shape {given.shape}; it needs one per injection, ({count},).")
+        raise ValueError(f"ids has shape {given.shape}; expected ({count},), one id per injection.")
     is_good = (given >= 0) & (given <= MOST_ID)
     if not is_good.all():
         index = int(np.argmin(is_good))
         raise ValueError(
-            f"ids[{index}]={given[index]} is not allowed: it has to be in [0, {MOST_ID}]."
+            f"ids[{index}]={given[index]} is not allowed: it must be in [0, {MOST_ID}]."
         )
     return given.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Numbers of the survey and of the published pipeline."""
+"""Constants of the survey and of the published pipeline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CUTOUT_SIZE = 101
 """Side of a whole cutout, in pixels."""
 
 PIXEL_SCALE = 0.262
-"""Arcsec per pixel of the Legacy Surveys' cutouts."""
+"""Pixel scale of the Legacy Surveys' cutouts, in arcsec per pixel."""
 
 AB_ZEROPOINT_MAG = 22.5
 """AB magnitude of one nanomaggy."""

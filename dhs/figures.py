@@ -1,4 +1,4 @@
-"""Styles and parts that all pictures share."""
+"""Styles and elements that all figures share."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 except ImportError as error:
-    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+    raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
-# Okabe and Ito's colours, dark ones first; marks and lines tell bins apart without them.
+# The colours of Okabe and Ito, dark ones first. Markers and lines tell bins apart without colour.
 BIN_STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     {"color": "#D55E00", "marker": "s", "linestyle": (0, (5, 1.5))},
@@ -43,19 +43,19 @@ LETTER, TITLE_LETTER = 0.068, 0.105
 
 
 def bin_style(position: int) -> dict[str, Any]:
-    """Colour, mark and line of the bin of magnitude at this position."""
+    """Return the colour, marker and line style of the magnitude bin at this position."""
     return BIN_STYLES[position % len(BIN_STYLES)]
 
 
 def short_count(count: int) -> str:
-    """At most five characters."""
+    """Format a count in at most five characters."""
     if count < 10_000:
         return f"{count}"
     return f"{count / 1e3:.0f}k" if count < 999_500 else f"{count / 1e6:.3g}M"
 
 
 def count_range(counts: NDArray[np.int64]) -> str:
-    """Smallest and largest count of those that are not 0."""
+    """Format the smallest and the largest of the counts that are not 0."""
     low, high = counts[counts > 0].min(), counts.max()
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
@@ -63,16 +63,17 @@ def count_range(counts: NDArray[np.int64]) -> str:
 def figure_with_heading(
     size: tuple[float, float], lines: Sequence[str], *, is_constrained: bool = False
 ) -> Figure:
-    """Make a figure with lines of text above what is drawn, the first one large.
+    """Make a figure with lines of text above the drawing area, the first line large.
 
     Parameters
     ----------
     size : (float, float)
-        Inches, of what is drawn below the heading.
+        Width and height of the drawing area below the heading, inches.
     lines : sequence of str
-        Broken where they are too long.
+        Lines of the heading. Long lines are wrapped.
     is_constrained : bool
-        Axes are laid out within ``size``; otherwise they have the places that they are given.
+        Whether matplotlib lays out the axes within ``size``. Otherwise they stay where the
+        caller puts them.
 
     Returns
     -------
@@ -99,7 +100,20 @@ def figure_with_heading(
 
 
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Add axes at a place in inches."""
+    """Add axes at a position given in inches.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    left, bottom : float
+        Position of the lower left corner, inches.
+    width, height : float
+        Size of the axes, inches.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     across, up = figure.get_size_inches()
     return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
@@ -113,16 +127,17 @@ def draw_map(
     rows: Sequence[str],
     columns: Sequence[str],
 ) -> None:
-    """Draw a table of colours with a text in each cell; NaN is hatched grey.
+    """Draw a table of coloured cells with a text in each, and hatch NaN cells in grey.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
     values : (R, C) float64
-        The first row is drawn lowest.
+        Values that set the colours. The first row is at the bottom.
     texts : (R, C) array of str
+        Text of each cell.
     colours : matplotlib.cm.ScalarMappable
-        From `colours_of`.
+        Colour map from `colours_of`.
     rows, columns : sequence of str
         Tick labels.
     """
@@ -155,19 +170,31 @@ def draw_map(
 
 
 def colours_of(name: str, low: float, high: float) -> ScalarMappable:
-    """A colour map with its limits."""
+    """Return a colour map with limits.
+
+    Parameters
+    ----------
+    name : str
+        Name of a matplotlib colour map.
+    low, high : float
+        Values at the ends of the colour map.
+
+    Returns
+    -------
+    matplotlib.cm.ScalarMappable
+    """
     chosen: Colormap = colormaps[name]
     return ScalarMappable(Normalize(low, high), chosen)
 
 
 def _readable_on(shade: NDArray[np.float64]) -> str:
-    """Black or white, whichever has the greater contrast (WCAG 2.1, relative luminance)."""
+    """Return black or white, whichever has more contrast (WCAG 2.1, relative luminance)."""
     linear = np.where(shade[:3] <= 0.04045, shade[:3] / 12.92, ((shade[:3] + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ [0.2126, 0.7152, 0.0722])
     return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture as PNG; it appears when it is complete."""
+    """Write a figure as PNG, atomically."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150, facecolor="white")

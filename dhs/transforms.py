@@ -1,4 +1,4 @@
-"""Augmentation, exactly reproducible from a seed."""
+"""Augmentation that a seed reproduces exactly."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ FEWEST_SHUFFLED = 4
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What `random_augment` may do.
+    """Settings of `random_augment`.
 
     Attributes
     ----------
     hflip, vflip : bool
-        Reverse the columns, the rows, each with probability one half.
+        Reverse the columns and the rows, each with probability one half.
     rot90 : bool
-        Turn by 0 to 3 quarter turns.
+        Rotate by 0 to 3 quarter turns.
     core_dropout_prob : float
         Probability of setting the pixels with ``r < core_radius`` to 0.
     core_radius : float
-        In pixels.
+        Radius of the core in pixels.
     az_shuffle_prob : float
-        Probability of permuting the pixels within every ring of width one.
+        Probability of permuting the pixels within each ring, one pixel wide.
     az_shuffle_rmax : int
         Rings ``k <= r < k + 1`` for ``k`` below this are permuted.
     """
@@ -43,26 +43,26 @@ class AugmentConfig:
 
 
 def random_augment(img3: NDArray[Any], seed: int, cfg: AugmentConfig) -> NDArray[Any]:
-    """Flip, turn and corrupt one cutout, drawing from ``numpy.random.default_rng(seed)``.
+    """Flip, rotate and corrupt one cutout with ``numpy.random.default_rng(seed)``.
 
     Parameters
     ----------
     img3 : (C, H, W) array
-        Not modified.
+        Cutout; it is not modified.
     seed : int
-        Of this sample and epoch.
+        Seed of this cutout and epoch.
     cfg : AugmentConfig
+        Settings.
 
     Returns
     -------
     (C, H, W) array
-        A new array; H and W are exchanged by an odd number of quarter turns.
+        New array. An odd number of quarter turns swaps H and W.
 
     Notes
     -----
-    The draws come in the order of the fields of `AugmentConfig`, each only if
-    its flag is set or its probability above 0, so that a seed means the same in
-    every program.
+    The draws follow the order of the fields of `AugmentConfig`. A draw happens only if its flag is
+    set or its probability is above 0, so a seed has the same result in every program.
     """
     rng = np.random.default_rng(seed)
     if cfg.hflip and rng.random() < 0.5:
@@ -81,7 +81,7 @@ def random_augment(img3: NDArray[Any], seed: int, cfg: AugmentConfig) -> NDArray
 
 
 def _shuffle_rings(img3: NDArray[Any], radius: NDArray[np.float64], rings: int, seed: int) -> None:
-    """Permute the pixels of every ring in place, alike in all bands."""
+    """Permute the pixels of each ring in place, the same way in all bands."""
     rng = np.random.default_rng(seed)
     flat = img3.reshape(*img3.shape[:-2], -1)
     ring = np.floor(radius).astype(np.intp).reshape(-1)

@@ -1,7 +1,7 @@
-"""Radii, masks, robust statistics and profiles: the names that existing scripts import.
+"""Radii, masks, robust statistics and profiles, under the names that existing scripts import.
 
-Thin on purpose: the definition of the normalisation lives in `fastnorm`. The
-defaults here are those of the published models, the legacy annulus among them.
+The functions are thin, because `fastnorm` defines the normalisation. Their defaults are those of
+the published models, including the legacy annulus.
 """
 
 from __future__ import annotations
@@ -17,36 +17,48 @@ from fastnorm.reference import median_mad
 
 
 def radial_rmap(H: int, W: int) -> NDArray[np.float64]:  # noqa: N803
-    """Distance of every pixel from the centre pixel ``(H // 2, W // 2)``, in pixels, (H, W)."""
+    """Return the distance of each pixel from the pixel ``(H // 2, W // 2)``, in pixels, (H, W)."""
     return radius_map(H, W)
 
 
 def radial_mask(H: int, W: int, r_in: float, r_out: float) -> NDArray[np.bool_]:  # noqa: N803
-    """True where ``r_in <= r < r_out``, shape (H, W); radii in pixels, of any size."""
+    """Return a mask that is True where ``r_in <= r < r_out``.
+
+    Parameters
+    ----------
+    H, W : int
+        Height and width of the image in pixels.
+    r_in, r_out : float
+        Radii in pixels, without limits.
+
+    Returns
+    -------
+    (H, W) bool array
+    """
     radius = radius_map(H, W)
     return (radius >= r_in) & (radius < r_out)
 
 
 def default_annulus_radii(H: int, W: int) -> tuple[float, float]:  # noqa: N803
-    """The corrected radii in pixels, ``(0.65 * R, 0.90 * R)`` with ``R = min(H, W) // 2``."""
+    """Return the corrected radii in pixels: 0.65 and 0.90 times ``min(H, W) // 2``."""
     annulus = Annulus.default(H, W)
     return annulus.r_in, annulus.r_out
 
 
 def robust_median_mad(x: ArrayLike, eps: float = 1e-8) -> tuple[float, float]:
-    """Median and ``MAD + eps`` of the values that are not NaN.
+    """Return the median and ``MAD + eps`` of the values that are not NaN.
 
     Parameters
     ----------
     x : array of any shape
         float32 values are compared and subtracted in float32, others in float64.
     eps : float
-        Added to the MAD, in float64.
+        Constant added to the MAD, in float64.
 
     Returns
     -------
     median, scale : float
-        ``(0.0, eps)`` where nothing is defined.
+        ``(0.0, eps)`` if there are no values.
     """
     values = _floating(x).reshape(-1)
     median, mad = median_mad(values)
@@ -58,24 +70,26 @@ def normalize_outer_annulus(
 ) -> NDArray[np.floating[Any]]:
     """Normalise images by the median and MAD of their outer annulus.
 
-    The default is the legacy annulus, which all published models were trained
-    with and which is wrong for 101 x 101 cutouts: pass ``(32.5, 45.0)`` there.
+    The default is the legacy annulus of all published models. It is wrong for 101 x 101 cutouts;
+    pass ``(32.5, 45.0)`` for them.
 
     Parameters
     ----------
     img : (..., H, W) array
+        Images.
     r_in, r_out : float
         Radii in pixels.
 
     Returns
     -------
     (..., H, W) array
-        NaN stays NaN; nothing is clipped. See `fastnorm.normalize_outer_annulus`.
+        Normalised images. NaN stays NaN, and nothing is clipped; see
+        `fastnorm.normalize_outer_annulus`.
 
     Raises
     ------
     ValueError
-        The radii are not in order, or fewer than 100 pixels lie between them.
+        ``r_in`` is not below ``r_out``, or fewer than 100 pixels lie between them.
 
     Warns
     -----
@@ -89,18 +103,19 @@ def normalize_outer_annulus(
 
 
 def azimuthal_median_profile(img: ArrayLike, r_max: int = 32) -> NDArray[np.float32]:
-    """Median over the ring ``k <= r < k + 1`` for ``k`` in 0 to ``r_max - 1``.
+    """Return the medians over the rings ``k <= r < k + 1`` for ``k`` from 0 to ``r_max - 1``.
 
     Parameters
     ----------
     img : (H, W) array
+        Image.
     r_max : int
         Number of rings, each one pixel wide.
 
     Returns
     -------
-    (r_max,) float32
-        NaN where a ring holds a NaN, 0 where it holds no pixel.
+    (r_max,) float32 array
+        NaN if a ring has a NaN, 0 if it has no pixels.
     """
     image = np.asarray(img)
     ring = np.floor(radius_map(*image.shape)).astype(np.intp)
@@ -114,9 +129,9 @@ def azimuthal_median_profile(img: ArrayLike, r_max: int = 32) -> NDArray[np.floa
 
 
 def radial_profile_model(img: ArrayLike, r_max: int = 32) -> NDArray[np.float32]:
-    """The azimuthal median profile painted back on the image, (H, W) float32.
+    """Return an image (H, W), float32, of the azimuthal median profile.
 
-    Pixels beyond the last ring take its value.
+    Pixels beyond the last ring get the value of the last ring.
     """
     image = np.asarray(img)
     ring = np.minimum(np.floor(radius_map(*image.shape)).astype(np.intp), r_max - 1)
@@ -124,7 +139,20 @@ def radial_profile_model(img: ArrayLike, r_max: int = 32) -> NDArray[np.float32]
 
 
 def center_slices(H: int, W: int, box: int) -> tuple[slice, slice]:  # noqa: N803
-    """Rows and columns of the box of side ``box`` around the centre pixel."""
+    """Return the rows and columns of the central box.
+
+    Parameters
+    ----------
+    H, W : int
+        Height and width of the image in pixels.
+    box : int
+        Side of the box in pixels.
+
+    Returns
+    -------
+    rows, columns : slice
+        Slices of the box around the pixel ``(H // 2, W // 2)``.
+    """
     top, left = H // 2 - box // 2, W // 2 - box // 2
     return slice(top, top + box), slice(left, left + box)
 

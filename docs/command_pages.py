@@ -1,4 +1,4 @@
-"""The directive ``commands``: what every command of a Typer application says under --help."""
+"""Define the directive ``commands``, which prints the --help of every command of a Typer app."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typer.main import get_command
 
 
 class Commands(SphinxDirective):
-    """``{commands} dhs.cli:app`` with the option ``name``, what the application is called."""
+    """The directive ``{commands} dhs.cli:app``; the option ``name`` is the name of the program."""
 
     required_arguments = 1
     option_spec: ClassVar[Any] = {"name": directives.unchanged_required}
@@ -46,7 +46,7 @@ class Commands(SphinxDirective):
 
 
 def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """A command and all below it, in the order in which they are listed."""
+    """Yield a command and all of its subcommands, in the order in which they are listed."""
     yield name, command
     for inner, found in getattr(command, "commands", {}).items():
         yield from _commands(f"{name} {inner}", found)

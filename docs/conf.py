@@ -1,4 +1,4 @@
-"""How the pages in this folder become a site: ``make docs``. Nothing is fetched from a network."""
+"""Configuration of the documentation site (``make docs``). The build needs no network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ autodoc_typehints_format = "short"
 maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 numpydoc_show_class_members = False
-# Docstrings say `name` for code, of which some is on a page.
+# Docstrings use `name` for code, and some of these names have a page.
 default_role = "py:obj"
 
 copybutton_exclude = ".linenos, .gp, .go"

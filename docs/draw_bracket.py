@@ -29,7 +29,7 @@ Pass = tuple[int, int]
 
 
 def record(plane: torch.Tensor) -> list[list[Pass]]:
-    """The two counts of every pass: first those of the median, then those of the MAD."""
+    """Return the two counts of every pass, first for the median, then for the MAD."""
     statistics: list[list[Pass]] = []
     count_below, middle_pair = triton_select._count_below, triton_select.middle_pair
 
@@ -51,7 +51,19 @@ def record(plane: torch.Tensor) -> list[list[Pass]]:
 
 
 def draw(statistics: list[list[Pass]], count: int, title: str, path: Path) -> None:
-    """One row per pass: the bracket in ranks from the middle, and where the thresholds fell."""
+    """Draw one row per pass: the bracket in ranks from the middle, and the thresholds.
+
+    Parameters
+    ----------
+    statistics : list of list of tuple of int
+        Counts below the two thresholds, by pass, for the median and for the MAD.
+    count : int
+        Number of pixels in the annulus.
+    title : str
+        Title of the figure.
+    path : Path
+        PNG file to write.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), sharex=True, layout="constrained")
     middle = count / 2
     for axis, passes, name in zip(axes, statistics, ("median", "MAD"), strict=True):

@@ -1,4 +1,4 @@
-"""Draw docs/levels.png: where sub-pixels go, and what error is left.
+"""Draw docs/levels.png: the sampling levels of pixels, and the remaining error.
 
 Run as ``python -m docs.draw_levels`` from the root of the project.
 """
@@ -23,7 +23,7 @@ from fastnorm.kernels.lens_columns import CLUMPS
 TARGET = Path(__file__).with_name("levels.png")
 HALF_ARCSEC = 4.2
 LEVELS = ("1 sample", "2 x 2", "4 x 4", "4 x 4 cells of\n1 to 256 each")
-# Of Okabe and Ito, told apart with any colour vision.
+# From Okabe and Ito: distinguishable with any colour vision.
 COLOURS = ("#F0F0F0", "#56B4E9", "#E69F00", "#882255")
 
 

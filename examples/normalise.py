@@ -1,4 +1,4 @@
-"""``make demo``: the main job on simulated or real cutouts, with every check that it can make.
+"""Normalise simulated or real cutouts with every backend and check the results (``make demo``).
 
 Run as ``python examples/normalise.py [--cutouts DIR] [--out DIR]``.
 """
@@ -33,7 +33,7 @@ SEED = 7
 
 
 def simulated_cutouts() -> list[Cutout]:
-    """Four galaxies with sky noise: plain, with an arc, with a neighbour, with bad pixels."""
+    """Return four noisy galaxies: plain, with an arc, with a neighbour, with bad pixels."""
     rng = np.random.default_rng(SEED)
     rows, columns = np.mgrid[:CUTOUT_SIZE, :CUTOUT_SIZE] - float(CUTOUT_SIZE // 2)
     colours = np.array([0.35, 1.0, 1.6])[:, None, None]
@@ -66,7 +66,7 @@ def simulated_cutouts() -> list[Cutout]:
 
 
 def _read(folder: Path, console: Console) -> list[Cutout]:
-    """All cutouts of a folder, or every fault by name: the demo does not show a part."""
+    """Read all cutouts of a folder, or name every faulty file and exit: no partial demo."""
     rejected: list[Rejected] = []
     paths = find_cutouts([folder], rejected)
     cutouts = [cutout for path in paths for cutout in read_cutouts(path, rejected)]
@@ -92,7 +92,7 @@ def _seconds(stack: NDArray[np.float32], annulus: Annulus, backend: str) -> floa
 
 
 def _compare_backends(stack: NDArray[np.float32], annulus: Annulus, console: Console) -> bool:
-    """Every available backend on every cutout: equality, both locks, and speed."""
+    """Check every available backend for equality and both checksums, and time it."""
     many = np.resize(stack, (COPIES_TIMED, *stack.shape[1:]))
     loop = _seconds(many, annulus, "reference")
     table = Table(title=f"{len(stack)} cutouts of {stack.shape[1:]}, {annulus}")
@@ -128,12 +128,12 @@ def _compare_backends(stack: NDArray[np.float32], annulus: Annulus, console: Con
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder for the picture and the stack.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the figure and the stack.")] = Path("demo"),
     cutouts: Annotated[Path | None, typer.Option(help="Folder of real cutouts.")] = None,
 ) -> None:
-    """Normalise cutouts with every backend, check them, time them, and draw what happened."""
+    """Normalise cutouts with every backend, compare and time the backends, and draw a figure."""
     console = Console()
-    # The demo shows the legacy annulus on purpose, and says so in the picture.
+    # The demo shows the legacy annulus on purpose, and the figure labels it.
     warnings.simplefilter("ignore", AnnulusWarning)
     sample = simulated_cutouts() if cutouts is None else _read(cutouts, console)
     stack = np.stack([cutout.pixels for cutout in sample])
@@ -159,7 +159,7 @@ def main(
     if not passed:
         console.print("[red]A backend differs from the definition.[/] Do not use it.")
         sys.exit(1)
-    console.print("[green]Every backend equals the definition, and both checksums came out.[/]")
+    console.print("[green]Every backend equals the definition, and both checksums match.[/]")
 
 
 if __name__ == "__main__":

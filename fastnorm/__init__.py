@@ -1,4 +1,4 @@
-"""Exact outer-annulus normalisation of image cutouts, at the speed of memory."""
+"""Exact outer-annulus normalisation of image cutouts, at memory speed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # A name is imported when it is first asked for, so that `import fastnorm` is light.
+    # Import a name on first use, so that `import fastnorm` stays light.
     if name in _HOME:
         return getattr(importlib.import_module(f"fastnorm.{_HOME[name]}"), name)
     raise AttributeError(f"module 'fastnorm' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The annulus: two radii, the pixels between them, and every check of both."""
+"""The annulus: two radii, the pixels between them, and the checks of both."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 MINIMUM_PIXELS = 100
+"""Fewest annulus pixels that the statistics need."""
 
 
 class AnnulusWarning(UserWarning):
-    """The annulus lies inside the galaxy: its outer radius is under 70 % of the half-width."""
+    """The annulus lies inside the galaxy: its outer radius is below 70 % of the half-width."""
 
 
 def radius_map(height: int, width: int) -> NDArray[np.float64]:
-    """Distance of every pixel from the centre pixel.
+    """Return the distance of every pixel from the centre pixel.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ class Annulus:
     Parameters
     ----------
     r_in, r_out : float
-        Radii in pixels. The outer one is outside the annulus.
+        Radii in pixels. The outer radius is excluded.
 
     Raises
     ------
@@ -77,7 +78,7 @@ class Annulus:
                 value = math.inf
             if not math.isfinite(value) or value < 0:
                 raise ValueError(
-                    f"{name}={radius!r}: a radius in pixels is finite and not negative."
+                    f"{name}={radius!r} must be finite and not negative; give the radius in pixels."
                 )
             object.__setattr__(self, name, value)
         if self.r_in >= self.r_out:
@@ -88,17 +89,17 @@ class Annulus:
 
     @classmethod
     def default(cls, height: int, width: int) -> Annulus:
-        """The corrected annulus, 65 to 90 % of the half-width ``min(height, width) // 2``."""
+        """Return the corrected annulus, 65 to 90 % of the half-width ``min(height, width)//2``."""
         half_width = min(height, width) // 2
         return cls(0.65 * half_width, 0.90 * half_width)
 
     def mask(self, height: int, width: int) -> NDArray[np.bool_]:
-        """True on the annulus, shape (height, width).
+        """Return a (height, width) bool array that is True on the annulus.
 
         Raises
         ------
         ValueError
-            Fewer than 100 pixels are in the annulus.
+            The annulus has fewer than 100 pixels.
         """
         mask = self._mask(height, width)
         count = int(np.count_nonzero(mask))
@@ -111,26 +112,26 @@ class Annulus:
         return mask
 
     def pixel_count(self, height: int, width: int) -> int:
-        """How many pixels are in the annulus; any number, 0 included."""
+        """Return the number of pixels in the annulus, which may be below 100 or 0."""
         return int(np.count_nonzero(self._mask(height, width)))
 
     def pixels(self, height: int, width: int) -> NDArray[np.intp]:
-        """Flat row-major index of the annulus pixels, sorted and read-only.
+        """Return the flat row-major indices of the annulus pixels, sorted and read-only.
 
         Raises
         ------
         ValueError
-            Fewer than 100 pixels are in the annulus.
+            The annulus has fewer than 100 pixels.
         """
         return _pixels(self, height, width)
 
     def is_inside_galaxy(self, height: int, width: int) -> bool:
-        """Whether it ends below 70 % of the half-width of an image of more than 64 rows."""
+        """Return whether it ends below 70 % of the half-width, for images of over 64 rows."""
         half_width = min(height, width) // 2
         return height > 64 and half_width > 0 and self.r_out / half_width < 0.70
 
     def warn_if_inside_galaxy(self, height: int, width: int) -> None:
-        """Issue `AnnulusWarning` where the annulus was meant for a smaller image."""
+        """Issue an `AnnulusWarning` if the annulus lies inside the galaxy."""
         if not self.is_inside_galaxy(height, width):
             return
         half_width = min(height, width) // 2
@@ -138,7 +139,7 @@ class Annulus:
         warnings.warn(
             f"the annulus (r_in, r_out) = ({self.r_in}, {self.r_out}) ends at "
             f"{100 * self.r_out / half_width:.0f} % of the half-width of a {height} x {width} "
-            "image: inside the galaxy, not the sky. The corrected one is "
+            "image: inside the galaxy, not on the sky. The corrected annulus is "
             f"({corrected.r_in}, {corrected.r_out}). Results of the two must never be mixed.",
             AnnulusWarning,
             stacklevel=frames_to_caller(),
@@ -150,7 +151,7 @@ class Annulus:
 
 
 LEGACY_ANNULUS = Annulus(20.0, 32.0)
-"""What the published models were trained with: right for 64 x 64, wrong for 101 x 101."""
+"""Annulus of the published models: right for 64 x 64 pixels, wrong for 101 x 101."""
 
 
 @lru_cache(maxsize=64)
@@ -161,7 +162,7 @@ def _pixels(annulus: Annulus, height: int, width: int) -> NDArray[np.intp]:
 
 
 def frames_to_caller() -> int:
-    """Stack level, for the caller of this function, of the first frame outside this project."""
+    """Return the stack level, seen from the caller, of the first frame outside this project."""
     level = 1
     frame = sys._getframe(1)
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):

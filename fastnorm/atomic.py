@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _OF_A_WRITE = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS}
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Lend a path beside ``path`` that takes its place at the end, unless there is an error.
+    """Yield a temporary path next to ``path`` and rename it to ``path`` on success.
 
-    The file is whole or absent, after a loss of power, too. Each of several writers at once has a
-    temporary file of its own, and the last one's stays.
+    The file is complete or absent, even after a power loss. Concurrent writers have separate
+    temporary files, and the last one to finish wins.
 
     Parameters
     ----------
     path : Path
+        File to write.
 
     Yields
     ------
@@ -31,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        The file cannot be written; ``path`` is named, also where the system names no file.
+        The file cannot be written. The error names ``path``, even if the system names no file.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
@@ -50,7 +51,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put a new name on the disk, where the file system can, and the folder may be read."""
+    """Flush a new file name to disk, if the file system supports it and the folder is readable."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except PermissionError:

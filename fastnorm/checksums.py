@@ -1,7 +1,7 @@
-"""The lock: a synthetic cutout and the checksums that its normalisation must give.
+"""The lock: a synthetic cutout and the checksums of its normalisation.
 
-They were taken from the pipeline that made the published models, so whoever
-reproduces them sees bit for bit what those models saw.
+The checksums come from the pipeline behind the published models. Code that
+reproduces them feeds those models bit-identical images.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 DEFINITION_VERSION = 1
-"""Of the normalisation: it grows when the same radii give other numbers."""
+"""Version of the normalisation; it increases when the same radii give different values."""
 
 EXPECTED_CHECKSUMS = {
     (20.0, 32.0): "7e25b9e366471bda",
     (32.5, 45.0): "1b21317c14b7e67c",
 }
-"""Annulus radii and the checksum of the cutout normalised with NaN to 0 and clip 10."""
+"""Checksum of the normalised cutout (NaN to 0, clip 10) by annulus radii in pixels."""
 
 
 def synthetic_cutout() -> NDArray[np.float32]:
-    """A round galaxy in three bands with sky noise, (3, 101, 101) float32."""
+    """Return a round galaxy in three bands with sky noise, (3, 101, 101) float32."""
     rng = np.random.default_rng(42)
     offset = np.arange(101) - 50
     squared_radius = offset[:, None] ** 2 + offset[None, :] ** 2
@@ -35,5 +35,5 @@ def synthetic_cutout() -> NDArray[np.float32]:
 
 
 def checksum(out: NDArray[Any]) -> str:
-    """The first 16 hexadecimal digits of the sha256 of ``out``, rounded to 6 decimals."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of ``out`` rounded to 6 decimals."""
     return hashlib.sha256(np.round(out, decimals=6).tobytes()).hexdigest()[:16]

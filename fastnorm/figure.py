@@ -1,4 +1,4 @@
-"""Cutouts drawn with the legacy annulus and the corrected one side by side."""
+"""Figures of cutouts with the legacy and the corrected annulus side by side."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ try:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Circle
 except ImportError as error:
-    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+    raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
-# Orange and sky blue of Okabe and Ito, told apart with any colour vision.
+# Orange and sky blue of Okabe and Ito, distinct for any colour vision.
 LEGACY_STYLE: dict[str, Any] = {"color": "#E69F00", "linestyle": (0, (4, 2)), "linewidth": 1.7}
 CORRECTED_STYLE: dict[str, Any] = {"color": "#56B4E9", "linestyle": "-", "linewidth": 1.7}
 
-# Weights of z, r and g that show old galaxies as warm, and arcs as blue.
+# Weights of z, r and g that make old galaxies warm and arcs blue.
 COLOUR_WEIGHTS = np.array([1.5, 3.0, 6.0], np.float32)
 RANGE_IN_MAD = (-5.0, 100.0)
 LINEAR_IN_MAD = 8.0
@@ -43,12 +43,12 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def colour_picture(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Red, green and blue from z, r and g, after Lupton et al. (2004).
+    """Map z, r and g to red, green and blue, after Lupton et al. (2004).
 
     Parameters
     ----------
     pixels : (3, H, W) float32
-        Bands g, r, z in nanomaggies; what is not finite is drawn as 0.
+        Bands g, r, z in nanomaggies; values that are not finite are drawn as 0.
 
     Returns
     -------
@@ -80,13 +80,13 @@ def comparison_figure(cutouts: Sequence[Cutout]) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Five axes a row: colours, r band under the legacy and under the
-        corrected annulus, their colour bar, table.
+        Five axes per row: colours, r band normalised with the legacy and with
+        the corrected annulus, their colour bar, table.
 
     Raises
     ------
     ValueError
-        No cutout, or one on which an annulus has fewer than 100 pixels.
+        ``cutouts`` is empty, or an annulus has fewer than 100 pixels on one of them.
     """
     if not cutouts:
         raise ValueError("cutouts is empty; give at least one cutout to draw.")
@@ -111,19 +111,19 @@ def comparison_figure(cutouts: Sequence[Cutout]) -> Figure:
 
 
 def draw_comparison(cutouts: Sequence[Cutout], path: str | Path) -> None:
-    """Write the picture of `comparison_figure` as PNG.
+    """Write the figure of `comparison_figure` as a PNG file.
 
     Parameters
     ----------
     cutouts : sequence of Cutout
         At least one.
     path : str or Path
-        Appears when the picture is complete.
+        File to write; it appears when it is complete.
 
     Raises
     ------
     ValueError
-        As `comparison_figure`.
+        Same as in `comparison_figure`.
     """
     figure = comparison_figure(cutouts)
     with atomic_path(Path(path)) as temporary:
@@ -133,7 +133,7 @@ def draw_comparison(cutouts: Sequence[Cutout], path: str | Path) -> None:
 @contextmanager
 def _silent() -> Iterator[None]:
     with warnings.catch_warnings():
-        # To show the legacy annulus is the purpose here.
+        # Showing the legacy annulus is the purpose here.
         warnings.simplefilter("ignore", AnnulusWarning)
         yield
 
@@ -219,7 +219,7 @@ def _draw_annulus(
     axes: Axes, annulus: Annulus, plane: tuple[int, ...], style: Mapping[str, Any]
 ) -> None:
     height, width = plane
-    # Half a line inside the annulus, so that 32 px and 32.5 px are seen as two circles.
+    # Move both circles half a line width into the annulus, so that 32 px and 32.5 px stay apart.
     inset = style["linewidth"] / 2 * max(plane) / (72 * PANEL)
     for radius in (annulus.r_in + inset, annulus.r_out - inset):
         axes.add_patch(Circle((width // 2, height // 2), radius, fill=False, **style))

@@ -1,9 +1,9 @@
-"""The outer-annulus normalisation in NumPy: the definition that every backend equals.
+"""The outer-annulus normalisation in NumPy: the definition that every backend reproduces.
 
-Readable before fast: one plane, one statistic, one step at a time. Equal means
-`numpy.array_equal(a, b, equal_nan=True)`, with no tolerance. float32 planes are
-computed in float32 and float64 planes in float64, except for ``MAD + eps``,
-which is summed in float64 and then rounded.
+It favours readability over speed: one plane, one statistic, one step at a time.
+Backends match it exactly: `numpy.array_equal(a, b, equal_nan=True)`, with no
+tolerance. float32 planes are computed in float32 and float64 planes in float64,
+except for ``MAD + eps``, which is summed in float64 and then rounded.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from fastnorm.annulus import Annulus
 
-# Infinities and overflow follow IEEE arithmetic: they are values here, not mistakes.
+# Infinities and overflow follow IEEE arithmetic: they are valid values, not errors.
 _ieee = np.errstate(all="ignore")
 
 
 def middle_value(values: NDArray[Any]) -> Any:
-    """Median of a vector without NaN, in its own dtype; 0 for an empty one.
+    """Return the median of a vector without NaN, in its dtype; 0 for an empty vector.
 
-    For an even number of values it is the sum of the two middle ones, rounded
-    to the dtype, halved. (`numpy.median` gives the same where the sum is finite.)
+    For an even number of values the median is half of the sum of the two middle
+    values, where the sum is rounded to the dtype. (`numpy.median` returns the same
+    value if the sum is finite.)
     """
     if values.size == 0:
         return values.dtype.type(0)
@@ -36,13 +37,13 @@ def middle_value(values: NDArray[Any]) -> Any:
 
 @_ieee
 def median_mad(values: NDArray[Any]) -> tuple[Any, Any]:
-    """Median and unscaled MAD of the values that are not NaN.
+    """Return the median and unscaled MAD of the values that are not NaN.
 
     Returns
     -------
     median, mad
-        Scalars of the values' dtype. Both are 0 where nothing is defined: no
-        values, or two middle ones of opposite infinity.
+        Scalars of the values' dtype. Both are 0 if the median is undefined: no
+        values, or infinities of opposite sign as the two middle values.
     """
     values = values[~np.isnan(values)]
     median = middle_value(values)
@@ -54,7 +55,7 @@ def median_mad(values: NDArray[Any]) -> tuple[Any, Any]:
 
 @_ieee
 def scale_of(mad: Any, eps: float) -> Any:
-    """``float64(mad) + eps``, rounded to the dtype of ``mad``; scalars or arrays."""
+    """Return ``float64(mad) + eps``, rounded to the dtype of ``mad``; scalars or arrays."""
     return (np.asarray(mad, dtype=np.float64) + eps).astype(np.asarray(mad).dtype)[()]
 
 
@@ -68,12 +69,33 @@ def normalize_plane(
     clip: float | None = None,
     nan_to_zero: bool = False,
 ) -> tuple[NDArray[Any], Any, Any]:
-    """Normalise one (H, W) plane of float32 or float64.
+    """Normalise one plane.
+
+    Parameters
+    ----------
+    plane : (H, W) float32 or float64 array
+        The image. Never modified.
+    annulus : Annulus
+        Pixels that the statistics use.
+    mask : (H, W) bool array, optional
+        True is bad: excluded from the statistics, normalised like all others.
+    eps : float
+        Added to the MAD in float64.
+    clip : float, optional
+        Limit the result to ``[-clip, clip]``.
+    nan_to_zero : bool
+        Replace NaN by 0 before the statistics and again after the division.
 
     Returns
     -------
     out, median, mad
-        ``out`` is a new (H, W) array of the plane's dtype.
+        ``out`` is a new (H, W) array of the plane's dtype; ``median`` and ``mad`` are
+        scalars of that dtype.
+
+    Raises
+    ------
+    ValueError
+        The annulus has fewer than 100 pixels on the plane.
     """
     if nan_to_zero:
         plane = np.where(np.isnan(plane), plane.dtype.type(0), plane)

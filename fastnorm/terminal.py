@@ -1,4 +1,4 @@
-"""What the commands say on the terminal, and how they end."""
+"""Terminal output and exit status of the commands."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
     from fastnorm.io import Rejected
 
-# Exit status: some paths rejected, or nothing done.
+# Exit status: some paths were rejected, or the command failed.
 SOME_REJECTED, FAILED = 1, 2
 
 
 def check_out(out: Path, suffix: str) -> None:
-    """Fail, before any work, where ``out`` cannot be written."""
+    """Fail before any work if the file ``out`` cannot be written."""
     folder = out.parent
     if out.suffix != suffix:
         fail(f"--out {out} must end in {suffix}.")
     if not folder.is_dir():
-        fail(f"--out {out}: the folder {folder} does not exist; make it first.")
+        fail(f"--out {out}: the folder {folder} does not exist; create it first.")
     if not os.access(folder, os.W_OK | os.X_OK):
         fail(f"--out {out}: the folder {folder} is not writable; choose another.")
     if out.is_dir():
@@ -41,7 +41,7 @@ def check_out(out: Path, suffix: str) -> None:
 
 
 def check_folder(out: Path) -> None:
-    """Fail, before any work, where the folder ``out`` cannot be made or written."""
+    """Fail before any work if the folder ``out`` cannot be created or written."""
     if out.exists() and not out.is_dir():
         fail(f"--out {out} is a file; name a folder.")
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
@@ -52,7 +52,26 @@ def check_folder(out: Path) -> None:
 def finish(
     report: dict[str, Any], rejected: list[Rejected], started: float, done: str, as_json: bool
 ) -> None:
-    """Report what was done and what was not, and set the exit status."""
+    """Report what was written and what was rejected, and set the exit status.
+
+    Parameters
+    ----------
+    report : dict
+        The JSON report; ``report["written"]`` is the number of results.
+    rejected : list of Rejected
+        Paths that could not be used, with the reasons.
+    started : float
+        Start time in seconds, from `time.perf_counter`.
+    done : str
+        Line to print if anything was written.
+    as_json : bool
+        Print ``report`` as one JSON object instead of text.
+
+    Raises
+    ------
+    typer.Exit
+        With status 1, if a path was rejected or nothing was written.
+    """
     if as_json:
         report["rejected"] = [
             {"path": printable(item.path), "reason": printable(item.reason)} for item in rejected
@@ -76,14 +95,14 @@ def _print_rejected(rejected: list[Rejected]) -> None:
     table.add_column("path", overflow="fold")
     table.add_column("reason", overflow="fold")
     for item in rejected:
-        # Text, not markup: names of files may hold brackets.
+        # Text, not markup: file names may contain brackets.
         table.add_row(Text(printable(item.path)), Text(printable(item.reason)))
     console(sys.stderr).print(table)
 
 
 @contextmanager
 def progress(files: list[Path]) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr, and yield the function that moves it."""
+    """Show a progress bar on stderr and yield the function that advances it."""
     from fastnorm.io import count_cutouts
 
     total, done = sum(map(count_cutouts, files)), 0
@@ -100,7 +119,7 @@ def progress(files: list[Path]) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def counting(doing: str, things: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr, and yield the function that is told how many of how many are done."""
+    """Show a progress bar on stderr and yield its update function, called as ``(done, total)``."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
@@ -117,7 +136,7 @@ def counting(doing: str, things: str) -> Iterator[Callable[[int, int], None]]:
     def show(done: int, total: int) -> None:
         nonlocal task, before, started
         if task is None:
-            # What an earlier run did is not of this one's rate.
+            # Work of an earlier run does not count in the rate of this one.
             before, started = done, time.perf_counter()
             task = bar.add_task("", total=total, completed=done, rate="")
         seconds = max(time.perf_counter() - started, 1e-9)
@@ -129,11 +148,11 @@ def counting(doing: str, things: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def messages(*kinds: type[Exception]) -> Iterator[None]:
-    """Show errors of these kinds, by default those of wrong values, without a traceback."""
+    """Show errors of these kinds, by default errors of bad arguments, without a traceback."""
     shown = kinds or (TypeError, ValueError, fastnorm.BackendUnavailableError)
     try:
         yield
-    except typer.Exit:  # a RuntimeError of its own, after a message of its own
+    except typer.Exit:  # a RuntimeError that has already shown its message
         raise
     except shown as error:
         fail(str(error))
@@ -141,7 +160,7 @@ def messages(*kinds: type[Exception]) -> Iterator[None]:
 
 @contextmanager
 def annulus_warnings() -> Iterator[None]:
-    """Show each warning of an annulus once, as a line."""
+    """Show each annulus warning once, on one line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", fastnorm.AnnulusWarning)
         yield
@@ -150,13 +169,23 @@ def annulus_warnings() -> Iterator[None]:
 
 
 def fail(message: str) -> NoReturn:
-    """Show an error and end."""
+    """Show an error and exit with status 2."""
     say("error", "red", message)
     raise typer.Exit(FAILED)
 
 
 def say(kind: str, colour: str, message: str) -> None:
-    """Write one line to stderr."""
+    """Write one line to stderr.
+
+    Parameters
+    ----------
+    kind : str
+        Prefix of the line, such as ``"error"``.
+    colour : str
+        Rich colour of the prefix.
+    message : str
+        Text after the prefix.
+    """
     from rich.text import Text
 
     line = Text.assemble((f"{kind}: ", f"bold {colour}"), printable(message))
@@ -164,7 +193,7 @@ def say(kind: str, colour: str, message: str) -> None:
 
 
 def console(stream: TextIO) -> Console:
-    """Make a rich console of a stream."""
+    """Return a rich console that writes to a stream."""
     from rich.console import Console
 
     return Console(file=stream)

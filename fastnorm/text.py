@@ -1,4 +1,4 @@
-"""Text that is safe on a terminal, whatever file names and files say."""
+"""Text that is safe to print on a terminal, whatever files and file names contain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def printable(text: str | Path) -> str:
-    """Escape what a terminal would obey, and the bytes of a file name that are no UTF-8."""
+    """Escape control characters, and bytes of a file name that are not valid UTF-8."""
     return "".join(
         letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
         for letter in str(text)
@@ -14,11 +14,11 @@ def printable(text: str | Path) -> str:
 
 
 MOST_LETTERS = 600
-"""Of a reason."""
+"""Largest number of characters in a reason."""
 
 
 def one_line(text: str, most: int = MOST_LETTERS) -> str:
-    """Join lines, escape what a terminal would obey, and leave out the middle of what is long."""
+    """Join lines, escape control characters, and cut the middle out of long text."""
     words = " ".join(text.split())
     if len(words) > most:
         words = f"{words[: most // 2]} ... {words[-most // 2 :]}"

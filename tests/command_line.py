@@ -1,4 +1,4 @@
-"""Commands, run in this process."""
+"""Helpers that run commands in the test process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typer.testing import CliRunner, Result
 
 
 def invoke(app: typer.Typer, *arguments: object) -> Result:
-    """Run a command; an error that it did not turn into a message is raised."""
+    """Run a command; raise any error that it did not turn into a message."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -16,5 +16,5 @@ def invoke(app: typer.Typer, *arguments: object) -> Result:
 
 
 def message(result: Result) -> str:
-    """What was said on stderr, in one line."""
+    """Return the text on stderr as one line."""
     return " ".join(result.stderr.split())

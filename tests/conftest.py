@@ -24,7 +24,7 @@ settings.load_profile("repeatable")
 
 
 DEVICE_CODE: list[str] = []
-"""Lines for the end of the run: what went through the interpreter and the simulator."""
+"""Lines printed at the end of the run, on device code run by the interpreter and simulator."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -45,7 +45,7 @@ def pytest_sessionfinish() -> None:
 
 
 def _waits(item: pytest.Item) -> bool:
-    """Whether a test needs what runs beside the others."""
+    """Return whether a test needs the results of the processes that run next to the tests."""
     return "outcomes" in getattr(item, "fixturenames", ())
 
 
@@ -69,7 +69,7 @@ def _default_threads() -> Iterator[None]:
 
 @pytest.fixture
 def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill what `numpy.empty` gives, so that a value nobody wrote is seen."""
+    """Fill the result of `numpy.empty`, so that unwritten values are visible."""
     empty: Callable[..., NDArray[Any]] = np.empty
 
     def poisoned(*args: Any, **keywords: Any) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Checkpoint files: weights with the preprocessing that they were trained with."""
+"""Checkpoint files: weights together with the preprocessing of their training."""
 
 from __future__ import annotations
 

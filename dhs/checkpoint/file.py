@@ -1,4 +1,4 @@
-"""Checkpoints: the weights of a lens finder and all that made them, in one .safetensors file."""
+"""Checkpoints: the weights of a lens finder and their provenance in one .safetensors file."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from fastnorm.text import one_line
 CHECKPOINT_SUFFIX = ".safetensors"
 FORMAT_VERSION = 1
 KEY = "dhs"
-"""Of the file's metadata: everything but the weights, as JSON."""
+"""Key of the file's metadata with everything but the weights, as JSON."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is damaged, contradicts itself, or is of a newer version."""
+    """A checkpoint is damaged, contradicts itself, or has a different format version."""
 
 
 class NoCheckpointError(CheckpointError):
-    """A sound .safetensors file that holds something else."""
+    """A .safetensors file is intact but is not a checkpoint."""
 
 
 class DeprecatedCheckpointError(ValueError):
-    """A checkpoint is marked as deprecated, where such are refused."""
+    """A checkpoint is marked as deprecated, and deprecated checkpoints are refused."""
 
 
 class DeprecatedCheckpointWarning(UserWarning):
@@ -63,23 +63,35 @@ def save(
     extra: Mapping[str, Any] | None = None,
     imported_from: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
-    """Write a checkpoint, which appears whole; one that is there already is replaced.
+    """Write a checkpoint atomically.
 
     Parameters
     ----------
     path : path
-        Ends in ``.safetensors``.
+        File to write, ending in ``.safetensors``. An existing file is replaced.
     model : LensFinder
-        On any device, in any mode.
-    config, metrics, extra, imported_from : mapping
-        Of plain values; a metric that does not exist is None.
+        Model on any device, in any mode.
+    config : mapping
+        Configuration of the training, in plain values.
+    metrics : mapping
+        Metrics, in plain values; an undefined metric is None.
     data : mapping
-        With at least ``data_origin``; also the data's ``fingerprint``, ``n_train`` and so on.
+        Description of the data, in plain values. ``data_origin`` is required; others such as
+        ``fingerprint`` and ``n_train`` are optional.
+    extra : mapping, optional
+        Further plain values to record.
+    imported_from : mapping, optional
+        Record of the old file that the weights come from, in plain values.
+
+    Returns
+    -------
+    Checkpoint
+        Description of the written checkpoint.
 
     Raises
     ------
     TypeError, ValueError
-        An argument is of the wrong kind, or holds what JSON cannot, NaN included.
+        An argument has the wrong type, or a value that JSON cannot represent, such as NaN.
     OSError
         The file cannot be written.
     """
@@ -88,11 +100,11 @@ def save(
         raise ValueError(f"path={str(path)!r} must end in {CHECKPOINT_SUFFIX}.")
     if not isinstance(model, LensFinder):
         raise TypeError(
-            f"model is a {type(model).__name__}; give the LensFinder itself, not what wraps it."
+            f"model is a {type(model).__name__}; give the LensFinder itself, not a wrapper of it."
         )
     require_origin(data)
     tensors = {
-        # A compiled backbone has the same weights under other names.
+        # torch.compile adds a prefix to the names of the weights.
         name.replace("_orig_mod.", ""): value.cpu().clone(memory_format=torch.contiguous_format)
         for name, value in model.state_dict().items()
     }
@@ -118,37 +130,37 @@ def save(
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read what a checkpoint says of itself, without its weights.
+    """Read the description of a checkpoint, without its weights.
 
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        The file does not exist.
     NoCheckpointError
-        The file is sound, and holds something else.
+        The file is intact but is not a checkpoint.
     CheckpointError
-        The file is damaged, contradicts itself, or is of a newer version.
+        The file is damaged, contradicts itself, or has a different format version.
     """
     path = Path(path)
     header, found = _open(path)
     version = header["format_version"]
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} is a checkpoint of format {version!r:.40}; this version of dhs reads format "
-            f"{FORMAT_VERSION}. Install the version that wrote it, or a newer one."
+            f"{path} is a checkpoint of format {version!r:.40}, but this version of dhs reads "
+            f"format {FORMAT_VERSION}. Install the version that wrote it, or a newer one."
         )
     try:
         checkpoint = Checkpoint.from_header(path, header)
         expected = {name: tuple(entry["shape"]) for name, entry in checkpoint.tensors.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: its header is incomplete or wrong: {type(error).__name__}: "
+            f"{path} has an incomplete or invalid header: {type(error).__name__}: "
             f"{one_line(str(error))}. {_COPY}"
         ) from error
     wrong = differences(found, expected)
     if wrong:
         raise CheckpointError(
-            f"{path}: its tensors are not those of its header: {one_line('; '.join(wrong[:5]))}. "
+            f"{path}: its tensors do not match its header: {one_line('; '.join(wrong[:5]))}. "
             f"{_COPY}"
         )
     return checkpoint
@@ -167,30 +179,33 @@ def load(
     Parameters
     ----------
     path : path
+        Checkpoint file.
     allow_deprecated : bool
-        Warn of a deprecated checkpoint; otherwise refuse it.
+        Warn about a deprecated checkpoint instead of refusing it.
     expect_spec : PreprocessSpec, optional
+        Refuse a checkpoint with different preprocessing.
     expect_arch : str, optional
-        Refuse another preprocessing or architecture than this.
+        Refuse a checkpoint with a different architecture.
     **model_options
-        As of `LensFinder`: ``dtype`` and ``channels_last``.
+        Options of `LensFinder`: ``dtype`` and ``channels_last``.
 
     Returns
     -------
     model : LensFinder
-        On the CPU, in evaluation mode.
+        Model on the CPU, in evaluation mode.
     checkpoint : Checkpoint
+        Description of the checkpoint.
 
     Raises
     ------
     FileNotFoundError, CheckpointError
-        As of `read`; or the weights are not those that the header was written for.
+        Same as in `read`; also if the weights do not match the header.
     SpecMismatchError
-        The preprocessing is another than expected.
+        The preprocessing is not the expected one.
     DeprecatedCheckpointError
-        The checkpoint is deprecated, and that is not allowed.
+        The checkpoint is deprecated, and ``allow_deprecated`` is False.
     ValueError
-        The architecture is another than expected.
+        The architecture is not the expected one.
 
     Warns
     -----
@@ -199,17 +214,17 @@ def load(
     """
     checkpoint = read(path)
     if expect_spec is not None:
-        checkpoint.spec.require_same(expect_spec, str(path), "what is asked for")
+        checkpoint.spec.require_same(expect_spec, str(path), "the expected specification")
     if expect_arch is not None and checkpoint.arch != expect_arch:
         raise ValueError(
-            f"{path} is of the architecture {checkpoint.arch!r}, and {expect_arch!r} is asked for; "
-            "name another checkpoint, or the other architecture."
+            f"{path} has the architecture {checkpoint.arch!r}, expected {expect_arch!r}; give "
+            "another checkpoint or architecture."
         )
     _warn_or_refuse_deprecated(checkpoint, allow_deprecated)
-    # Copies: safetensors maps the file, and another process might write into it.
+    # Copied, because safetensors maps the file and another process may write to it.
     tensors = {name: value.clone() for name, value in load_file(checkpoint.path).items()}
     if weights_sha256(tensors) != checkpoint.weights_sha256:
-        raise CheckpointError(f"{path}: its weights are not those that were saved. {_COPY}")
+        raise CheckpointError(f"{path}: its weights do not match their checksum. {_COPY}")
     model = LensFinder.rebuild(checkpoint.spec, checkpoint.architecture, **model_options)
     wrong = differences(shapes(tensors), shapes(model.state_dict()))
     if wrong:
@@ -225,16 +240,16 @@ def load(
 
 
 def deprecate(path: str | Path, reason: str) -> Checkpoint:
-    """Mark a checkpoint, so that every later use of it warns or is refused.
+    """Mark a checkpoint as deprecated, so that every later use of it warns or fails.
 
-    The weights and the fingerprint stay what they are.
+    The weights and the fingerprint do not change.
 
     Raises
     ------
     FileNotFoundError, CheckpointError
-        As of `read`.
+        Same as in `read`.
     ValueError
-        There is no reason, or the checkpoint is marked for another one.
+        The reason is empty, or the checkpoint is already marked for a different reason.
     OSError
         The file cannot be written.
     """
@@ -245,16 +260,16 @@ def deprecate(path: str | Path, reason: str) -> Checkpoint:
     if checkpoint.deprecated == reason:
         return checkpoint
     if checkpoint.deprecated is not None:
-        raise ValueError(f"{path} is deprecated already: {checkpoint.deprecated}.")
+        raise ValueError(f"{path} is already deprecated: {checkpoint.deprecated}.")
     marked = replace(checkpoint, deprecated=reason, deprecated_at=now())
-    # The file that a link leads to, not the link, is replaced.
+    # Replace the target of a link, not the link.
     target = Path(path).resolve()
     _write(target, marked, load_file(target))
     return marked
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """The sha256 of names, dtypes, shapes and bytes, in the order of the names."""
+    """Return the sha256 of names, dtypes, shapes and bytes of tensors, sorted by name."""
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(json.dumps([name, _dtype(value), list(value.shape)]).encode())
@@ -263,13 +278,14 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor by name."""
     return {name: tuple(value.shape) for name, value in tensors.items()}
 
 
 def differences(
     found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
 ) -> list[str]:
-    """In what the shapes of two sets of tensors differ, a phrase for each."""
+    """Return the differences between the shapes of two sets of tensors, as phrases."""
     missing = [f"{name} is missing" for name in expected if name not in found]
     unknown = [f"{name} does not belong" for name in found if name not in expected]
     other = [
@@ -280,14 +296,17 @@ def differences(
     return missing + unknown + other
 
 
-_COPY = "Take another copy of it, or train anew."
+_COPY = "Use another copy of it, or train again."
 
 
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """Our header and the shapes of the tensors; safetensors checks that the file holds them."""
+    """Return our header and the shapes of the tensors.
+
+    safetensors checks that the file is long enough for them.
+    """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is no file; `dhs checkpoint list DIR` shows what there is."
+            f"{path} is not a file; `dhs checkpoint list DIR` lists the checkpoints of a folder."
         )
     try:
         if (length := header_bytes(path)) > MOST_HEADER_BYTES:
@@ -297,20 +316,21 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise CheckpointError(
-            f"{path} is truncated, damaged, or no {CHECKPOINT_SUFFIX} file ({one_line(str(error))}). Take "
-            "another copy of it; an old .pt file is read by `dhs checkpoint import`."
+            f"{path} is truncated, damaged or not a {CHECKPOINT_SUFFIX} file "
+            f"({one_line(str(error))}). Use another copy of it; for an old .pt file, use "
+            "`dhs checkpoint import`."
         ) from error
     try:
         header = parse_header(metadata.get(KEY, "{}"))
     except ValueError as error:
         reason = one_line(str(error))
-        raise CheckpointError(f"{path}: its header is no JSON ({reason}). {_COPY}") from error
+        raise CheckpointError(f"{path}: its header is not JSON ({reason}). {_COPY}") from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: its header is no JSON object. {_COPY}")
+        raise CheckpointError(f"{path}: its header is not a JSON object. {_COPY}")
     if "format_version" not in header:
         raise NoCheckpointError(
-            f"{path} is no checkpoint but other tensors, and does not say with which preprocessing "
-            "a network of them was trained; name a checkpoint that dhs wrote."
+            f"{path} is not a checkpoint: it has tensors, but does not state the preprocessing "
+            "of their training; give a checkpoint that dhs wrote."
         )
     return header, found
 
@@ -323,7 +343,7 @@ def _write(path: Path, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> No
             temporary.touch()
             mode = temporary.stat().st_mode
             save_file(tensors, temporary, metadata=metadata)
-            # safetensors lets nobody else read what it writes.
+            # safetensors makes its files private.
             temporary.chmod(mode)
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
@@ -336,7 +356,7 @@ def _warn_or_refuse_deprecated(checkpoint: Checkpoint, allow_deprecated: bool) -
     if not allow_deprecated:
         raise DeprecatedCheckpointError(
             f"{message}. Use a newer checkpoint, or --allow-deprecated (allow_deprecated=True) "
-            "where an old result is to be reproduced."
+            "to reproduce an old result."
         )
     warnings.warn(message, DeprecatedCheckpointWarning, stacklevel=frames_to_caller())
 

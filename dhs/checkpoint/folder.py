@@ -1,4 +1,4 @@
-"""A folder of checkpoints: what is in it, and which of them must no longer be used."""
+"""Find the checkpoints of a folder, and deprecate those that must no longer be used."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ TITLE = "# Deprecated checkpoints"
 
 @dataclass
 class Found:
-    """What a folder holds, at any depth.
+    """The contents of a folder and its subfolders.
 
     Attributes
     ----------
     checkpoints : list of Checkpoint
+        Checkpoints, sorted by path.
     old : list of Path
-        The .pt files, which carry neither spec nor mark.
+        Files in the old .pt format, which have neither a spec nor a deprecation mark.
     others : list of Path
-        Sound .safetensors files that are no checkpoints of ours.
+        Intact .safetensors files that are not checkpoints.
     rejected : list of Rejected
-        What cannot be read.
+        Files that cannot be read.
     """
 
     checkpoints: list[Checkpoint] = field(default_factory=list)
@@ -49,20 +50,24 @@ class Found:
 
 @dataclass
 class Marked:
-    """What `deprecate_folder` did.
+    """The result of `deprecate_folder`.
 
     Attributes
     ----------
-    now, before, left : list of Checkpoint
-        Marked by this call, marked earlier, and not of the legacy annulus inside the galaxy.
+    now : list of Checkpoint
+        Checkpoints marked by this call.
+    before : list of Checkpoint
+        Checkpoints that already had a deprecation mark.
+    left : list of Checkpoint
+        Checkpoints left unmarked: their annulus is not the legacy one inside the galaxy.
     old : dict of Path to str
-        Every .pt file, and what its own configuration says of its annulus.
+        Annulus of every .pt file according to its own configuration.
     others : list of Path
-        As of `Found`.
+        Same as in `Found`.
     notices : list of Path
         The files ``DEPRECATED.md`` that were written.
     rejected : list of Rejected
-        What cannot be read or written.
+        Files that cannot be read or written.
     """
 
     now: list[Checkpoint]
@@ -75,18 +80,18 @@ class Marked:
 
 
 def find(folder: str | Path) -> Found:
-    """Read every checkpoint of a folder, in the order of their paths.
+    """Read every checkpoint in a folder and its subfolders, sorted by path.
 
     Raises
     ------
     NotADirectoryError
-        There is no such folder.
+        The folder does not exist.
     OSError
-        A part of it may not be listed.
+        A subfolder cannot be listed.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder; name the one that has the checkpoints.")
+        raise NotADirectoryError(f"{folder} is not a folder; give the folder of the checkpoints.")
     found = Found()
     for path in sorted(_files(folder)):
         if path.suffix in PUBLISHED_SUFFIXES:
@@ -102,16 +107,17 @@ def find(folder: str | Path) -> Found:
 
 
 def deprecate_folder(folder: str | Path, reason: str) -> Marked:
-    """Mark every checkpoint whose annulus is the legacy one and lies inside the galaxy.
+    """Deprecate every checkpoint whose annulus is the legacy one inside the galaxy.
 
-    A folder that holds marked ones, or old .pt files of that annulus, gets a ``DEPRECATED.md``.
+    Every folder with deprecated checkpoints or old .pt files of that annulus gets a
+    ``DEPRECATED.md``.
 
     Raises
     ------
     ValueError
-        There is no reason.
+        The reason is empty.
     OSError
-        As of `find`.
+        Same as in `find`.
     """
     if not reason.strip():
         raise ValueError("reason is empty; say why the checkpoints must no longer be used.")
@@ -123,9 +129,9 @@ def deprecate_folder(folder: str | Path, reason: str) -> Marked:
             done.before.append(item)
         elif _is_wrong(item.spec, item.size):
             try:
-                # A training that is under way would lose the weights that it writes meanwhile.
-                with only_writer(item.path.parent, "a mark") as sign:
-                    sign()
+                # Without the lock, this could overwrite the new weights of a running training.
+                with only_writer(item.path.parent, "a mark") as record_owner:
+                    record_owner()
                     done.now.append(deprecate(item.path, reason))
             except (ValueError, OSError) as error:
                 done.rejected.append(Rejected(item.path, str(error)))
@@ -160,7 +166,7 @@ def _files(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise error
 
-    # A pattern of pathlib would skip, without a word, what may not be listed.
+    # pathlib's glob silently skips folders that cannot be listed.
     for parent, _, names in os.walk(folder, onerror=refuse):
         yield from (Path(parent, name) for name in names)
 
@@ -176,7 +182,7 @@ def _row(cells: list[str | None]) -> str:
 
 def _write_notice(path: Path, rows: list[str]) -> Path:
     if path.exists() and not path.read_text(encoding="utf-8").startswith(TITLE):
-        raise ValueError(f"{path} was not written by dhs, and stays; rename it.")
+        raise ValueError(f"{path} was not written by dhs and is kept; rename it.")
     lines = [
         TITLE,
         "",

@@ -1,4 +1,4 @@
-"""Names of the bottlenecked ResNet's tensors in the published pipeline, and here."""
+"""Rename the tensors of the published bottlenecked ResNet to the names used here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _BLOCK = re.compile(r"layer([1-4])\.(conv[123]|bn[123]|shortcut)\.(.+)")
 
 
 def to_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under the names of `dhs.model.resnet.BottleneckedResNet`; others stay."""
+    """Rename tensors to the names of `dhs.model.resnet.BottleneckedResNet`.
+
+    Unknown names stay as they are.
+    """
     return {_rename(name): value for name, value in state.items()}
 
 

@@ -1,4 +1,4 @@
-"""The tensors of torchvision's EfficientNetV2-S under the names that timm gives them."""
+"""Rename the tensors of torchvision's EfficientNetV2-S to the names of timm."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ _INNER = re.compile(r"features\.([1-6])\.(\d+)\.block\.(.+)")
 
 
 def is_torchvision(state: Mapping[str, Tensor]) -> bool:
-    """Whether the names are torchvision's."""
+    """Return whether the tensors have torchvision's names."""
     return "features.0.0.weight" in state
 
 
 def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors; a name that is no part of the network stays."""
+    """Rename tensors from torchvision's names to timm's.
+
+    Names that are not part of the network stay as they are.
+    """
     return {_rename(name): value for name, value in state.items()}
 
 

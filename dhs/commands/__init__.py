@@ -1,1 +1,1 @@
-"""What stands behind every command: whatever is slow to import, the command itself imports."""
+"""Commands of ``dhs``; slow imports are inside the commands that need them."""

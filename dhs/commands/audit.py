@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from dhs.audit import Audit
 
 Folders = Annotated[
-    list[Path], typer.Argument(metavar="DIR...", help="Searched to any depth for artefacts.")
+    list[Path],
+    typer.Argument(metavar="DIR...", help="Folders to search for artefacts, at any depth."),
 ]
 _LOOKS = {"holds": ("[x]", "green"), "fails": ("[ ]", "red"), "cannot be judged": ("[?]", "yellow")}
 
 
 def audit(folders: Folders, as_json: AsJson = False) -> None:
-    """Hold checkpoints, scores and grids against the retraining plan, line by line.
+    """Check checkpoints, scores and grids against the retraining plan, line by line.
 
-    Every line comes with its evidence, and says what is missing where it does not hold. What was
-    made of simulated data is named, and does not count where the plan asks for DR10.
+    Every line lists its evidence; a line that does not hold also lists what is missing. Artefacts
+    made from simulated data are listed, but do not count where the plan requires DR10.
 
-    Exit status: 0 every line holds; 1 some do not; 2 nothing was judged.
+    Exit status: 0 every line holds; 1 some lines do not hold; 2 nothing was checked.
     """
     with messages(ValueError, OSError):
         from dhs.audit import audit as judge
@@ -50,7 +51,7 @@ def _print(audit: Audit) -> None:
     screen = console(sys.stdout)
 
     def show(first: str, said: str, colour: str = "") -> None:
-        # A path is kept whole: it is there to be copied.
+        # Paths are not broken, so that they can be copied.
         text = textwrap.fill(
             printable(said),
             max(screen.width, 60) - 1,
@@ -78,25 +79,26 @@ def _print(audit: Audit) -> None:
 def methods(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file.")],
     grid: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of a grid that it scored.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of a grid scored with this checkpoint."),
     ] = None,
     latex: Annotated[
-        bool, typer.Option("--latex", help="For LaTeX instead of plain text.")
+        bool, typer.Option("--latex", help="Write LaTeX instead of plain text.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write it: .tex for LaTeX, .md for plain text."),
+        typer.Option(metavar="FILE", help="File to write: .tex for LaTeX, .md for plain text."),
     ] = None,
 ) -> None:
-    """Write the paper's paragraph on the normalisation, from the checkpoint's own preprocessing.
+    """Write the paper's paragraph on the normalisation, from the preprocessing of a checkpoint.
 
-    With a grid, a sentence on the selection function follows. A file that is written says in a
-    comment what it was made from, so that dhs audit can hold it against the checkpoint.
+    With --grid, a sentence on the selection function follows. The file records its checkpoint in
+    a comment, so that dhs audit can compare the two.
 
     Exit status: 0 written; 2 refused.
     """
     if latex and out is not None and out.suffix == ".md":
-        fail(f"--latex and --out {out} contradict each other; name a .tex file.")
+        fail(f"--latex needs an --out that ends in .tex, got --out {out}.")
     with messages(ValueError, OSError):
         from dhs.audit.methods import TEXT_SUFFIXES, methods_text, write_methods
         from dhs.checkpoint import read

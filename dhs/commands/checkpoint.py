@@ -19,21 +19,23 @@ if TYPE_CHECKING:
     from fastnorm.io import Rejected
 
 app = typer.Typer(
-    help="Show, mark and import checkpoints.", no_args_is_help=True, add_completion=False
+    help="Show, list, deprecate and import checkpoints.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Searched to any depth.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder to search, at any depth.")]
 WIDE = 240
-"""Columns where nobody looks at a terminal: tables are not folded then."""
+"""Columns of output that does not go to a terminal, so that tables are not wrapped."""
 
 
 @app.command()
 def show(
     file: Annotated[Path, typer.Argument(help="A .safetensors file.")], as_json: AsJson = False
 ) -> None:
-    """Print all that a checkpoint says of itself.
+    """Print everything that a checkpoint records.
 
-    Exit status: 0 shown; 2 it cannot be read.
+    Exit status: 0 printed; 2 the file cannot be read.
     """
     with messages(ValueError, OSError):
         from dhs import checkpoint
@@ -51,8 +53,8 @@ def show(
         "data origin": found.data_origin,
         "created": found.created,
         "fingerprint": found.fingerprint,
-        "of the preprocessing": found.spec.fingerprint,
-        "of the weights": found.weights_sha256,
+        "spec fingerprint": found.spec.fingerprint,
+        "weights SHA-256": found.weights_sha256,
         "tensors": len(found.tensors),
         "metrics": found.metrics,
         "data": found.data,
@@ -69,9 +71,9 @@ def show(
 
 @app.command("list")
 def list_(folder: Folder, as_json: AsJson = False) -> None:
-    """Print a table of the checkpoints in a folder, with the annulus of each and its status.
+    """Print a table of the checkpoints in a folder, with annulus and status.
 
-    Exit status: 0 all read; 1 some files cannot be read; 2 no such folder.
+    Exit status: 0 all read; 1 some files cannot be read; 2 the folder does not exist.
     """
     with messages(OSError):
         from dhs.checkpoint.folder import find
@@ -89,7 +91,7 @@ def list_(folder: Folder, as_json: AsJson = False) -> None:
         title = f"{len(rows)} checkpoints in {folder}"
         _print_table(title, list(rows[0]) if rows else [], [list(row.values()) for row in rows])
         notes = ["not imported: dhs checkpoint import"] * len(found.old)
-        notes += ["no checkpoint of dhs"] * len(found.others)
+        notes += ["not a dhs checkpoint"] * len(found.others)
         if notes:
             others = [path.relative_to(folder) for path in found.old + found.others]
             _print_table("others", ["file", ""], zip(others, notes, strict=True))
@@ -99,14 +101,15 @@ def list_(folder: Folder, as_json: AsJson = False) -> None:
 @app.command()
 def deprecate(
     folder: Folder,
-    reason: Annotated[str, typer.Option(help="Why they must no longer be used.")],
+    reason: Annotated[str, typer.Option(help="Why the checkpoints must no longer be used.")],
     as_json: AsJson = False,
 ) -> None:
-    """Mark the checkpoints of a folder whose annulus is the legacy one, inside the galaxy.
+    """Mark checkpoints as deprecated if their legacy annulus lies inside the galaxy.
 
-    Every later use of them warns, and scoring refuses them. Where the legacy annulus is right,
-    as on 64 x 64 crops, and where it is another, checkpoints are left as they are. A folder with
-    marked ones gets a DEPRECATED.md; .pt files carry no mark, and are named there.
+    A marked checkpoint warns whenever it is used, and dhs score refuses it. Checkpoints with
+    another annulus, or with the legacy annulus on 64 x 64 crops, where it is correct, do not
+    change. A folder with marked checkpoints gets a DEPRECATED.md. This file also lists .pt files,
+    which cannot be marked.
 
     Exit status: 0 done; 1 some files cannot be read or written; 2 nothing done.
     """
@@ -127,19 +130,19 @@ def deprecate(
             (item.path.relative_to(folder), _radii(item), item.status, what)
             for items, what in (
                 (done.now, "marked"),
-                (done.before, "marked before"),
-                (done.left, "left as it is"),
+                (done.before, "already marked"),
+                (done.left, "not marked"),
             )
             for item in items
         ]
         title = f"{len(done.now)} checkpoints marked in {folder}"
         _print_table(title, ["file", "annulus", "status", ""], rows)
         if done.old:
-            title = "cannot be marked: dhs checkpoint import comes first"
+            title = "cannot be marked: run dhs checkpoint import first"
             old = [(path.relative_to(folder), said) for path, said in done.old.items()]
             _print_table(title, ["file", "annulus"], old)
         for path in done.others:
-            typer.echo(printable(f"{path} is no checkpoint of dhs"))
+            typer.echo(printable(f"{path} is not a dhs checkpoint"))
         for path in done.notices:
             typer.echo(printable(f"written: {path}"))
     _end(done.rejected, as_json)
@@ -147,35 +150,41 @@ def deprecate(
 
 @app.command("import")
 def import_(
-    old: Annotated[Path, typer.Argument(metavar="OLD.pt", help="The file to read.")],
-    out: Annotated[Path, typer.Option(help="The checkpoint to write, .safetensors.")],
+    old: Annotated[Path, typer.Argument(metavar="OLD.pt", help="File to read.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write, .safetensors.")],
     annulus: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="R_IN R_OUT", help="Radii in pixels, if the file has none."),
+        typer.Option(metavar="R_IN R_OUT", help="Radii in pixels, if the file records none."),
     ] = None,
     crop: Annotated[
         bool | None,
-        typer.Option("--crop/--no-crop", help="If the file does not say.", show_default=False),
+        typer.Option(
+            "--crop/--no-crop",
+            help="Whether cutouts are cropped, if the file does not record it.",
+            show_default=False,
+        ),
     ] = None,
     data_origin: Annotated[
         str | None,
-        typer.Option(help="'simulated', or survey and release, if the file does not say."),
+        typer.Option(
+            help="'simulated', or survey and release, if the file does not record the origin."
+        ),
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(help="Side of the cutouts before any crop, pixels.", show_default="101"),
+        typer.Option(help="Side of the cutouts before any crop, in pixels.", show_default="101"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write an old .pt file as a checkpoint that carries its annulus.
+    """Convert an old .pt file to a checkpoint that records its annulus.
 
-    Nothing in the file is executed.
+    No code in the file is executed.
 
     Exit status: 0 written; 2 refused.
     """
     check_out(out, ".safetensors")
     if out.exists():
-        fail(f"--out {out} exists already; name another file.")
+        fail(f"--out {out} already exists; choose another file.")
     with messages(TypeError, ValueError, OSError):
         from dhs.checkpoint.published import import_old
         from dhs.constants import CUTOUT_SIZE
@@ -194,11 +203,16 @@ def import_(
         return
     typer.echo(printable(f"{out}: {result.arch}, {result.spec}; {result.status}"))
     for name, value in result.imported_from["defaults"].items():
-        say("assumed", "yellow", f"{name} = {value}, since {old} does not say it.")
+        say("assumed", "yellow", f"{name} = {value}, because {old} does not record it.")
     if result.imported_from["left_out"]:
-        say("left out", "yellow", ", ".join(result.imported_from["left_out"]))
+        say("not imported", "yellow", ", ".join(result.imported_from["left_out"]))
     if "inside" in result.status:
-        say("warning", "yellow", f"mark it: dhs checkpoint deprecate {out.parent} --reason ...")
+        say(
+            "warning",
+            "yellow",
+            "the annulus lies inside the galaxy; mark the checkpoint with "
+            f"dhs checkpoint deprecate {out.parent} --reason ...",
+        )
 
 
 def _summary(item: Checkpoint) -> dict[str, Any]:
@@ -247,7 +261,7 @@ def _print_table(
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        # Text, not markup: names of files may hold brackets.
+        # Text, not markup: file names may contain brackets.
         table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
     if table.row_count:
         out.print(table)

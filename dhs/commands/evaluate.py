@@ -18,45 +18,53 @@ from fastnorm.text import printable
 
 def evaluate(
     scores: Annotated[
-        list[Path], typer.Argument(metavar="SCORES...", help="Tables that dhs score wrote.")
+        list[Path], typer.Argument(metavar="SCORES...", help="Tables written by dhs score.")
     ],
     truth: Annotated[
-        Path, typer.Option(metavar="MANIFEST", help="A pack, or .parquet or .csv with galaxy_id.")
+        Path,
+        typer.Option(
+            metavar="MANIFEST", help="True labels: a pack, or .parquet or .csv with galaxy_id."
+        ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the report and pictures.")],
-    label_col: Annotated[str, typer.Option(help="Column of labels, 0 and 1.")] = "label",
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the report and plots.")],
+    label_col: Annotated[str, typer.Option(help="Column of labels: 1 lens, 0 non-lens.")] = "label",
     tier_col: Annotated[
         str | None,
-        typer.Option(help="Column of kinds of lenses.", show_default="tier, if there is one"),
+        typer.Option(help="Column with the kind of lens.", show_default="tier, if present"),
     ] = None,
     category_col: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Column of kinds of non-lenses.")
+        str | None, typer.Option(metavar="NAME", help="Column with the kind of non-lens.")
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            metavar="val|train|test|all", show_default="val, or all where there is no split"
+            metavar="val|train|test|all",
+            help="Split to evaluate.",
+            show_default="val, or all without a column split",
         ),
     ] = None,
     fpr: Annotated[
         list[float] | None,
         typer.Option(
-            help="A false-positive rate; again for more.",
-            show_default="those of 1e-2, 1e-3, 1e-4 that the negatives allow",
+            help="False-positive rate; repeatable.",
+            show_default="those of 1e-2, 1e-3, 1e-4 that the number of non-lenses allows",
         ),
     ] = None,
     interval: Annotated[
-        str, typer.Option(metavar="wilson|clopper-pearson|jeffreys", help="Of shares.")
+        str,
+        typer.Option(
+            metavar="wilson|clopper-pearson|jeffreys", help="Method for intervals of fractions."
+        ),
     ] = "wilson",
-    bootstrap: Annotated[int, typer.Option(help="Number of resamples.")] = 1000,
+    bootstrap: Annotated[int, typer.Option(help="Number of bootstrap resamples.")] = 1000,
     seed: Seed = 1,
     across_annuli: Annotated[
         bool,
-        typer.Option("--across-annuli", help="Compare tables of different preprocessing."),
+        typer.Option("--across-annuli", help="Allow tables with different preprocessing."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge scores: AUC, recall at fixed false-positive rates, calibration; compare models.
+    """Evaluate scores and compare models: AUC, recall at false-positive rates, calibration.
 
     Exit status: 0 evaluated; 2 nothing done.
     """
@@ -95,7 +103,7 @@ def evaluate(
 
 
 def _say_notes(report: Mapping[str, Any]) -> None:
-    """What differs, and what was left out."""
+    """Print which preprocessing differs and which objects were excluded."""
     if report["across_annuli"]:
         say("warning", "yellow", report["across_annuli"])
     for item in report["refused"]:
@@ -104,9 +112,9 @@ def _say_notes(report: Mapping[str, Any]) -> None:
     meanings = {
         "unknown": "not in the truth",
         "in_other_splits": f"in other splits than {split}",
-        "lenses_without_score": "lenses of the truth without score",
-        "negatives_without_score": "non-lenses of the truth without score",
-        "not_in_all_tables": "left out, since not every table scored them",
+        "lenses_without_score": "lenses of the truth without a score",
+        "negatives_without_score": "non-lenses of the truth without a score",
+        "not_in_all_tables": "excluded, because not every table scored them",
     }
     for table in report["tables"]:
         for key, meaning in meanings.items():
@@ -121,7 +129,7 @@ def _print_results(report: Mapping[str, Any]) -> None:
 
     title = (
         f"{report['lenses']} lenses, {report['negatives']} non-lenses, split "
-        f"{report['truth']['split']}; data: {report['data_origin'] or 'origin not stated'}"
+        f"{report['truth']['split']}; data: {report['data_origin'] or 'origin unknown'}"
     )
     method = report["interval"]["method"].title()
     table = Table(
@@ -141,7 +149,7 @@ def _print_results(report: Mapping[str, Any]) -> None:
 
 
 def _sections(item: Mapping[str, Any]) -> list[dict[str, str]]:
-    """One column of the results, by the names of its rows: of all rates, then of each."""
+    """Return the cells of one score table by row name: overall, then for every rate."""
     area, ece = _range(item["auc"], "value", "bootstrap", 4), item["calibration"]["ece"]
     return [
         {"AUC": f"{area} b", "ECE": f"{ece:.4f}"},
@@ -153,7 +161,7 @@ def _section(recall: Mapping[str, Any]) -> dict[str, str]:
     low, high = recall["recall_bootstrap_low"], recall["recall_bootstrap_high"]
     cells = {
         f"recall at FPR {recall['fpr']:g}": _range(recall, "recall"),
-        "  threshold's scatter included": f"{low:.3f} to {high:.3f} b",
+        "  with threshold uncertainty": f"{low:.3f} to {high:.3f} b",
         "  threshold (logit)": f"{_range(recall, 'threshold', 'threshold_bootstrap', 2)} b",
         "  actual FPR": f"{_range(recall, 'actual_fpr', 'actual_fpr', 5)} c",
     }
@@ -165,7 +173,7 @@ def _section(recall: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _range(item: Mapping[str, Any], key: str, ends: str = "", digits: int = 3) -> str:
-    """A value and its interval, which is under ``low`` and ``high`` or under names that extend."""
+    """Format a value with its interval; ``ends`` is a prefix of the keys low and high."""
     low, high = (item[f"{ends}_{end}" if ends else end] for end in ("low", "high"))
     return f"{item[key]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 

@@ -20,45 +20,51 @@ MOST_SHOWN = 50
 
 
 def fetch(
-    out: Annotated[Path, typer.Option(help="Folder for the cutouts; new, empty, or the same.")],
-    ra: Annotated[float | None, typer.Option(help="Of one cutout, degrees.")] = None,
-    dec: Annotated[float | None, typer.Option(help="Of one cutout, degrees.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the cutouts: new, empty, or of an interrupted run.")
+    ],
+    ra: Annotated[
+        float | None, typer.Option(help="Right ascension of one cutout, degrees.")
+    ] = None,
+    dec: Annotated[float | None, typer.Option(help="Declination of one cutout, degrees.")] = None,
     catalog: Annotated[
-        Path | None, typer.Option(help=".parquet, .csv or .fits: ra, dec, perhaps galaxy_id, ...")
+        Path | None,
+        typer.Option(help="Catalogue (.parquet, .csv or .fits) with ra, dec and other columns."),
     ] = None,
     layer: Annotated[str, typer.Option(help="ls-dr10 or ls-dr9.")] = "ls-dr10",
-    size: Annotated[int, typer.Option(help="Side, pixels of 0.262 arcsec.")] = 101,
+    size: Annotated[int, typer.Option(help="Side in pixels of 0.262 arcsec.")] = 101,
     images_only: Annotated[
-        bool, typer.Option("--images-only", help="Without INVVAR and MASKBITS.")
+        bool, typer.Option("--images-only", help="Omit INVVAR and MASKBITS.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option(help="Only so many rows of the catalogue.", show_default="all")
+        int | None,
+        typer.Option(help="Fetch only the first rows of the catalogue.", show_default="all"),
     ] = None,
     rate: Annotated[
         float,
-        typer.Option(help="Requests per second, at most: the service is shared by everybody."),
+        typer.Option(help="Largest number of requests per second; the service is shared."),
     ] = 2.0,
-    workers: Annotated[int, typer.Option(help="Requests under way at once.")] = 2,
-    attempts: Annotated[int, typer.Option(help="For each cutout, with growing pauses.")] = 5,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for a byte.")] = 30.0,
+    workers: Annotated[int, typer.Option(help="Number of simultaneous requests.")] = 2,
+    attempts: Annotated[int, typer.Option(help="Attempts per cutout, with increasing pauses.")] = 5,
+    timeout: Annotated[float, typer.Option(help="Seconds without data before a retry.")] = 30.0,
     url: Annotated[
-        str | None, typer.Option(help="Of a mirror.", show_default="www.legacysurvey.org")
+        str | None, typer.Option(help="Address of a mirror.", show_default="www.legacysurvey.org")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be asked for, and ask for nothing.")
+        bool, typer.Option("--dry-run", help="Print the planned requests without sending any.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download cutouts of the Legacy Surveys, check each, and list them in a manifest.
+    """Download cutouts of the Legacy Surveys, check each one, and list them in a manifest.
 
-    The same command goes on where it was interrupted, and fetches again what is damaged. Columns
-    of the catalogue are kept, so that dhs pack takes the manifest if there is a column label.
+    Run the same command again to resume an interrupted run; it also replaces damaged cutouts. The
+    manifest keeps the columns of the catalogue; with a column label, dhs pack can read it.
 
-    Exit status: 0 all fetched; 1 some rejected; 2 wrong arguments, or stopped early.
+    Exit status: 0 all fetched; 1 some rejected; 2 invalid arguments, or stopped early.
     """
     started = time.perf_counter()
     if (catalog is None) == (ra is None) or (ra is None) != (dec is None):
-        fail("give --ra and --dec, or --catalog.")
+        fail("give either --ra and --dec, or --catalog.")
     with messages(TypeError, ValueError, OSError, ImportError, RuntimeError):
         import pyarrow
 
@@ -76,7 +82,7 @@ def fetch(
         }
         if dry_run:
             planned = plan(source, **asked)
-            minutes = f"{planned.seconds / 60:,.1f} minutes at least at {rate:g} a second"
+            minutes = f"at least {planned.seconds / 60:,.1f} minutes at {rate:g} per second"
             text = f"{planned.cutouts:,} cutouts, {minutes}; the first is {planned.first}"
             typer.echo(json.dumps(planned._asdict()) if as_json else printable(text))
             return
@@ -85,17 +91,17 @@ def fetch(
             with counting("fetching", "cutouts") as show:
                 result = fetch_all(source, out, progress=show, **asked, **how)
         except KeyboardInterrupt:
-            fail(f"interrupted; the same command goes on with {out}.")
+            fail(f"interrupted; run the same command again to resume {out}.")
     report = result._asdict() | {"out": str(out), "written": result.cutouts}
     shown = result.rejected if as_json else result.rejected[:MOST_SHOWN]
     if len(shown) < len(result.rejected):
         where = out / "rejected.parquet"
-        say("note", "yellow", f"the first {len(shown)} of them are below; all are in {where}.")
+        say("note", "yellow", f"the first {len(shown)} rejects are below; all are in {where}.")
     finish(report, shown, started, _summary(result), as_json)
 
 
 def _summary(result: FetchResult) -> str:
     there = result.cutouts - result.downloaded
     damaged = f"; {result.damaged:,} were damaged" if result.damaged else ""
-    parts = f"{result.downloaded:,} downloaded, {there:,} there already{damaged}"
+    parts = f"{result.downloaded:,} downloaded, {there:,} already present{damaged}"
     return f"{result.cutouts:,} verified cutouts ({parts}), manifest.parquet, in {result.out}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=group_with_default("run"),
-    help="Measure completeness on a grid, by injecting arcs and looking for them.\n\n"
+    help="Measure completeness on a grid by injecting arcs and scoring them.\n\n"
     "dhs grid CONFIG is short for dhs grid run CONFIG.",
     subcommand_metavar="CONFIG | plan CONFIG | compare A B",
     no_args_is_help=True,
@@ -31,10 +31,12 @@ app = typer.Typer(
 )
 app.command()(compare)
 
-File = Annotated[Path, typer.Argument(metavar="CONFIG", help="The grid, YAML.")]
+File = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration of the grid, YAML.")]
 Unit = Annotated[
     str | None,
-    typer.Option(help="Of the depth of the hosts: nanomaggy^-2 or mag, as hosts.psfdepth_unit."),
+    typer.Option(
+        help="Unit of the hosts' depth, nanomaggy^-2 or mag; same as hosts.psfdepth_unit."
+    ),
 ]
 ERRORS = (TypeError, ValueError, OSError, ImportError, RuntimeError, BrokenExecutor)
 
@@ -45,23 +47,27 @@ def run(
     settings: Settings = None,
     psfdepth_unit: Unit = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes.", show_default="every core allowed")
+        int | None,
+        typer.Option(help="Number of processes.", show_default="number of available cores"),
     ] = None,
     dask: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Of a Dask scheduler, or its scheduler file, .json."),
+        typer.Option(
+            metavar="ADDRESS", help="Address of a Dask scheduler, or its scheduler file (.json)."
+        ),
     ] = None,
     dask_local: Annotated[
-        int | None, typer.Option(metavar="N", help="Start a Dask cluster of N workers here.")
+        int | None,
+        typer.Option(metavar="N", help="Start a Dask cluster of N workers on this machine."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Inject arcs into hosts of every cell, score them, and tabulate what was found.
+    """Inject arcs into the hosts of every cell, score them, and tabulate the completeness.
 
-    The files are the same with any number of workers. An interrupted run is continued by the
-    same command.
+    The output does not depend on the number of workers. Run the same command again to resume an
+    interrupted run.
 
-    Exit status: 0 complete; 2 wrong arguments, or not complete.
+    Exit status: 0 complete; 2 invalid arguments, or incomplete.
     """
     started = time.perf_counter()
     with messages(*ERRORS):
@@ -78,7 +84,7 @@ def run(
                     warn=lambda text: say("warning", "yellow", text),
                 )
         except KeyboardInterrupt:
-            fail(f"interrupted; the same command continues {config.out_dir}.")
+            fail(f"interrupted; run the same command again to resume {config.out_dir}.")
     metadata = result.metadata
     if as_json:
         report = {
@@ -100,10 +106,16 @@ def run(
     without = cells["total"] - cells["with_hosts"]
     if without:
         say(
-            "note", "yellow", f"{without} of {cells['total']} cells have too few hosts: left empty."
+            "note",
+            "yellow",
+            f"{without} of {cells['total']} cells have too few hosts and stay empty.",
         )
     if metadata["failed"]:
-        say("note", "yellow", f"{metadata['failed']} injections failed: see failure in the table.")
+        say(
+            "note",
+            "yellow",
+            f"{metadata['failed']} injections failed; see failure in injections.parquet.",
+        )
     which = f"{metadata['injections']:,} injections in {cells['with_hosts']} cells"
     typer.echo(printable(f"{which}: {result.out / 'selection_function.csv'}"))
     for path in result.pictures:
@@ -116,11 +128,16 @@ def plan(
     settings: Settings = None,
     psfdepth_unit: Unit = None,
     workers: Annotated[
-        int | None, typer.Option(help="Of the run.", show_default="every core allowed", min=1)
+        int | None,
+        typer.Option(
+            help="Number of processes of the run.",
+            show_default="number of available cores",
+            min=1,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a grid will take, from a trial of two batches; nothing is written."""
+    """Estimate the time and disk space of a grid from two trial batches; write nothing."""
     with messages(*ERRORS):
         from dhs.selection.plan import make_plan
 
@@ -172,15 +189,15 @@ def _print_plan(plan: Plan) -> None:
     rows = {
         "cells": f"{plan.cells:,}",
         "cells with enough hosts": f"{plan.cells_with_hosts:,}",
-        "hosts outside of all cells": f"{plan.hosts_outside:,}",
+        "hosts outside all cells": f"{plan.hosts_outside:,}",
         "hosts without seeing or depth": f"{plan.hosts_without_seeing:,}",
         "injections": f"{plan.injections:,}",
         "non-lenses to score": f"{plan.negatives:,}",
         "shards": f"{plan.shards:,}",
-        "per injection and worker": f"{plan.seconds_per_injection * 1e3:.2f} ms",
+        "time per injection and worker": f"{plan.seconds_per_injection * 1e3:.2f} ms",
         f"time, {plan.workers} workers of {plan.threads} threads": _duration(plan.seconds),
-        "disk": f"{plan.bytes_on_disk / 1e6:,.1f} MB, twice that on the way",
-        "disk that is free": f"{plan.bytes_free / 1e6:,.0f} MB",
+        "disk space": f"{plan.bytes_on_disk / 1e6:,.1f} MB, twice that during the run",
+        "free disk space": f"{plan.bytes_free / 1e6:,.0f} MB",
         "preprocessing": plan.spec,
     }
     for name, value in rows.items():
@@ -188,7 +205,7 @@ def _print_plan(plan: Plan) -> None:
     console(sys.stdout).print(hosts)
     console(sys.stdout).print(table)
     if 2 * plan.bytes_on_disk > plan.bytes_free:
-        say("warning", "yellow", "that is more than the disk has free.")
+        say("warning", "yellow", "the disk does not have enough free space for the run.")
 
 
 def _duration(seconds: float) -> str:

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a finished grid.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another, of the same injections.")],
-    out: Annotated[Path, typer.Option(help="Folder for tables and picture.")],
+    second: Annotated[
+        Path, typer.Argument(metavar="B", help="Folder of another, with the same injections.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the tables and the plot.")],
     as_json: AsJson = False,
 ) -> None:
     """Compare the completeness of two models on the same injections.
 
-    Writes comparison.parquet, .csv, .json and .png: both completenesses, their difference with
-    its interval, and McNemar's exact test, cell by cell and over all cells.
+    Write comparison.parquet, .csv, .json and .png: the completeness of both models, the
+    difference with its interval, and McNemar's exact test, by cell and over all cells.
 
     Exit status: 0 compared; 2 nothing done.
     """
@@ -60,8 +62,8 @@ def _print(comparison: Comparison) -> None:
         screen.print(line, markup=False, highlight=False, soft_wrap=True)
     pairs = comparison.injections - comparison.left_out
     table = Table(
-        title=f"completeness of the same {pairs} injections, {comparison.left_out} left out as "
-        "failed",
+        title=f"completeness of the same {pairs} injections; {comparison.left_out} failed and are "
+        "excluded",
         title_justify="left",
     )
     table.add_column("threshold")
@@ -81,4 +83,4 @@ def _print(comparison: Comparison) -> None:
             f"{found['significant_cells']} of {found['cells']}",
         )
     screen.print(table)
-    screen.print("Thresholds are taken as given: their own scatter is in no interval and no p.")
+    screen.print("Intervals and p-values do not include the uncertainty of the thresholds.")

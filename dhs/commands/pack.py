@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,56 +23,66 @@ MOST_SHOWN = 50
 
 app = typer.Typer(
     cls=group_with_default("create"),
-    help="Pack cutouts of one file each into a few big files, and check such packs.\n\n"
+    help="Pack single-cutout files into a few large files, and verify such packs.\n\n"
     "dhs pack MANIFEST --out DIR is short for dhs pack create MANIFEST --out DIR.",
     subcommand_metavar="MANIFEST --out DIR | verify DIR",
     no_args_is_help=True,
     add_completion=False,
 )
 
-Workers = Annotated[int | None, typer.Option(help="At once.", show_default="every core allowed")]
+Workers = Annotated[
+    int | None, typer.Option(help="Number of workers.", show_default="number of available cores")
+]
 
 
 @app.command()
 def create(
-    manifest: Annotated[Path, typer.Argument(help=".parquet or .csv: cutout_path, label, ...")],
-    out: Annotated[Path, typer.Option(help="Folder for the pack; new, empty, or interrupted.")],
+    manifest: Annotated[
+        Path,
+        typer.Argument(help="Table (.parquet or .csv) with cutout_path, label and other columns."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pack: new, empty, or of an interrupted run.")
+    ],
     data_origin: Annotated[
         str | None,
         typer.Option(
-            help="Where the cutouts are from, as legacysurvey-dr10.",
-            show_default="what the manifest says",
+            help="Origin of the cutouts, for example legacysurvey-dr10.",
+            show_default="the origin in the manifest",
         ),
     ] = None,
     train_fraction: Annotated[
-        float, typer.Option(help="Share of the sky for training, if there is no column split.")
+        float,
+        typer.Option(help="Fraction of the sky for training, if there is no column split."),
     ] = 0.7,
-    seed: Annotated[int, typer.Option(help="Of the splits.")] = 42,
+    seed: Annotated[int, typer.Option(help="Random seed of the splits.")] = 42,
     allow_rejects: Annotated[
-        int, typer.Option(help="Finish though so many files are rejected.")
+        int, typer.Option(help="Largest number of rejected files in a finished pack.")
     ] = 0,
     mask_bits: Annotated[
         str,
         typer.Option(
             metavar="RELEASE:NAME,...",
-            help="Bits of MASKBITS, in FITS files, that make a pixel bad, by name.",
-            show_default="dr10, with those of stars, clusters, and pixels without a good value",
+            help="Names of the MASKBITS bits that make a pixel of a FITS file bad.",
+            show_default="dr10, with the bits of stars, clusters, and pixels without a good value",
         ),
     ] = "dr10",
-    shard_bytes: Annotated[int, typer.Option(help="Of the pixels of a shard, at most.")] = 2**31,
+    shard_bytes: Annotated[
+        int, typer.Option(help="Largest size of the pixels of a shard, in bytes.")
+    ] = 2**31,
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pack the cutouts that a manifest lists: shards, masks if there are any, and a manifest.
+    """Pack the cutouts listed in a manifest into shards, masks if needed, and a new manifest.
 
-    Neighbours on the sky go into the same split. An interrupted run is continued by the same
-    command, to the same bytes.
+    Neighbours on the sky are in the same split. Run the same command again to resume an
+    interrupted run; the output is identical.
 
-    Exit status: 0 complete; 1 files were rejected, more than allowed, so that the pack is not
-    finished; 2 wrong arguments, or a manifest with faults.
+    Exit status: 0 complete; 1 more files were rejected than allowed, and the pack is not
+    finished; 2 invalid arguments, or an invalid manifest.
     """
     started = time.perf_counter()
-    with messages(TypeError, ValueError, OSError, ImportError, BrokenExecutor):
+    with messages(TypeError, ValueError, OSError, ImportError, RuntimeError):
         from dhs.pack import write_pack
         from fastnorm.io.maskbits import MaskBits
 
@@ -93,7 +102,7 @@ def create(
                     progress=show,
                 )
         except KeyboardInterrupt:
-            fail(f"interrupted; the same command continues {out}.")
+            fail(f"interrupted; run the same command again to resume {out}.")
     report = result._asdict() | {"out": str(out), "written": result.cutouts * result.is_finished}
     shown = result.rejected if as_json else result.rejected[:MOST_SHOWN]
     empty = [name for name in ("train", "val") if name not in result.splits]
@@ -103,12 +112,12 @@ def create(
         say(
             "note",
             "yellow",
-            f"no cutout is in {' or in '.join(empty)}, which a training needs; pack more, or "
-            "say the splits in a column split.",
+            f"no cutout is in {' or in '.join(empty)}, which training needs; pack more cutouts, "
+            "or set the splits in a column split.",
         )
     if len(shown) < len(result.rejected):
         where = out / "rejected.parquet"
-        say("note", "yellow", f"the first {len(shown)} of them are below; all are in {where}.")
+        say("note", "yellow", f"the first {len(shown)} rejects are below; all are in {where}.")
     is_allowed = result.is_finished and len(result.rejected) <= allow_rejects
     with suppress(typer.Exit) if is_allowed else nullcontext():
         finish(report, shown, started, _summary(result), as_json)
@@ -117,10 +126,10 @@ def create(
 def _say_not_finished(result: PackResult) -> None:
     count = len(result.rejected)
     if not result.cutouts:
-        why = "every file was rejected; mend them"
+        why = "every file was rejected; fix them"
     else:
         files = "1 file was" if count == 1 else f"{count:,} files were"
-        why = f"{files} rejected; mend what is listed, or allow for it (--allow-rejects {count})"
+        why = f"{files} rejected; fix those listed, or allow them (--allow-rejects {count})"
     say("error", "red", f"{result.out} is not finished: {why}, and run the same command again.")
 
 
@@ -128,19 +137,20 @@ def _summary(result: PackResult) -> str:
     splits = ", ".join(f"{count:,} {name}" for name, count in result.splits.items())
     cutouts = f"{result.cutouts:,} cutouts ({splits}), {len(result.shards)} shards"
     if result.was_complete:
-        return f"{result.out} is complete already, with these settings: {cutouts}"
+        return f"{result.out} is already complete with these settings: {cutouts}"
     return f"{cutouts}, manifest.parquet, in {result.out}"
 
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of a pack.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a pack.")],
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a pack: every hash, every row, its splits, its metadata.
+    """Check every hash, every row, the splits and the metadata of a pack.
 
-    Exit status: 0 all as its manifest says; 1 faults, which are listed; 2 it cannot be opened.
+    Exit status: 0 the pack matches its manifest; 1 it has faults, which are listed; 2 it cannot
+    be opened.
     """
     started = time.perf_counter()
     with messages(TypeError, ValueError, OSError):
@@ -151,7 +161,7 @@ def verify(
             with counting("checking", "cutouts") as show:
                 found = verify_pack(folder, workers=count, progress=show)
         except KeyboardInterrupt:
-            fail("interrupted; nothing is known of the cutouts that were left.")
+            fail("interrupted; the remaining cutouts were not checked.")
     if as_json:
         faults = [
             {"path": printable(item.path), "reason": printable(item.reason)}
@@ -165,7 +175,7 @@ def verify(
     if len(shown) < len(found.faults):
         say("note", "yellow", f"{len(found.faults):,} faults; the first {len(shown)} are:")
     done = (
-        f"{folder}: {found.intact:,} of {found.cutouts:,} cutouts are as recorded, "
+        f"{folder}: {found.intact:,} of {found.cutouts:,} cutouts match the manifest, "
         f"in {found.shards} shards, from {found.data_origin}"
     )
     finish({"written": found.intact}, shown, started, done, as_json)

@@ -15,41 +15,49 @@ from fastnorm.terminal import counting, fail, finish, messages
 
 
 def realism(
-    model: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="As dhs train writes it.")],
+    model: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint from dhs train.")],
     real: Annotated[
         list[Path],
-        typer.Option(metavar="DATA", help="Real lenses: a pack, or files and folders (repeat)."),
+        typer.Option(metavar="DATA", help="Real lenses: a pack, or files and folders; repeatable."),
     ],
     injected: Annotated[
         list[Path],
         typer.Option(
-            metavar="DATA", help="Injections: the folder of dhs grid, a pack, or files (repeat)."
+            metavar="DATA",
+            help="Injections: a folder from dhs grid, a pack, or files; repeatable.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for realism.json and realism.png.")],
-    label_col: Annotated[str, typer.Option(help="Of packs; 1 is a lens.")] = "label",
+    label_col: Annotated[
+        str, typer.Option(help="Column of labels in packs; 1 is a lens.")
+    ] = "label",
     split: Annotated[
-        str | None, typer.Option(help="Of a pack of real lenses: train, val or test only.")
+        str | None,
+        typer.Option(help="Use only this split of a pack of real lenses: train, val or test."),
     ] = None,
     least_snr: Annotated[
-        float | None, typer.Option(help="Of a grid: least arc_snr_r of an injection.")
+        float | None, typer.Option(help="Smallest arc_snr_r of the injections of a grid.")
     ] = None,
-    sample: Annotated[int, typer.Option(help="Draw at most so many of each.", min=1)] = 2000,
-    permutations: Annotated[int, typer.Option(help="Of the labels.", min=19)] = 200,
+    sample: Annotated[
+        int, typer.Option(help="Largest number of cutouts to draw of each kind.", min=1)
+    ] = 2000,
+    permutations: Annotated[
+        int, typer.Option(help="Number of permutations of the labels.", min=19)
+    ] = 200,
     seed: Seed = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     allow_deprecated: Annotated[
-        bool, typer.Option("--allow-deprecated", help="Use a checkpoint that is marked.")
+        bool, typer.Option("--allow-deprecated", help="Allow a deprecated checkpoint.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask whether the network sees a difference between real lenses and injections.
+    """Test whether the network can tell injected arcs from real lenses.
 
-    A linear probe on its penultimate features: an AUC near 0.5 is good, and a high one means that
-    a completeness measured with these injections need not be that of real lenses. Lenses that the
-    network was trained on look different to it; --split test leaves them out.
+    A linear probe is fitted to the penultimate features. An AUC near 0.5 is good. With a high AUC,
+    the completeness measured with these injections may not apply to real lenses. Lenses of the
+    training set look different to the network; --split test excludes them.
 
-    Exit status: 0 done; 1 done, and some files rejected; 2 nothing done.
+    Exit status: 0 done; 1 done, with some files rejected; 2 nothing done.
     """
     started = time.perf_counter()
     _check_folder(out)
@@ -88,11 +96,11 @@ def realism(
 
 
 def _check_folder(out: Path) -> None:
-    """Fail, before any work, where the folder cannot be made or written."""
+    """Fail before any work if the folder cannot be created or written."""
     if out.exists() and not out.is_dir():
         fail(f"--out {out} is a file; name a folder.")
     writable = out if out.exists() else out.parent
     if not writable.is_dir():
-        fail(f"--out {out}: the folder {writable} does not exist; make it first.")
+        fail(f"--out {out}: the folder {writable} does not exist; create it first.")
     if not os.access(writable, os.W_OK | os.X_OK):
         fail(f"--out {out}: the folder {writable} is not writable; choose another.")

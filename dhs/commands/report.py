@@ -15,17 +15,18 @@ from fastnorm.terminal import check_out, counting, finish, messages, say
 def report(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR...", help="Folders of artefacts, searched to any depth."),
+        typer.Argument(metavar="DIR...", help="Folders to search for artefacts, at any depth."),
     ],
-    out: Annotated[Path, typer.Option(help="The report to write, .html.")],
+    out: Annotated[Path, typer.Option(help="Report to write, .html.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write one HTML file that shows what folders hold, and needs no network to be read.
+    """Write one HTML file that shows the artefacts in folders and works offline.
 
-    The plan's checklist, the annuli, training curves, recall, calibration, completeness with a
-    slider over thresholds, injections found and missed, and how everything was made.
+    The report has the checklist of the retraining plan, the annuli, training curves, recall,
+    calibration, completeness with a slider for the threshold, injections found and missed, and
+    the command behind every artefact.
 
-    Exit status: 0 written; 1 written, but something could not be read, or nothing was found; 2 not
+    Exit status: 0 written; 1 written, but a file could not be read or nothing was found; 2 not
     written.
     """
     started = time.perf_counter()
@@ -40,7 +41,7 @@ def report(
         with counting("writing", "sections") as show:
             rejected = write_report(artefacts, judged, out, show)
     if artefacts.is_empty:
-        say("warning", "yellow", "no artefact was found; the report says which commands make them.")
+        say("warning", "yellow", "no artefact was found; the report lists the commands to run.")
     size = out.stat().st_size
     done = {
         "out": str(out),

@@ -16,43 +16,48 @@ from fastnorm.text import printable
 
 
 def score(
-    model: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="As dhs train writes it.")],
+    model: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint from dhs train.")],
     data: Annotated[
         list[Path],
         typer.Argument(metavar="DATA...", help="A pack, a manifest, or files and folders."),
     ],
-    out: Annotated[Path, typer.Option(help="The table to write, .parquet.")],
+    out: Annotated[Path, typer.Option(help="Table to write, .parquet.")],
     ensemble: Annotated[
         list[Path] | None,
-        typer.Option(metavar="CHECKPOINT", help="Another member; may be given several times."),
+        typer.Option(metavar="CHECKPOINT", help="Another member of an ensemble; repeatable."),
     ] = None,
     combine: Annotated[
-        str, typer.Option(help="The members: mean of their logits, or trained.")
+        str,
+        typer.Option(
+            help="How to combine members: mean (of their logits), or trained (on --truth)."
+        ),
     ] = "mean",
     truth: Annotated[
-        Path | None, typer.Option(metavar="MANIFEST", help="Labels, for --combine trained.")
+        Path | None, typer.Option(metavar="MANIFEST", help="Labels for --combine trained.")
     ] = None,
-    label_col: Annotated[str, typer.Option(help="Column of the labels, 0 or 1.")] = "label",
+    label_col: Annotated[str, typer.Option(help="Column of labels: 1 lens, 0 non-lens.")] = "label",
     across_annuli: Annotated[
-        bool, typer.Option("--across-annuli", help="Members may differ in their preprocessing.")
+        bool, typer.Option("--across-annuli", help="Allow members with different preprocessing.")
     ] = False,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Cutouts of a forward pass.", show_default="by memory, then recorded"),
+        typer.Option(
+            help="Cutouts per forward pass.", show_default="chosen by memory and recorded"
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     allow_deprecated: Annotated[
-        bool, typer.Option("--allow-deprecated", help="Use a checkpoint that is marked.")
+        bool, typer.Option("--allow-deprecated", help="Allow a deprecated checkpoint.")
     ] = False,
-    show: Annotated[int, typer.Option(help="Print so many of the highest scores.", min=0)] = 10,
+    show: Annotated[int, typer.Option(help="Number of highest scores to print.", min=0)] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Score cutouts with a checkpoint, or several, each under its own annulus.
+    """Score cutouts with one or more checkpoints, each under its own annulus.
 
-    An interrupted run is continued by the same command, to the same bytes.
+    Run the same command again to resume an interrupted run; the output is identical.
 
-    Exit status: 0 all scored; 1 some rejected, the others scored; 2 wrong arguments, or not
-    complete.
+    Exit status: 0 all scored; 1 some rejected, the others scored; 2 invalid arguments, or
+    incomplete.
     """
     started = time.perf_counter()
     check_out(out, ".parquet")
@@ -77,7 +82,7 @@ def score(
                     progress=advance,
                 )
         except KeyboardInterrupt:
-            fail(f"interrupted; the same command goes on with {out}.")
+            fail(f"interrupted; run the same command again to resume {out}.")
         best = highest(result.out, show) if result.out is not None else []
     named = describe_members(result.metadata)
     report = {
@@ -92,7 +97,7 @@ def score(
     }
     if best and not as_json:
         _print_best(report["highest"], f"{named}; {report['spec']}")
-    state = "scored already, with these settings" if result.was_complete else "scored"
+    state = "already scored with these settings" if result.was_complete else "scored"
     done = f"{result.written} cutouts {state}, in {out}"
     finish(report, result.rejected, started, done, as_json)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from concurrent.futures import BrokenExecutor
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -19,27 +18,33 @@ from fastnorm.text import printable
 
 
 def simulate(
-    out: Annotated[Path, typer.Option(help="Folder for the survey; new, empty, or interrupted.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the survey: new, empty, or of an interrupted run.")
+    ],
     n: Annotated[int, typer.Option("--n", help="Number of cutouts.")] = 20_000,
     seed: Seed = 1,
     lens_fraction: Annotated[float, typer.Option(help="Probability of an arc, 0 to 1.")] = 0.2,
     workers: Annotated[
-        int | None, typer.Option(help="Processes.", show_default="every core allowed")
+        int | None,
+        typer.Option(help="Number of processes.", show_default="number of available cores"),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="YAML.", show_default="configs/simulated_survey.yaml")
+        Path | None,
+        typer.Option(
+            help="Configuration of the survey, YAML.", show_default="configs/simulated_survey.yaml"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a survey: shards of cutouts, a manifest, and a picture of the first 64.
 
-    The same seed gives the same bytes, with any number of workers. An interrupted run is
-    continued by the same command.
+    The output depends on the seed, not on the number of workers. Run the same command again to
+    resume an interrupted run.
 
-    Exit status: 0 complete; 2 wrong arguments, or not complete.
+    Exit status: 0 complete; 2 invalid arguments, or incomplete.
     """
     started = time.perf_counter()
-    with messages(TypeError, ValueError, OSError, ImportError, BrokenExecutor):
+    with messages(TypeError, ValueError, OSError, ImportError, RuntimeError):
         from dhs.simulate import write_survey
         from dhs.simulate.config import read_survey_config
 
@@ -51,21 +56,24 @@ def simulate(
                     out, n, seed, lens_fraction, workers=count, config=chosen, progress=show
                 )
         except KeyboardInterrupt:
-            fail(f"interrupted; the same command continues {out}.")
+            fail(f"interrupted; run the same command again to resume {out}.")
     if as_json:
         report = result._asdict() | {"out": str(out), "seconds": _seconds_since(started)}
         typer.echo(json.dumps(report))
         return
-    what = f"{result.cutouts} cutouts, {result.bright} with a bright arc, {result.limit} near the limit"
+    what = (
+        f"{result.cutouts} cutouts, {result.bright} with a bright arc, "
+        f"{result.limit} near the limit"
+    )
     if result.was_complete:
-        typer.echo(printable(f"{out} is complete already, with these settings: {what}"))
+        typer.echo(printable(f"{out} is already complete with these settings: {what}"))
         return
     files = f"{len(result.shards)} shards, manifest.parquet, picture.png"
     typer.echo(printable(f"{what}, in {out}: {files}"))
 
 
 def inject(
-    out: Annotated[Path, typer.Option(help="The picture to write, .png.")],
+    out: Annotated[Path, typer.Option(help="Picture to write, .png.")],
     theta_e: Annotated[float, typer.Option(help="Einstein radius, arcsec.")],
     r_mag: Annotated[float, typer.Option(help="AB magnitude of the unlensed source in r.")],
     hosts: Annotated[
@@ -75,15 +83,19 @@ def inject(
     more: Annotated[list[str] | None, typer.Argument(metavar="[PATH]...", hidden=True)] = None,
     psf_fwhm: Annotated[float, typer.Option(help="FWHM of the PSF in r, arcsec.")] = 1.3,
     seed: Seed = 1,
-    limit: Annotated[int, typer.Option(help="Draw at most so many hosts.", min=1)] = 12,
+    limit: Annotated[int, typer.Option(help="Largest number of hosts to draw.", min=1)] = 12,
     backend: Annotated[
-        str | None, typer.Option(help="Of dhs.injection.backends().", show_default="the fastest")
+        str | None,
+        typer.Option(
+            help="Name of a backend, see dhs.injection.backends().", show_default="the fastest"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Inject an arc into each host, and draw hosts, arcs, and both together.
+    """Inject an arc into each host, and draw hosts, arcs, and their sum.
 
-    All that is not given is drawn from the priors, by the seed and the name of the host.
+    The other parameters are drawn from the priors; they depend on the seed and on the name of the
+    host.
 
     Exit status: 0 all drawn; 1 some hosts rejected, the others drawn; 2 nothing done.
     """
@@ -103,7 +115,7 @@ def inject(
         drawn: list[InjectedCutout] = []
         files = find_cutouts(paths, rejected)
         if out.resolve() in {path.resolve() for path in files}:
-            fail(f"--out {out} is among the hosts and would replace one; name another.")
+            fail(f"--out {out} is among the hosts and would replace one; choose another file.")
         for cutout in chain.from_iterable(read_cutouts(path, rejected) for path in files):
             try:
                 require_pixel_scale(cutout)

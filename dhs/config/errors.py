@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, or differs between two, in words that help."""
+"""Messages about faults in a configuration and about differences between two."""
 
 from __future__ import annotations
 
@@ -10,26 +10,35 @@ from pydantic import BaseModel, ValidationError
 from fastnorm.text import one_line
 
 MOST_LETTERS = 3000
-"""Of all faults together; the middle of more is left out."""
+"""Largest number of letters for all faults; a longer text loses its middle."""
 
 
 def describe(error: ValidationError, name: str, model: type[BaseModel]) -> str:
-    """One sentence that names every fault, and for an unknown key the nearest known one.
+    """Return one sentence with every fault, and the nearest known key for an unknown one.
 
     Parameters
     ----------
     error : ValidationError
+        Error raised by the model.
     name : str
-        Of what was read.
+        Name of the file or object that was read.
     model : type of BaseModel
-        What it was read as.
+        Model that raised the error.
     """
     faults = "; ".join(_fault(dict(fault), model) for fault in error.errors())
-    return f"{name} is not allowed: {one_line(faults, MOST_LETTERS)}."
+    return f"{name} is not valid: {one_line(faults, MOST_LETTERS)}."
 
 
 def differences(first: Any, second: Any, name: str = "") -> list[str]:
-    """Where two nested values differ, by their innermost names."""
+    """List the differences between two nested values, each with its dotted name.
+
+    Parameters
+    ----------
+    first, second : Any
+        Values of JSON or YAML.
+    name : str
+        Dotted name of the values, empty at the top.
+    """
     if isinstance(first, dict) and isinstance(second, dict):
         return [
             line
@@ -41,7 +50,7 @@ def differences(first: Any, second: Any, name: str = "") -> list[str]:
 
 def _fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
     place = [str(part) for part in fault["loc"]]
-    path = ".".join(place) or "the whole"
+    path = ".".join(place) or "the file"
     if fault["type"] == "missing":
         return f"{path} is missing"
     if fault["type"] != "extra_forbidden":
@@ -50,8 +59,8 @@ def _fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
     known = list(_section(model, place[:-1]).model_fields)
     nearest = difflib.get_close_matches(place[-1], known, 1, 0.5)
     if nearest:
-        return f"{path} is not known, the nearest key is {'.'.join([*place[:-1], nearest[0]])}"
-    return f"{path} is not known, allowed are {', '.join(known)}"
+        return f"{path} is not a known key (nearest: {'.'.join([*place[:-1], nearest[0]])})"
+    return f"{path} is not a known key (allowed: {', '.join(known)})"
 
 
 def _section(model: type[BaseModel], place: list[str]) -> type[BaseModel]:

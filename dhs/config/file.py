@@ -1,4 +1,4 @@
-"""Configurations from YAML files, with values changed by hand for one run."""
+"""Configurations from YAML files, with values that the command line can replace."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dhs.config.section import Section
 from fastnorm.text import one_line
 
 DATA_VARIABLE = "DHS_DATA"
-"""Environment variable: the folder that relative paths of data start from."""
+"""Environment variable with the folder that relative paths of data start from."""
 MOST_BYTES = 2**16
-"""Of a configuration; those of this project have at most 7,000."""
+"""Largest size of a configuration; those of this project have at most 7,000 bytes."""
 MOST_DEPTH = 20
 
 Config = TypeVar("Config", bound=Section)
@@ -29,25 +29,30 @@ def read_config_file(path: str | Path, model: type[Config], settings: Iterable[s
     Parameters
     ----------
     path : str or Path
+        YAML file.
     model : type
-        What the file has to be.
+        Model of the configuration.
     settings : iterable of str
-        ``section.key=value`` in place of what the file says, the value in YAML.
+        ``section.key=value``, each of which replaces a value of the file; the value is YAML.
+
+    Returns
+    -------
+    Section
+        Instance of ``model``.
 
     Raises
     ------
     OSError
         The file cannot be read.
     ValueError
-        As of `read_yaml`; it has an unknown key, and the nearest known one is named; misses a key;
-        or a value is not allowed.
+        See `read_yaml`; or the file has an unknown key, lacks a key, or has an invalid value.
     """
     content = read_yaml(path)
     if not isinstance(content, dict):
         needed = ", ".join(
             name for name, field in model.model_fields.items() if field.is_required()
         )
-        raise ValueError(f"{path} is no configuration; it needs the sections {needed}.")
+        raise ValueError(f"{path} is not a configuration; it needs the sections {needed}.")
     for setting in settings:
         _apply(content, setting)
     try:
@@ -57,14 +62,14 @@ def read_config_file(path: str | Path, model: type[Config], settings: Iterable[s
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Read a YAML file of plain values: no tags that make objects, no references, no key twice.
+    """Read a YAML file of plain values, without object tags, references or repeated keys.
 
     Raises
     ------
     OSError
         The file cannot be read.
     ValueError
-        It is larger than `MOST_BYTES`, no UTF-8, or no such YAML.
+        The file is larger than `MOST_BYTES`, not UTF-8, or not such YAML.
     """
     with Path(path).open("rb") as stream:
         content = stream.read(MOST_BYTES + 1)
@@ -73,33 +78,35 @@ def read_yaml(path: str | Path) -> Any:
     try:
         return parse_yaml(content.decode("utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
 
 
 def parse_yaml(text: str) -> Any:
-    """Read YAML as `read_yaml`.
+    """Parse YAML of plain values, see `read_yaml`.
 
     Raises
     ------
     ValueError
-        It is none; why is said in one line.
+        The text is not such YAML; the message is one line.
     """
     try:
         return yaml.load(text, _Loader)
-    # PyYAML passes on what it meets in numbers, dates and keys.
+    # PyYAML raises many kinds of errors for invalid numbers, dates and keys.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise ValueError(one_line(str(error))) from error
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """References are refused: a few lines of them stand for more values than memory holds."""
+    """A loader that refuses references, because a few lines of them can expand to fill memory."""
 
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         where = self.peek_event().start_mark
         if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "write it out, without *", where)
+            raise yaml.composer.ComposerError(
+                None, None, "references (*) are not allowed, repeat the value", where
+            )
         if self.depth == MOST_DEPTH:
             raise yaml.composer.ComposerError(None, None, "it is nested too deeply", where)
         self.depth += 1
@@ -111,13 +118,13 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         result: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         if len(result) < len(node.value):
             raise yaml.constructor.ConstructorError(
-                "while reading a mapping", node.start_mark, "a key is there twice", node.start_mark
+                "while reading a mapping", node.start_mark, "a key appears twice", node.start_mark
             )
         return result
 
 
 def located(path: str) -> str:
-    """A path of data; a relative one starts from the folder of the data."""
+    """Resolve a path of data; a relative one starts from the folder in ``DHS_DATA``."""
     return str(Path(os.environ.get(DATA_VARIABLE, "")) / path) if path else ""
 
 
@@ -126,13 +133,15 @@ def _apply(content: dict[str, Any], setting: str) -> None:
     *sections, key = name.split(".")
     said = one_line(setting)
     if not equals or not all([*sections, key]):
-        raise ValueError(f"--set {said} is not of the form section.key=value, as train.lr=1e-4.")
+        raise ValueError(
+            f"--set {said} is not of the form section.key=value, for example train.lr=1e-4."
+        )
     chosen = content
     for section in sections:
         chosen = chosen.setdefault(section, {})
         if not isinstance(chosen, dict):
-            raise ValueError(f"--set {said}: {one_line(section)} is no section.")
+            raise ValueError(f"--set {said}: {one_line(section)} is not a section.")
     try:
         chosen[key] = parse_yaml(value)
     except ValueError as error:
-        raise ValueError(f"--set {said}: the value is no YAML: {error}") from error
+        raise ValueError(f"--set {said}: the value is not valid YAML: {error}") from error

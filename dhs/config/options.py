@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typer.core import TyperGroup
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Resident = Annotated[
-    bool, typer.Option("--resident", help="Keep all cutouts on the device, as dataset.resident.")
+    bool,
+    typer.Option("--resident", help="Keep all cutouts on the device; same as dataset.resident."),
 ]
-Seed = Annotated[int, typer.Option(help="Of all random numbers.")]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="SECTION.KEY=VALUE", help="In place of what the file says; repeatable."
+        "--set", metavar="SECTION.KEY=VALUE", help="Replace a value of the file; repeatable."
     ),
 ]
 
 
 def group_with_default(name: str) -> type[TyperGroup]:
-    """A group whose command of this name need not be named."""
+    """Return a command group that runs the command of this name by default."""
 
     class GroupWithDefault(TyperGroup):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

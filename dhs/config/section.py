@@ -1,4 +1,4 @@
-"""What every configuration is made of."""
+"""The base class of every section of a configuration."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A part of a configuration: unknown keys, NaN and later changes are errors."""
+    """A section of a configuration; unknown keys, NaN and later changes are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -16,31 +16,33 @@ class DatasetConfig(Section):
     Attributes
     ----------
     parquet_path : str
-        A pack, or its manifest; for mode ``pack``.
+        Folder or manifest of a pack; required in mode ``pack``.
     mode : {"pack", "file_manifest"}
+        Source of the cutouts: a pack, or a table of cutout files.
     preprocessing : str
-        As ``mode`` of `dhs.preprocess.preprocess_stack`.
+        The ``mode`` of `dhs.preprocess.preprocess_stack`.
     label_col : str
         Column of the labels, 0 or 1.
     seed : int
-        Of everything random in a training.
+        Random seed of the whole training.
     manifest_path : str
-        A table of cutout files, .parquet or .csv; for mode ``file_manifest``.
+        Table of cutout files, .parquet or .csv; required in mode ``file_manifest``.
     cutout_path_col : str
-        Column of the files; relative ones start from the folder of the manifest.
+        Column of the file paths; relative paths start from the folder of the manifest.
     sample_weight_col : str
-        Column of the sample weights; none if empty.
+        Column of the sample weights; empty means no weights.
     crop : bool
-        Cut out the centre first.
+        Crop the centre of the cutouts first.
     crop_size : int
         Side of the crop in pixels; 0 means 64.
     annulus_r_in, annulus_r_out : float
-        Radii in pixels; both 0 mean the legacy annulus (20, 32).
+        Radii in pixels; if both are 0, the legacy annulus (20, 32).
     clip_range : float
+        Limit of the absolute normalised values, in MAD.
     data_origin : str
-        Where the cutouts are from, if the manifest does not say it.
+        Origin of the cutouts, if the manifest does not state it.
     resident : bool
-        Hold all cutouts on the device.
+        Keep all cutouts on the device.
     """
 
     parquet_path: str = ""
@@ -68,7 +70,7 @@ class DatasetConfig(Section):
         return self
 
     def spec(self) -> PreprocessSpec:
-        """The preprocessing of these settings."""
+        """Return the preprocessing of these settings."""
         return PreprocessSpec(
             mode=self.preprocessing,
             crop=self.crop,
@@ -80,7 +82,7 @@ class DatasetConfig(Section):
 
 
 class SplitConfig(Section):
-    """Section ``split``: how to split where the manifest does not; see `dhs.manifest.splits`."""
+    """Section ``split``, for a manifest without a split column; see `dhs.manifest.splits`."""
 
     train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.7
     seed: int = 42

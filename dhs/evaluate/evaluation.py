@@ -21,7 +21,7 @@ class Band(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What `evaluate` gives, of T tables and N objects.
+    """Result of `dhs.evaluate.evaluate` for T tables and N objects.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: ROC curves, distributions of scores, reliability."""
+"""Figures of an evaluation: ROC curves, score distributions, reliability diagram."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ SCORE_BINS = 60
 LENSES: dict[str, Any] = {"color": "#0072B2"}
 NEGATIVES: dict[str, Any] = {"color": "#D55E00", "linestyle": (0, (4, 1.5)), "linewidth": 1.6}
 THRESHOLD_LINES = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (9, 3)))
-# Marked on the axis of logits as far as there is room, the first ones first.
+# Scores to mark on the logit axis, in order of priority, as far as there is room.
 MARKED_SCORES = (0.5, 1e-2, 0.99, 1e-4, 1 - 1e-4, 0.1, 0.9, 1e-6, 1 - 1e-6)
 ROOM = 0.07
 
 
 def roc_figure(evaluation: Evaluation) -> Figure:
-    """Draw recall against the false-positive rate, whose axis is logarithmic.
+    """Draw recall against false-positive rate on a logarithmic axis.
 
-    Bands are bootstrap intervals, marks the thresholds of the report. Below ten false positives the
-    ground is grey.
+    Bands are bootstrap intervals. Markers are the thresholds of the report. The background is grey
+    below ten false positives.
     """
     from sklearn.metrics import roc_curve
 
@@ -40,7 +40,7 @@ def roc_figure(evaluation: Evaluation) -> Figure:
     lines = _heading(
         report,
         "Recall against false-positive rate",
-        "bands: 95 % bootstrap, threshold included; marks: thresholds; grey: below 10 false "
+        "bands: 95 % bootstrap, threshold included; markers: thresholds; grey: below 10 false "
         "positives",
     )
     figure = figure_with_heading((6.6, 4.6), lines, is_constrained=True)
@@ -51,7 +51,7 @@ def roc_figure(evaluation: Evaluation) -> Figure:
     for k, table in enumerate(report["tables"]):
         style = _style(k)
         rates, recalls, _ = roc_curve(evaluation.is_lens, evaluation.logits[k])
-        # A logarithmic axis has no 0: of what is reached there, the highest starts the curve.
+        # A logarithmic axis has no 0: start the curve at the highest recall with no false positive.
         shown = slice(int(np.searchsorted(rates, 0, "right")) - 1, None)
         area = table["auc"]
         interval = f"{area['bootstrap_low']:.4f}{DASH}{area['bootstrap_high']:.4f}"
@@ -99,12 +99,12 @@ def _draw_threshold(
 
 
 def scores_figure(evaluation: Evaluation) -> Figure:
-    """Draw how the logits of lenses and of non-lenses are distributed, a panel for each table."""
+    """Draw the distributions of the logits of lenses and non-lenses, one panel per table."""
     report = evaluation.report
     lines = _heading(
         report,
         "Scores of lenses and non-lenses",
-        "upright lines: thresholds at false-positive rates (FPR)",
+        "vertical lines: thresholds at false-positive rates (FPR)",
     )
     tables = report["tables"]
     figure = figure_with_heading((6.6, 0.6 + 2.8 * len(tables)), lines, is_constrained=True)
@@ -127,7 +127,7 @@ def scores_figure(evaluation: Evaluation) -> Figure:
                 label=f"FPR {recall['fpr']:g}",
             )
         axes.set_yscale("log")
-        axes.set_ylabel("share per bin", size=USUAL)
+        axes.set_ylabel("fraction per bin", size=USUAL)
         axes.set_title(_label(table["name"]), size=USUAL)
         axes.tick_params(labelsize=SMALL)
         _mark_scores(axes, float(edges[0]), float(edges[-1]))
@@ -146,7 +146,7 @@ def scores_figure(evaluation: Evaluation) -> Figure:
 
 
 def _mark_scores(axes: Axes, low: float, high: float) -> None:
-    """Say above a panel which scores the logits are."""
+    """Add an axis of scores above a panel of logits."""
     shown: dict[float, float] = {}
     for score in MARKED_SCORES:
         place = float(np.log(score / (1 - score)))
@@ -167,14 +167,14 @@ def _score_text(score: float) -> str:
 
 
 def reliability_figure(evaluation: Evaluation) -> Figure:
-    """Draw the share of lenses against the score, above how many objects have that score."""
+    """Draw the fraction of lenses against the score, above a histogram of the scores."""
     report = evaluation.report
     share = report["tables"][0]["calibration"]["lens_share"]
     lines = _heading(
         report,
-        "Share of lenses against score",
+        "Fraction of lenses against score",
         f"bars: 95 % ({report['interval']['method'].title()}); {100 * share:.3g} % are lenses, and "
-        "calibration holds for this share only",
+        "calibration holds for this fraction only",
     )
     figure = figure_with_heading((6.6, 5.4), lines, is_constrained=True)
     curve, counts = figure.subplots(2, sharex=True, height_ratios=(3, 1))
@@ -204,7 +204,7 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
             linewidth=1.6,
         )
     curve.set(xlim=(-0.01, 1.01), ylim=(-0.02, 1.02))
-    curve.set_ylabel("share of lenses", size=USUAL)
+    curve.set_ylabel("fraction of lenses", size=USUAL)
     counts.set(yscale="log", ylim=(0.7, 2 * len(evaluation.is_lens)))
     counts.set_ylabel("objects", size=USUAL)
     counts.set_xlabel("score", size=USUAL)
@@ -214,7 +214,7 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
 
 
 def _heading(report: Mapping[str, Any], title: str, more: str) -> list[str]:
-    """Lines above a picture; the warning that preprocessing differs is the first and large."""
+    """Return the heading lines; a warning about different preprocessing comes first."""
     origin = report["data_origin"] or "origin not stated"
     objects = f"{report['lenses']:,} lenses, {report['negatives']:,} non-lenses"
     split = report["truth"]["split"]
@@ -228,7 +228,7 @@ def _style(position: int) -> dict[str, Any]:
 
 
 def _label(*parts: str) -> str:
-    """Text in lines that fit; a dollar sign is one."""
+    """Join and wrap text for a legend; escape dollar signs, which would start mathematics."""
     return "\n".join(textwrap.wrap(", ".join(parts), 88)).replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""The numbers of an evaluation, ready for JSON: of one table, and of two compared."""
+"""Results of an evaluation for JSON: of a single table, and of the comparison of two."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ from dhs.statistics.thresholds import sigmoid, threshold_of
 def judge(
     matched: Matched, table: int, rates: Sequence[float], drawn: Resampled, interval: str
 ) -> dict[str, Any]:
-    """AUC, calibration, and recall at every rate.
+    """Compute AUC, calibration, and recall at every rate for one table.
 
     Parameters
     ----------
     matched : Matched
     table : int
-        Which one.
+        Position of the table.
     rates : sequence of float
-        Those that the negatives allow, and the first of those in ``drawn``.
+        False-positive rates that the negatives allow; ``drawn`` starts with these.
     drawn : Resampled
     interval : str
-        As ``method`` of `dhs.statistics.metrics.binomial_interval`.
+        ``method`` of `dhs.statistics.intervals.binomial_interval`.
+
+    Returns
+    -------
+    dict
     """
     is_lens, logits = matched.is_lens, matched.logits[table]
     found = calibration(is_lens, matched.scores[table], interval=interval)
@@ -66,16 +70,20 @@ def roc(
     low: NDArray[np.float64],
     high: NDArray[np.float64],
 ) -> dict[str, list[float]]:
-    """Recall against the false-positive rate, at so many points as are drawn.
+    """Compute recall against false-positive rate at F points.
 
     Parameters
     ----------
     is_lens : (N,) bool
     logits : (N,) float64
     allowed : (F,) int
-        How many non-lenses may be detected, rising.
+        Allowed numbers of false positives, ascending.
     low, high : (F,) float64
-        Interval of the recall at each.
+        Interval of the recall at each point.
+
+    Returns
+    -------
+    dict of list
     """
     negatives, lenses = np.sort(logits[~is_lens]), np.sort(logits[is_lens])
     thresholds = threshold_of(negatives, allowed)
@@ -96,19 +104,23 @@ def compare(
     first: int,
     second: int,
 ) -> dict[str, Any]:
-    """Differences of two tables, first minus second, on the same objects.
+    """Compare two tables on the same objects; differences are first minus second.
 
-    McNemar's test is of the lenses, each table at its own threshold; the thresholds are taken as
-    given. The bootstrap of the difference in recall sets them anew.
+    McNemar's test uses the lenses, with each table at its own threshold, and takes the thresholds
+    as given. The bootstrap of the difference in recall sets them again in every resample.
 
     Parameters
     ----------
     matched : Matched
     judged : sequence of dict
-        What `judge` gave for every table.
+        Results of `judge` for every table.
     drawn : Resampled
     first, second : int
-        Which tables.
+        Positions of the tables.
+
+    Returns
+    -------
+    dict
     """
     at_rates = []
     pairs = zip(judged[first]["recall_at_fpr"], judged[second]["recall_at_fpr"], strict=True)
@@ -142,7 +154,7 @@ def compare(
 
 
 def _described(recall: Recall) -> dict[str, Any]:
-    """A recall, with the threshold as a score too, and what rate it may really stand for."""
+    """Describe a recall; add the threshold as a score, and the actual rate with its interval."""
     low, high = binomial_interval(recall.false_positives, recall.negatives, "clopper-pearson")
     return recall._asdict() | {
         "threshold_score": float(sigmoid(recall.threshold)),
@@ -163,7 +175,7 @@ def _shares(
     is_meant: NDArray[np.bool_],
     interval: str,
 ) -> list[dict[str, Any]]:
-    """How many of each group are detected; nothing where there are no groups."""
+    """Count detections in each group; return an empty list if there are no groups."""
     shares = []
     for name in [] if groups is None else np.unique(groups[is_meant]):
         is_member = is_meant & (groups == name)

@@ -1,4 +1,4 @@
-"""Judge scores against a truth, and models against each other on the same objects."""
+"""Evaluate scores against true labels, and compare models on the same objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dhs.arguments import integer
 from dhs.evaluate.evaluation import Band, Evaluation
 from dhs.evaluate.results import compare, judge, roc
 from dhs.evaluate.truth import Truth, match, read_truth
-from dhs.jobs.lock import only_writer, remove_leftovers
+from dhs.jobs.claim import output_folder
 from dhs.preprocess.spec import SpecMismatchError
 from dhs.score.table import ScoreTable, read_table, require_same_preprocessing
 from dhs.statistics.bootstrap import percentile_interval, resample
@@ -26,7 +26,7 @@ from fastnorm.atomic import atomic_path
 
 DEFAULT_RATES = (1e-2, 1e-3, 1e-4)
 REPORT = "evaluation.json"
-# How many false-positive rates the band around a ROC curve is computed at, at most.
+# Largest number of false-positive rates at which the band around a ROC curve is computed.
 BAND_POINTS = 80
 BOOTSTRAP_METHOD = (
     "percentiles at 95 %; lenses and non-lenses drawn with replacement, each as many as there "
@@ -49,24 +49,28 @@ def evaluate(
     across_annuli: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Compute AUC, recall at fixed false-positive rates, calibration, and differences of models.
+    """Compute AUC, recall at fixed false-positive rates, calibration, and model differences.
 
     Parameters
     ----------
     scores : sequence of paths
-        As `dhs score` writes them. Two or more are compared on the objects that all have scored.
+        Tables written by ``dhs score``. Two or more are compared on the objects that all of them
+        have scored.
     truth, label_col, tier_col, category_col, split
-        As of `dhs.evaluate.truth.read_truth`.
+        Same as ``path`` and the other parameters of `dhs.evaluate.truth.read_truth`.
     rates : sequence of float, optional
         False-positive rates; by default those of 1e-2, 1e-3 and 1e-4 that the negatives allow.
     interval : str
-        Of shares, as ``method`` of `dhs.statistics.metrics.binomial_interval`, at 95 %.
-    resamples, seed : int
-        Of the bootstrap, 100 to 1,000,000 resamples.
+        Method of the 95 % intervals of proportions; see ``method`` of
+        `dhs.statistics.intervals.binomial_interval`.
+    resamples : int
+        Number of bootstrap resamples, 100 to 1,000,000.
+    seed : int
+        Random seed of the bootstrap.
     across_annuli : bool
-        Compare tables whose preprocessing differs; every picture then says so.
+        Compare tables with different preprocessing; every figure then carries a warning.
     progress : function, optional
-        Called with how many resamples are done and how many there are.
+        Called with the number of resamples done and the total.
 
     Returns
     -------
@@ -74,10 +78,10 @@ def evaluate(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         A table or the truth cannot be used; they have no object, no lens or no non-lens in
-        common; the data are from different origins; or a rate that was asked for leaves fewer than
-        10 false positives.
+        common; the data are from different origins; a number is out of range; or a requested rate
+        leaves fewer than 10 false positives.
     dhs.preprocess.spec.SpecMismatchError
         The preprocessing differs, and ``across_annuli`` is false.
     OSError
@@ -143,25 +147,22 @@ def evaluate(
 
 
 def write_evaluation(out: Path, evaluation: Evaluation) -> list[Path]:
-    """Write the report and its pictures into a folder, which is made if need be.
+    """Write the report and its figures into a folder, which is created if needed.
 
     Returns
     -------
     list of Path
-        Every one appears whole; the report is the last.
+        Every file is written atomically, the report last.
 
     Raises
     ------
     OSError
-        A file cannot be written, or another process writes the folder.
+        A file cannot be written, or another process is writing to the folder.
     """
     from dhs.evaluate.figure import PICTURES
 
-    out.mkdir(parents=True, exist_ok=True)
     written = []
-    with only_writer(out, "an evaluation") as sign:
-        sign()
-        remove_leftovers(out, *PICTURES, REPORT)
+    with output_folder(out, "an evaluation", *PICTURES, REPORT):
         for name, picture in PICTURES.items():
             with atomic_path(out / name) as temporary:
                 picture(evaluation).savefig(temporary, format="png", dpi=150, facecolor="white")
@@ -175,9 +176,9 @@ def write_evaluation(out: Path, evaluation: Evaluation) -> list[Path]:
 def _read_tables(scores: Sequence[str | Path]) -> list[ScoreTable]:
     paths = [Path(path) for path in scores]
     if not paths:
-        raise ValueError("scores is empty; name at least one table that dhs score wrote.")
+        raise ValueError("scores is empty; give at least one table written by dhs score.")
     if len({path.resolve() for path in paths}) < len(paths):
-        raise ValueError(f"{', '.join(map(str, paths))}: name every table once.")
+        raise ValueError(f"{', '.join(map(str, paths))}: give every table once.")
     tables = [read_table(path) for path in paths]
     for table in tables:
         infinite = np.flatnonzero(np.isinf(table.logits))
@@ -190,9 +191,9 @@ def _read_tables(scores: Sequence[str | Path]) -> list[ScoreTable]:
 
 
 def _difference(tables: Sequence[ScoreTable], *, across_annuli: bool) -> str | None:
-    """What differs in the preprocessing, in one line; None where nothing does."""
+    """Describe the differences in preprocessing in one line; None if there are none."""
     try:
-        require_same_preprocessing(tables, "If the comparison is the point, give --across-annuli.")
+        require_same_preprocessing(tables, "To compare them anyway, give --across-annuli.")
     except SpecMismatchError:
         if not across_annuli:
             raise
@@ -217,13 +218,13 @@ def _annuli(table: ScoreTable) -> list[str]:
 def _data_origin(tables: Sequence[ScoreTable], truth: Truth) -> str | None:
     origins = {str(table.path): table.metadata.get("data_origin") for table in tables}
     if truth.data_origin is not None:
-        # A table of plain files does not say; the truth of the same objects may.
+        # A table of plain files has no origin; the truth of the same objects may have one.
         origins = {name: origin for name, origin in origins.items() if origin is not None}
         origins[str(truth.path)] = truth.data_origin
     if len(set(origins.values())) > 1:
-        said = "; ".join(f"{name}: {origin or 'does not say'}" for name, origin in origins.items())
+        said = "; ".join(f"{name}: {origin or 'not stated'}" for name, origin in origins.items())
         raise ValueError(
-            f"the cutouts are from different origins ({said}); evaluate each by itself."
+            f"the cutouts are from different origins ({said}); evaluate each table separately."
         )
     return next(iter(origins.values()))
 
@@ -231,7 +232,7 @@ def _data_origin(tables: Sequence[ScoreTable], truth: Truth) -> str | None:
 def _possible(
     rates: Sequence[float] | None, negatives: int
 ) -> tuple[list[float], list[dict[str, Any]]]:
-    """Rates that so many negatives allow, and the others with the reason; asked for, an error."""
+    """Return the rates that the negatives allow, and refused default rates with the reason."""
     if rates:
         for rate in rates:
             allowed_false_positives(negatives, rate)
@@ -248,7 +249,7 @@ def _possible(
 
 
 def _names(tables: Sequence[ScoreTable]) -> list[str]:
-    """What tells the tables apart in legends: with the file's name where models are alike."""
+    """Return unique names for legends, with the file name where models have the same name."""
     names = [table.name for table in tables]
     if len(set(names)) == len(names):
         return names

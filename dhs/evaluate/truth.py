@@ -1,4 +1,4 @@
-"""What scores are judged against: labels, tiers and categories of a manifest, joined by id."""
+"""True labels, tiers and categories of a manifest, joined to tables of scores by id."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Truth:
     ids : (N,) str
     is_lens : (N,) bool
     tiers : (N,) str, or None
-        Of lenses; "" elsewhere.
+        Tier of each lens; "" for non-lenses.
     categories : (N,) str, or None
-        Of non-lenses; "" elsewhere.
+        Category of each non-lens; "" for lenses.
     tier_col : str or None
     split : str
     other_ids : (M,) str
-        Of the other splits.
+        Ids of objects in the other splits.
     data_origin : str or None
-        None where the manifest does not say.
+        None if the manifest does not state it.
     """
 
     path: Path
@@ -57,10 +57,10 @@ class Truth:
 
 
 class Matched(NamedTuple):
-    """The N objects that the truth knows and every one of T tables scored.
+    """The N objects of the truth that all T tables have scored.
 
-    ``is_lens``, ``tiers``, ``categories``: (N,), as of `Truth`. ``logits``, ``scores``: (T, N)
-    float64. ``counts``: for each table, what of it and of the truth was left out.
+    ``is_lens``, ``tiers``, ``categories``: (N,), same as in `Truth`. ``logits``, ``scores``:
+    (T, N) float64. ``counts``: for each table, numbers of excluded objects by reason.
     """
 
     is_lens: NDArray[np.bool_]
@@ -79,20 +79,20 @@ def read_truth(
     category_col: str | None = None,
     split: str | None = None,
 ) -> Truth:
-    """Read labels, and what else is known of each object.
+    """Read the labels, tiers and categories of objects.
 
     Parameters
     ----------
     path : str or Path
         A pack, or a manifest, ``.parquet`` or ``.csv``, with a column ``galaxy_id``.
     label_col : str
-        0 and 1.
+        Column of the labels, 1 for a lens and 0 for a non-lens.
     tier_col : str, optional
-        Kinds of lenses; ``tier`` by default, if there is one.
+        Column of the tiers of lenses; ``tier`` by default, if the manifest has this column.
     category_col : str, optional
-        Kinds of non-lenses.
+        Column of the categories of non-lenses.
     split : {"train", "val", "test", "all"}, optional
-        ``val`` by default, or ``all`` where the manifest has no column ``split``.
+        ``val`` by default, or ``all`` if the manifest has no column ``split``.
 
     Returns
     -------
@@ -101,7 +101,8 @@ def read_truth(
     Raises
     ------
     ValueError
-        A column is missing or holds what is not allowed; a split leaks into another, or is empty.
+        A column is missing or holds values that are not allowed; a split leaks into another; or
+        the split is empty.
     OSError
         The file cannot be read.
     """
@@ -112,7 +113,7 @@ def read_truth(
         path = path / MANIFEST
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path.parent} has no {MANIFEST}; name a pack, or a .parquet or .csv file."
+                f"{path.parent} has no {MANIFEST}; give a pack, or a .parquet or .csv file."
             )
     table, metadata = read_manifest(path)
     manifest = Manifest(table, str(path))
@@ -143,7 +144,7 @@ def read_truth(
 
 
 def _groups(manifest: Manifest, name: str, option: str, is_meant: NDArray[np.bool_]) -> Names:
-    """Names of groups in a column; "" where they are not meant."""
+    """Return the group names in a column, "" for objects outside ``is_meant``."""
     if name not in manifest.table:
         manifest.column(name, option)
     names = np.full(len(is_meant), "", object)
@@ -152,7 +153,7 @@ def _groups(manifest: Manifest, name: str, option: str, is_meant: NDArray[np.boo
     if groups > MOST_GROUPS:
         raise ValueError(
             f"{manifest.name}: {name} ({option}) has {groups} different values; at most "
-            f"{MOST_GROUPS} can be told apart in a report."
+            f"{MOST_GROUPS} fit in a report."
         )
     return names.astype(str)
 
@@ -160,17 +161,17 @@ def _groups(manifest: Manifest, name: str, option: str, is_meant: NDArray[np.boo
 def _name(value: Any) -> str:
     if pd.isna(value) or value == "":
         return NO_NAME
-    # Where a value is missing, pandas makes floats of integers.
+    # pandas converts a column of integers with a missing value to floats.
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def match(truth: Truth, tables: Sequence[ScoreTable]) -> Matched:
-    """Join tables of scores to the truth, by id.
+    """Join tables of scores to the truth by id.
 
     Raises
     ------
     ValueError
-        They share no object, or no lens, or no non-lens.
+        They have no object, no lens, or no non-lens in common.
     """
     places = [pd.Index(table.ids).get_indexer(truth.ids) for table in tables]
     for table, place in zip(tables, places, strict=True):
@@ -182,8 +183,8 @@ def match(truth: Truth, tables: Sequence[ScoreTable]) -> Matched:
         if not count:
             known = int((truth.is_lens == (what == "lens")).sum())
             raise ValueError(
-                f"no {what} to judge by: {truth.path} (split {truth.split}) has {known}, and none "
-                f"with a score in {', '.join(str(table.path) for table in tables)}. Score "
+                f"no {what} to evaluate: {truth.path} (split {truth.split}) has {known}, but none "
+                f"has a score in {', '.join(str(table.path) for table in tables)}. Score "
                 "both lenses and non-lenses."
             )
     rows = [place[is_scored] for place in places]
@@ -222,4 +223,7 @@ def _why_nothing_shared(truth: Truth, table: ScoreTable) -> str:
     elsewhere = int(np.isin(table.ids, truth.other_ids).sum())
     if elsewhere:
         return f"{start}; {elsewhere} are in other splits: choose another --split, or {ALL}."
-    return f"{start}, as '{table.ids[0]}' and '{truth.ids[0]}'; give the truth of these scores."
+    return (
+        f"{start} (first ids: '{table.ids[0]}' and '{truth.ids[0]}'); give the truth of these "
+        "scores."
+    )

@@ -22,9 +22,9 @@ from dhs.fetch.client import Client
 from dhs.fetch.folder import write_manifest, write_rejected
 from dhs.fetch.run import Run
 from dhs.fetch.service import URL, Service
-from dhs.jobs.claim import claim_folder, remove_leftovers, remove_parts
-from dhs.jobs.lock import only_writer
-from dhs.manifest.format import MANIFEST, REJECTED
+from dhs.jobs.claim import output_folder
+from dhs.manifest.claim import claim_folder, remove_parts
+from dhs.manifest.format import MANIFEST, REJECTED, TEMPORARY
 from fastnorm.io import Rejected
 
 
@@ -163,13 +163,12 @@ def fetch(
         timeout=_positive("timeout", timeout),
         backoff=_positive("backoff", backoff),
     )
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; name a folder for the cutouts.")
-    out.mkdir(parents=True, exist_ok=True)
-    with only_writer(out, "cutouts") as sign:
+
+    def claim() -> None:
+        # Files of a complete folder are verified again, and the missing ones downloaded.
         claim_folder(out, service.settings(), "set of cutouts")
-        sign()
-        remove_leftovers(out, "*.fits", REJECTED)
+
+    with output_folder(out, "cutouts", "*.fits", REJECTED, *TEMPORARY, claim=claim):
         run = Run(out, listed, service, client, progress or (lambda done, total: None))
         run.look_around()
         n_there = len(run.verified)

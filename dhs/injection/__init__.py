@@ -1,16 +1,16 @@
 """Injection of lensed arcs into images of galaxies.
 
-Conventions, which every function and every field of this package keeps:
+Every function and every field of this package follows these conventions:
 
 - Angles on the sky are in arcsec. x = column, y = row; the origin is the centre of the stamp,
   ``((W - 1) / 2, (H - 1) / 2)`` in pixels.
-- Position angles run anticlockwise from +x to the major axis, in radians.
-- Einstein radii are in the product-average convention,
+- Position angles are measured anticlockwise from +x to the major axis, in radians.
+- Einstein radii follow the product-average convention,
   ``kappa = theta_E / (2 sqrt(q x^2 + y^2 / q))``, as in lenstronomy and caustics.
-- External shear deflects by ``(g1 x + g2 y, g2 x - g1 y)``, about the origin.
-- The half-light radius of a Sersic profile is that along the major axis, as in Tractor and
-  GALFIT; ``b_n`` is solved exactly. (lenstronomy's ``R_sersic`` is ours times sqrt(q).)
-- Fluxes are those of the whole unlensed source, in nanomaggies, in each of g, r and z.
+- External shear deflects by ``(g1 x + g2 y, g2 x - g1 y)`` about the origin.
+- The half-light radius of a Sersic profile is measured along the major axis, as in Tractor and
+  GALFIT. ``b_n`` is solved exactly. (lenstronomy's ``R_sersic`` is this radius times sqrt(q).)
+- Fluxes are total fluxes of the unlensed source, in nanomaggies, for each of g, r and z.
 - Images are (B, 3, H, W) float32 with bands g, r, z, in nanomaggies per pixel.
 """
 

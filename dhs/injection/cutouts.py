@@ -1,4 +1,4 @@
-"""Arcs of a chosen size and brightness in cutouts from files."""
+"""Injection of arcs of a chosen size and brightness into cutouts from files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dhs.injection.rendering import render
 from dhs.injection.streams import Purpose, generator
 from fastnorm.io import Cutout
 
-# Larger ones leave a cutout of 101 pixels, or are none that are known.
+# A larger Einstein radius does not fit into 101 pixels, and no such galaxy lens is known.
 MOST_THETA_E_ARCSEC = 10.0
 R_MAG_RANGE = (10.0, 30.0)
 MOST_PSF_FWHM_ARCSEC = 5.0
@@ -29,18 +29,18 @@ FEWEST_PIXELS_PER_SIDE = SIDE // 2 + 1
 
 @dataclass(frozen=True, eq=False)
 class InjectedCutout:
-    """A host, its arc, and both.
+    """A host, its arc, and the sum of both.
 
     Attributes
     ----------
     cutout : Cutout
-        The host as it was read.
+        The host as read from its file.
     arc : (3, H, W) float32
-        Seen through the PSF, without noise; nanomaggies.
+        The arc alone, convolved with the PSF, without noise, nanomaggies.
     stamp : (3, H, W) float32
-        Host and arc.
+        Host plus arc, nanomaggies.
     row : dict
-        The columns of the table of `dhs.injection.inject`.
+        One row of the table of `dhs.injection.inject`.
     """
 
     cutout: Cutout
@@ -50,23 +50,23 @@ class InjectedCutout:
 
 
 class CutoutInjector:
-    """Injects arcs of one Einstein radius and one magnitude; all else is drawn from the priors.
+    """Injects arcs with one Einstein radius and one magnitude, and draws the rest from the priors.
 
-    What is drawn for a host depends on the seed and the host's id alone. Its axis ratio is not
-    known, so that the mass is drawn without it (Model 1).
+    The draws for a host depend only on the seed and the host's id. The axis ratio of the host is
+    unknown, so the axis ratio of the mass does not depend on it (Model 1).
 
     Parameters
     ----------
     theta_e_arcsec : float
-        In (0, 10].
+        Einstein radius, in (0, 10] arcsec.
     r_mag : float
         AB magnitude of the unlensed source in r, in [10, 30].
     psf_fwhm_arcsec : float
-        Of a Moffat PSF in r, in (0, 5]; those in g and z follow from it.
+        FWHM of the Moffat PSF in r, in (0, 5] arcsec. The FWHM in g and z follow from it.
     seed : int
-        In [0, 2**63 - 1].
+        Random seed, in [0, 2**63 - 1].
     backend : str, optional
-        As of `dhs.injection.render`.
+        See `dhs.injection.render`.
 
     Raises
     ------
@@ -93,29 +93,29 @@ class CutoutInjector:
         self.psf = PSF.moffat(psf_fwhm_arcsec)
         self.seed = integer("seed", seed, 0, MOST_ID)
         self.backend = backend
-        # A backend that cannot be had is refused before any file is read.
+        # An unavailable backend fails here, before any file is read.
         render(None, SourceParams(0.0, 0.0, 1.0, 1.0), (1, 1), backend=backend)
 
     def inject(self, cutout: Cutout) -> InjectedCutout:
-        """Inject one arc.
+        """Inject one arc into a cutout.
 
         Raises
         ------
         ValueError
-            A pixel of the host is not finite, or it has less than 32 pixels on a side.
+            A pixel of the host is not finite, or the host has fewer than 32 pixels on a side.
         """
         height, width = cutout.pixels.shape[1:]
         if min(height, width) < FEWEST_PIXELS_PER_SIDE:
             raise ValueError(
-                f"has {height} x {width} pixels; allowed are {FEWEST_PIXELS_PER_SIDE} per side and "
-                "more, so that the PSF and an annulus of sky fit in."
+                f"has {height} x {width} pixels; it must have at least {FEWEST_PIXELS_PER_SIDE} "
+                "per side, so that the PSF and an annulus of sky fit."
             )
         bad = ~np.isfinite(cutout.pixels)
         if bad.any():
             band, row, column = (int(i) for i in np.argwhere(bad)[0])
             raise ValueError(
                 f"{int(bad.sum())} of its pixels are NaN or infinite, the first in band "
-                f"{BANDS[band]} at row {row}, column {column}; fill them, or leave it out."
+                f"{BANDS[band]} at row {row}, column {column}; fill them or exclude the cutout."
             )
         number = _number_of(cutout.id)
         lens, source = self._draw(number)
@@ -140,13 +140,13 @@ class CutoutInjector:
 
 
 def summary(injected: InjectedCutout) -> dict[str, Any]:
-    """What a script may want to read of an injection, for JSON; what is not finite is None."""
+    """Return the main numbers of an injection for JSON, with None where one is not finite."""
     names = ["theta_e_arcsec", "magnification", *(f"arc_snr_{band}" for band in BANDS)]
     numbers = {name: float(injected.row[name]) for name in names}
     return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def _number_of(name: str) -> int:
-    """An id from a name, so that a host's arc does not depend on which others are read."""
+    """Hash a name to an id, so that a host's arc does not depend on the other hosts."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") >> 1

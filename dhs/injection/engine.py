@@ -1,4 +1,4 @@
-"""Injection: lensed arcs, seen through the PSF, into images of real hosts."""
+"""Injection of lensed arcs, convolved with the PSF, into images of real hosts."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from fastnorm.normalize import annulus_median_mad
 if TYPE_CHECKING:
     import pandas as pd
 
-# Of the arc: inside lies the host's core, outside no arc that the priors make.
+# The inner radius excludes the host's core. No arc from the priors reaches the outer radius.
 SNR_RADII_PIXELS = (4.0, 16.0)
 SIGMA_PER_MAD = 1.482602218505602
 
 
 class Injected(NamedTuple):
-    """What `inject` gives.
+    """Result of `inject`.
 
     ``stamps`` (B, 3, H, W) float32: hosts with their arcs, nanomaggies.
-    ``arc`` (B, 3, H, W) float32: the arcs alone, seen through the PSF, without noise.
-    ``table``: one row per injection; see `inject`.
+    ``arc`` (B, 3, H, W) float32: the arcs alone, convolved with the PSF, without noise,
+    nanomaggies. ``table``: one row per injection; see `inject`.
     """
 
     stamps: NDArray[np.float32]
@@ -55,14 +55,14 @@ def inject(
 ) -> Injected:
     """Inject one arc into each host.
 
-    Conventions as in `dhs.injection`. Injection ``ids[i]`` of a ``seed`` is the same whatever
-    the batch, the order, the number of threads or of workers.
+    Conventions as in `dhs.injection`. Injection ``ids[i]`` of a ``seed`` does not depend on the
+    batch, the order, or the number of threads or workers.
 
     Parameters
     ----------
     hosts : (B, 3, H, W) array of float
-        Images in g, r, z, nanomaggies, finite; large enough for the outer annulus that their
-        noise is measured in (100 pixels).
+        Images in g, r, z, nanomaggies, finite. The outer annulus, where the noise is measured,
+        must hold at least 100 pixels.
     lens : LensParams
         B lenses, or one for all.
     source : SourceParams
@@ -70,34 +70,37 @@ def inject(
     psf : PSF
         One for all, or one per host.
     noise : Noise, optional
-        Of the arc. None, the default, adds none.
+        Noise of the arc. By default, no noise is added.
     seed : int
-        In [0, 2**63 - 1].
+        Random seed, in [0, 2**63 - 1].
     ids : (B,) array_like of int, optional
-        Identities of the injections; 0, 1, 2, ... by default.
+        Ids of the injections. By default 0, 1, 2, ...
     pixel_scale : float
         Arcsec per pixel.
-    oversample, backend
-        As of `render`.
+    oversample : int
+        Finest sampling per pixel side, in [1, 8]; see `render`.
     galaxy_stamps : GalaxyStamps, optional
-        Pictures to be lensed in place of Sersic profiles: ``stamps`` of `render`.
+        Images to lens in place of Sersic profiles: ``stamps`` of `render`.
+    backend : str, optional
+        See `render`.
 
     Returns
     -------
     Injected
-        The table has ``injection_id``, ``seed``, all parameters by their names,
-        ``magnification`` (light of the lensed source in the stamp over that of the unlensed one,
-        before the PSF), ``flux_in_BAND`` and ``flux_out_BAND`` (unlensed; lensed, in the stamp,
-        through the PSF; nanomaggies), ``host_sigma_BAND`` (1.4826 MAD of the outer annulus of
-        the host, nanomaggies), ``arc_snr_BAND`` (arc light between 4 and 16 pixels from the centre
-        over the noise of that many host pixels), ``poisson_noise`` and ``texture_noise`` (whether
-        they were on), ``gain_BAND`` and ``texture_BAND`` (NaN where off).
+        The table has these columns: ``injection_id``, ``seed``, every parameter under its name,
+        ``magnification`` (flux of the lensed source inside the stamp, before the PSF, divided by
+        the flux of the unlensed source), ``flux_in_BAND`` (unlensed flux, nanomaggies),
+        ``flux_out_BAND`` (lensed flux inside the stamp, after the PSF, nanomaggies),
+        ``host_sigma_BAND`` (1.4826 MAD of the host's outer annulus, nanomaggies),
+        ``arc_snr_BAND`` (arc flux between 4 and 16 pixels from the centre, divided by the noise
+        of that many host pixels), ``poisson_noise`` and ``texture_noise`` (whether they were
+        on), ``gain_BAND`` and ``texture_BAND`` (NaN where off).
 
     Raises
     ------
     TypeError, ValueError
         ``hosts`` is not (B, 3, H, W) or not finite, lengths do not broadcast, or an argument is
-        out of its range; the message names field, index, value and range.
+        out of its range. The message names the field, index, value and range.
     """
     hosts = _open_hosts(hosts)
     noise = Noise() if noise is None else noise
@@ -114,7 +117,7 @@ def inject(
     count, shape = len(hosts), hosts.shape[2:]
     seed, numbers = integer("seed", seed, 0, MOST_ID), id_array(ids, count)
     lens, source = lens.broadcast_to(count), source.broadcast_to(count)
-    # Profiles have one shape in all bands: it is rendered, and transformed, once.
+    # A profile has the same shape in all bands, so it is rendered and transformed only once.
     bands = ("r",) if galaxy_stamps is None else BANDS
     light = render(
         lens,
@@ -138,19 +141,19 @@ def inject(
 
 
 def arc_snr(arc: NDArray[np.float32], sigma: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Signal to noise of arcs between 4 and 16 pixels from the centre.
+    """Compute the signal-to-noise ratio of arcs between 4 and 16 pixels from the centre.
 
     Parameters
     ----------
     arc : (B, 3, H, W) float32
         Light of the arcs alone.
     sigma : (B, 3) float64
-        Standard deviation of a pixel of the host, in the same unit.
+        Standard deviation of a host pixel, in the same unit.
 
     Returns
     -------
     (B, 3) float64
-        Sum of the arc over ``sigma sqrt(pixels)``; infinite or NaN where ``sigma`` is 0.
+        Sum of the arc divided by ``sigma sqrt(pixels)``; infinite or NaN where ``sigma`` is 0.
     """
     r_in, r_out = SNR_RADII_PIXELS
     radius = radius_map(*arc.shape[2:])
@@ -168,15 +171,15 @@ def _open_hosts(hosts: Any) -> NDArray[np.float32]:
         raise TypeError(f"hosts has dtype {images.dtype}; give floats, in nanomaggies.")
     if images.ndim != 4 or images.shape[1] != len(BANDS) or 0 in images.shape:
         raise ValueError(
-            f"hosts has shape {images.shape}; allowed is (B, 3, H, W) with bands g, r, z."
+            f"hosts has shape {images.shape}; expected (B, 3, H, W) with bands g, r, z."
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+    with np.errstate(over="ignore"):  # overflow is rejected below
         narrow = images.astype(np.float32, copy=False)
     if not np.isfinite(narrow).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(narrow))[0])
         raise ValueError(
-            f"hosts[{', '.join(map(str, index))}]={images[index]} is not allowed: every pixel has "
-            "to be finite in float32. Fill bad pixels, or leave the host out."
+            f"hosts[{', '.join(map(str, index))}]={images[index]} is not allowed: every pixel "
+            "must be finite in float32. Fill bad pixels or exclude the host."
         )
     return narrow
 

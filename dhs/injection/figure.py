@@ -1,4 +1,4 @@
-"""Injections drawn side by side: the host, the arc alone, and both."""
+"""Figures of injections: the host, the arc alone, and their sum side by side."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 except ImportError as error:
-    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+    raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
-# As of `fastnorm.figure.colour_picture`: noise in r to stretch, and softening.
+# Stretch in units of the noise in r, and softening, as in `fastnorm.figure.colour_picture`.
 STRETCH_IN_MAD, SOFTENING = 12.0, 6.0
-# The arc alone is noise-free: this share of its brightest pixel takes the place of the noise.
+# The arc alone has no noise, so its stretch is this fraction of its brightest pixel.
 ARC_STRETCH = 0.35
 BAR_ARCSEC = 5.0
 
@@ -36,24 +36,24 @@ COLUMNS = ("host", "arc alone, own stretch", "host and arc")
 
 
 def injection_figure(injected: Sequence[InjectedCutout], title: str) -> Figure:
-    """Draw one row per injection, each with its caption: host, arc, both.
+    """Draw one row per injection, with a caption: the host, the arc, and their sum.
 
     Parameters
     ----------
     injected : sequence of InjectedCutout
-        At least one.
+        At least one injection.
     title : str
-        Above all rows.
+        Title above all rows.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Three axes a row. Host and sum have the same stretch, that of the host.
+        Three axes per row. The host and the sum both use the stretch of the host.
 
     Raises
     ------
     ValueError
-        Nothing to draw.
+        ``injected`` is empty.
     """
     if not injected:
         raise ValueError("injected is empty; give at least one injection to draw.")
@@ -97,19 +97,21 @@ def injection_figure(injected: Sequence[InjectedCutout], title: str) -> Figure:
 
 
 def draw_injections(injected: Sequence[InjectedCutout], title: str, path: str | Path) -> None:
-    """Write the picture of `injection_figure` as PNG.
+    """Write the figure of `injection_figure` as PNG.
 
     Parameters
     ----------
-    injected, title
-        As of `injection_figure`.
+    injected : sequence of InjectedCutout
+        At least one injection.
+    title : str
+        Title above all rows.
     path : str or Path
-        Appears when the picture is complete.
+        File to write, atomically.
 
     Raises
     ------
     ValueError
-        As `injection_figure`.
+        ``injected`` is empty.
     """
     figure = injection_figure(injected, title)
     with atomic_path(Path(path)) as temporary:
@@ -133,13 +135,13 @@ def _short(name: str, most: int = 34) -> str:
 
 
 def _weighted(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Red, green and blue from z, r and g."""
+    """Map the bands z, r and g to red, green and blue."""
     bands: NDArray[np.float32] = pixels[::-1] * COLOUR_WEIGHTS[:, None, None]
     return bands
 
 
 def _levels(pixels: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-    """Black level of red, green and blue, and the stretch, both from the sky of the host."""
+    """Return the black levels of red, green and blue and the stretch, from the host's sky."""
     bands = _weighted(pixels)
     annulus = Annulus.default(*bands.shape[1:])
     median, mad = annulus_median_mad(bands, annulus.r_in, annulus.r_out)
@@ -150,7 +152,7 @@ def _levels(pixels: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
 def _picture(
     pixels: NDArray[np.float32], level: NDArray[np.float64], stretch: float
 ) -> NDArray[np.uint8]:
-    # astropy divides by the brightness before it looks for zeros.
+    # astropy divides by the brightness before it checks for zeros.
     with np.errstate(invalid="ignore", divide="ignore"):
         picture: NDArray[np.uint8] = make_lupton_rgb(
             *_weighted(pixels), minimum=level.tolist(), stretch=stretch, Q=SOFTENING
@@ -159,7 +161,7 @@ def _picture(
 
 
 def _draw_bar(axes: Axes, height: int, width: int) -> None:
-    """A line of known length in the corner."""
+    """Draw a scale bar in the corner."""
     length = BAR_ARCSEC / PIXEL_SCALE
     start, row = 0.06 * width, 0.07 * height
     axes.plot([start, start + length], [row, row], color="white", linewidth=2)

@@ -1,7 +1,7 @@
-"""The lens: deflections, magnifications and images of points, as functions of arrays.
+"""The lens: deflections, magnifications and image positions, as functions of arrays.
 
 Conventions as in `dhs.injection`. Every function takes float32 or float64 arrays
-that broadcast, computes in their common type, and is smooth through an axis ratio of 1.
+that broadcast, computes in their common type, and is smooth at an axis ratio of 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Floats = NDArray[np.floating[Any]]
 
 
 def _common(*values: ArrayLike) -> list[_Floats]:
-    """As arrays of one floating type, float32 only where all that have a type are float32."""
+    """Convert values to arrays of one float type, float32 only if every typed value is float32."""
     arrays = [np.asarray(value) for value in values]
     typed = [array.dtype for array in arrays if array.ndim or array.dtype == np.float32]
     dtype = np.result_type(*typed) if typed else np.dtype(np.float64)
@@ -30,13 +30,13 @@ def _common(*values: ArrayLike) -> list[_Floats]:
 
 
 def _half_arctan_ratio(t: _Floats) -> _Floats:
-    """``arctan(sqrt(t)) / sqrt(t)`` for ``t`` above -1: analytic, 1 at 0.
+    """Compute ``arctan(sqrt(t)) / sqrt(t)`` for ``t`` above -1.
 
-    For negative ``t`` it is ``artanh(sqrt(-t)) / sqrt(-t)``.
+    For negative ``t`` this is ``artanh(sqrt(-t)) / sqrt(-t)``. The function is analytic and 1 at 0.
     """
     root = np.sqrt(np.abs(t))
     safe = np.where(root == 0, 1, root)
-    # Where root is so small that the quotient could lose digits, the series has none to lose.
+    # For a small root the quotient could lose digits; the series does not.
     series = 1 - t / 3 + t * t / 5
     quotient = np.where(t < 0, np.arctanh(np.where(t < 0, root, 0)), np.arctan(root)) / safe
     return np.where(root < 0.001, series, quotient)
@@ -49,18 +49,18 @@ def sie_deflection(
     q: ArrayLike,
     phi: ArrayLike,
 ) -> tuple[_Floats, _Floats]:
-    """Deflection of a singular isothermal ellipsoid at the origin.
+    """Compute the deflection of a singular isothermal ellipsoid at the origin.
 
-    With ``kappa = theta_E / (2 sqrt(q x'^2 + y'^2 / q))`` in the frame of its
-    axes. Kormann, Schneider & Bartelmann (1994, A&A 284, 285), eq. 27a, with half
-    angles, so that nothing divides by ``sqrt(1 - q^2)``.
+    The convergence is ``kappa = theta_E / (2 sqrt(q x'^2 + y'^2 / q))`` in the frame of the
+    axes. The formula is eq. 27a of Kormann, Schneider & Bartelmann (1994, A&A 284, 285),
+    rewritten with half angles, which avoids a division by ``sqrt(1 - q^2)``.
 
     Parameters
     ----------
     x, y : array_like
         Positions relative to the lens, arcsec. x = column, y = row.
     theta_e : array_like
-        Einstein radius, product-average convention, arcsec.
+        Einstein radius in the product-average convention, arcsec.
     q : array_like
         Axis ratio of the mass, in (0, 1].
     phi : array_like
@@ -69,8 +69,8 @@ def sie_deflection(
     Returns
     -------
     alpha_x, alpha_y : ndarray
-        Arcsec, of the broadcast shape; (0, 0) at the centre itself, where the
-        direction is not defined.
+        Deflection, arcsec, with the broadcast shape. (0, 0) at the centre, where the
+        direction is undefined.
 
     Examples
     --------
@@ -93,10 +93,10 @@ def sie_deflection(
 def shear_deflection(
     x: ArrayLike, y: ArrayLike, g1: ArrayLike, g2: ArrayLike
 ) -> tuple[_Floats, _Floats]:
-    """Deflection of an external shear about the origin.
+    """Compute the deflection of an external shear about the origin.
 
-    ``alpha = (g1 x + g2 y, g2 x - g1 y)``: Meneghetti (2021), Introduction to
-    Gravitational Lensing, sect. 5.4, without convergence.
+    The deflection is ``alpha = (g1 x + g2 y, g2 x - g1 y)``: Meneghetti (2021), Introduction
+    to Gravitational Lensing, sect. 5.4, without convergence.
 
     Parameters
     ----------
@@ -108,14 +108,14 @@ def shear_deflection(
     Returns
     -------
     alpha_x, alpha_y : ndarray
-        Arcsec, of the broadcast shape.
+        Deflection, arcsec, with the broadcast shape.
     """
     x, y, g1, g2 = _common(x, y, g1, g2)
     return g1 * x + g2 * y, g2 * x - g1 * y
 
 
 def _columns(lens: LensParams, ndim: int) -> dict[str, NDArray[np.float64]]:
-    """Fields of a lens with axes appended, so that they broadcast against positions."""
+    """Return the fields of a lens with trailing axes, so that they broadcast with positions."""
     shape = (len(lens), *(1 for _ in range(ndim - 1)))
     return {name: values.reshape(shape) for name, values in lens.arrays().items()}
 
@@ -123,7 +123,7 @@ def _columns(lens: LensParams, ndim: int) -> dict[str, NDArray[np.float64]]:
 def source_position(
     lens: LensParams, x: ArrayLike, y: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the light that is seen at a position comes from: the lens equation.
+    """Map image positions to the source plane with the lens equation.
 
     Parameters
     ----------
@@ -147,10 +147,10 @@ def source_position(
 
 
 def magnification(lens: LensParams, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-    """Signed magnification of a point image.
+    """Compute the signed magnification of a point image.
 
-    The deflection of an isothermal lens does not change along a radius, so that
-    its Hessian is ``2 kappa t t^T`` with the tangential direction ``t``, and
+    The deflection of an isothermal lens is constant along a radius. Its Jacobian is therefore
+    ``2 kappa t t^T`` with the tangential direction ``t``, and
     ``1 / mu = det(I - 2 kappa t t^T - Gamma)`` (Kormann et al. 1994, eq. 28, with shear).
 
     Parameters
@@ -163,7 +163,7 @@ def magnification(lens: LensParams, x: ArrayLike, y: ArrayLike) -> NDArray[np.fl
     Returns
     -------
     ndarray of float64
-        Negative for saddle points; infinite on a critical curve; 0 at the
+        Negative at saddle points, infinite on a critical curve, and 0 at the
         centre of the lens.
     """
     x, y = np.atleast_1d(np.asarray(x, np.float64), np.asarray(y, np.float64))
@@ -184,25 +184,25 @@ def magnification(lens: LensParams, x: ArrayLike, y: ArrayLike) -> NDArray[np.fl
 def image_positions(
     lens: LensParams, beta_x: ArrayLike, beta_y: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """All images of a point source.
+    """Find all images of a point source.
 
-    An isothermal deflection depends on the direction alone. For a given
-    direction the lens equation is linear in the radius, and what is left is one
-    equation for the angle: its sign is scanned and every change is refined. Pairs of
-    images that are closer than half a degree can be missed.
+    An isothermal deflection depends only on the direction. For a given direction the lens
+    equation is linear in the radius, which leaves one equation for the angle. The function
+    scans its sign and refines every change. It can miss a pair of images less than half a
+    degree apart.
 
     Parameters
     ----------
     lens : LensParams
         B lenses.
-    beta_x, beta_y : array_like
-        Position of the source, (B,) or a number, arcsec.
+    beta_x, beta_y : float or (B,) array_like
+        Position of the source, arcsec.
 
     Returns
     -------
     x, y : (B, 8) float64
-        Image positions relative to the centre of the stamp, arcsec, in the order of
-        their position angle; NaN where there are fewer than 8.
+        Image positions relative to the centre of the stamp, arcsec, in order of position
+        angle. Unused entries are NaN.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def image_positions(
     target_y = target_y - p["y0_arcsec"] + shift_y
 
     def along(angle: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What has to be 0, and the radius, in a direction from the lens."""
+        """Return the residual of the lens equation and the radius in a direction from the lens."""
         e_x, e_y = np.cos(angle), np.sin(angle)
         alpha_x, alpha_y = sie_deflection(
             e_x, e_y, p["theta_e_arcsec"], p["q_lens"], p["phi_lens_rad"]

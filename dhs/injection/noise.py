@@ -1,4 +1,4 @@
-"""Noise of the arc itself: its photons, and texture; both off unless asked for."""
+"""Noise of the arc itself: photon noise and texture, both off by default."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ MOST_ELECTRONS = 1e15
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """What an arc adds to the noise that its host already has.
+    """Noise that an arc adds to the noise of its host.
 
     Attributes
     ----------
-    gain : (3,) or (B, 3) array_like, optional
-        Photo-electrons per nanomaggy in g, r, z, above 0: turns on Poisson noise of the
-        photons of the arc. None leaves it off.
+    gain : float, (3,) or (B, 3) array_like, optional
+        Photoelectrons per nanomaggy in g, r, z, above 0. Turns on the Poisson noise of the
+        arc's photons. None leaves it off.
     texture : float, (3,) or (B, 3) array_like, optional
-        Standard deviation of Gaussian noise that is added to every pixel, in units of the
-        host's own noise in that band (1.4826 MAD of its outer annulus), at least 0.
+        Standard deviation of Gaussian noise added to every pixel, in units of the host's own
+        noise in that band (1.4826 MAD of its outer annulus), at least 0. None leaves it off.
 
     Raises
     ------
     TypeError, ValueError
-        A gain is not above 0, a texture is negative, one is NaN, or a shape is none of these.
+        A gain is not above 0, a texture is negative, a value is not finite, or an array does
+        not have one of these shapes.
     """
 
     gain: ArrayLike | None = None
@@ -52,23 +53,27 @@ class Noise:
         sky_nmgy_per_pixel: ArrayLike,
         texture: ArrayLike | None = None,
     ) -> Self:
-        """Gain of an image whose noise is that of its sky.
+        """Create noise with the gain of an image whose noise is that of its sky.
 
-        The variance of a pixel is ``sky / gain`` then, so that ``gain = sky * inverse_variance``.
+        The variance of a pixel is then ``sky / gain``, hence ``gain = sky * inverse_variance``.
 
         Parameters
         ----------
         inverse_variance : (3,) or (B, 3) array_like
-            Of a pixel in g, r, z, nanomaggies^-2, above 0.
+            Inverse variance of a pixel in g, r, z, nanomaggies^-2, above 0.
         sky_nmgy_per_pixel : (3,) or (B, 3) array_like
-            Level of the sky that was subtracted, nanomaggies per pixel, above 0.
-        texture
-            As of the class.
+            Level of the subtracted sky, nanomaggies per pixel, above 0.
+        texture : float, (3,) or (B, 3) array_like, optional
+            Same as in the class.
+
+        Returns
+        -------
+        Noise
 
         Raises
         ------
         TypeError, ValueError
-            A value is not above 0.
+            A value is out of its range.
         """
         weight = real_array("inverse_variance", inverse_variance, low=0.0, low_is_allowed=False)
         sky = real_array("sky_nmgy_per_pixel", sky_nmgy_per_pixel, low=0.0, low_is_allowed=False)
@@ -81,22 +86,29 @@ class Noise:
         seed: int,
         ids: NDArray[np.int64],
     ) -> NDArray[np.float32]:
-        """Arc with its noise; that of an injection depends on its seed and id alone.
+        """Return the arcs with their noise, which depends only on the seed and the ids.
 
         Parameters
         ----------
         arc : (B, 3, H, W) float32
-            Nanomaggies.
+            Arcs without noise, nanomaggies.
         host_noise : (B, 3) float64
             Standard deviation of the host's pixels, nanomaggies.
         seed : int
+            Random seed.
         ids : (B,) int64
+            Ids of the injections.
+
+        Returns
+        -------
+        (B, 3, H, W) float32
+            ``arc`` itself if all noise is off.
 
         Raises
         ------
         ValueError
-            There is neither one gain for all nor one per injection, or a pixel has more than
-            1e15 electrons.
+            The gain or the texture has neither one row nor one per injection, or a pixel has
+            more than 1e15 electrons.
         """
         if self.gain is None and self.texture is None:
             return arc
@@ -107,12 +119,12 @@ class Noise:
             if gain is not None:
                 rng = generator(seed, int(number), Purpose.POISSON)
                 for image, electrons_per_nmgy in zip(noisy[i], gain[i], strict=True):
-                    # A transform leaves some -1e-9 where there is no light.
+                    # The FFT leaves values around -1e-9 where there is no light.
                     mean = np.clip(image.astype(np.float64), 0, None) * electrons_per_nmgy
                     if mean.max(initial=0) > MOST_ELECTRONS:
                         raise ValueError(
                             f"gain={electrons_per_nmgy:g} gives injection {number} a pixel of "
-                            f"{mean.max():.3g} electrons; allowed are {MOST_ELECTRONS:g}."
+                            f"{mean.max():.3g} electrons; at most {MOST_ELECTRONS:g} are allowed."
                         )
                     image[:] = rng.poisson(mean) / electrons_per_nmgy
             if texture is not None:
@@ -124,7 +136,7 @@ class Noise:
 
 def _per_band(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     if values.ndim > 2 or (values.ndim and values.shape[-1] != len(BANDS)):
-        raise ValueError(f"{name} has shape {values.shape}; allowed are a number, (3,) and (B, 3).")
+        raise ValueError(f"{name} has shape {values.shape}; expected a number, (3,) or (B, 3).")
     wide: NDArray[np.float64] = np.atleast_2d(values * np.ones(len(BANDS)))
     return wide
 
@@ -134,5 +146,5 @@ def _for_all(name: str, values: ArrayLike | None, count: int) -> NDArray[np.floa
         return None
     wide = np.asarray(values, np.float64)
     if len(wide) not in (1, count):
-        raise ValueError(f"{name} is given for {len(wide)} injections; give 1 or {count}.")
+        raise ValueError(f"{name} has values for {len(wide)} injections; give 1 or {count}.")
     return np.broadcast_to(wide, (count, wide.shape[1]))

@@ -1,4 +1,4 @@
-"""The CPU backend: hands a plan to the Numba kernel, image by image, in threads."""
+"""The CPU backend, which runs the Numba kernel on the images of a plan in threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _is_compiled = False
 
 
 def run(plan: Plan, out: NDArray[np.float32]) -> None:
-    """Fill ``out``, (B, bands, H, W), C-contiguous."""
+    """Render a plan into ``out``, (B, bands, H, W) float32, C-contiguous."""
     global _is_compiled
     count, bands, height, width = out.shape
     nodes = np.stack([plan.nodes.x, plan.nodes.y, plan.nodes.weight])

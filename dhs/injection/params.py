@@ -1,4 +1,4 @@
-"""What is injected: parameters of lenses and of sources, as arrays."""
+"""Parameters of lenses and sources, as arrays."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from dhs.arguments import real_array
 from dhs.constants import BANDS
 
 MOST_ARCSEC = 1000.0
-LEAST_HALF_LIGHT_ARCSEC = 0.02  # light of smaller sources falls between the finest samples
+LEAST_HALF_LIGHT_ARCSEC = 0.02  # the finest samples miss the light of smaller sources
 SERSIC_INDEX_RANGE = (0.3, 8.0)
 MOST_CLUMPS = 64
 
 Values = Any
-"""A number or (B,) array_like where it is given, (B,) float64 where it is read."""
+"""A field: a number or (B,) array_like as an argument, (B,) float64 as an attribute."""
 
 
 class Range(NamedTuple):
-    """What a field may hold."""
+    """Allowed range of a field."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ class Range(NamedTuple):
 
 _POSITION = Range(-MOST_ARCSEC, MOST_ARCSEC)
 _LENGTH = Range(0.0, MOST_ARCSEC, low_is_allowed=False)
-_AXIS_RATIO = Range(0.01, 1.0)  # flatter ones cannot be sampled
+_AXIS_RATIO = Range(0.01, 1.0)  # flatter profiles cannot be sampled
 _HALF_LIGHT = Range(LEAST_HALF_LIGHT_ARCSEC, MOST_ARCSEC)
 _ANGLE = Range(-1000.0, 1000.0)
 _SHEAR = Range(-0.9, 0.9)
@@ -41,10 +41,9 @@ _FLUX = Range(0.0, 1e12)
 
 @dataclass(frozen=True, eq=False)
 class ParameterArrays:
-    """Fields of one length, float64 each; scalars are broadcast.
+    """Fields of one common length, all float64, with scalars broadcast.
 
-    `len` is the number of injections, and indexing with a slice or an array
-    selects among them.
+    `len` is the number of injections. Indexing with a slice or an array selects injections.
     """
 
     ranges: ClassVar[dict[str, Range]] = {}
@@ -64,14 +63,14 @@ class ParameterArrays:
         many = {name: shape for name, shape in shapes.items() if len(shape) > 1}
         if many:
             name, shape = next(iter(many.items()))
-            raise ValueError(f"{name} has shape {shape}; allowed is a number or shape (B,).")
+            raise ValueError(f"{name} has shape {shape}; expected a number or shape (B,).")
         lengths = {shape[0] for shape in shapes.values() if shape}
         sizes = lengths - {1}
         if len(sizes) > 1:
             listed = ", ".join(f"{name} {shape[0]}" for name, shape in shapes.items() if shape)
             raise ValueError(
-                f"the lengths of the fields do not broadcast: {listed}. Give every field one "
-                "number, or one per injection."
+                f"the lengths of the fields do not broadcast: {listed}. Give every field either "
+                "one number or one per injection."
             )
         count = sizes.pop() if sizes else 1
         for name, array in arrays.items():
@@ -80,7 +79,7 @@ class ParameterArrays:
             object.__setattr__(self, name, full)
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
-        """Every field by its name, each (B,) float64."""
+        """Return every field under its name, each (B,) float64."""
         return {name: getattr(self, name) for name in self.ranges}
 
     def __len__(self) -> int:
@@ -97,18 +96,18 @@ class ParameterArrays:
         return (self[i : i + 1] for i in range(len(self)))
 
     def broadcast_to(self, count: int) -> Self:
-        """Repeat a single injection ``count`` times, or check that there are that many.
+        """Repeat a single injection ``count`` times, or check that there are ``count`` injections.
 
         Raises
         ------
         ValueError
-            There is neither one nor ``count`` of them.
+            There are neither one nor ``count`` injections.
         """
         if len(self) == count:
             return self
         if len(self) != 1:
             raise ValueError(
-                f"{type(self).__name__} holds {len(self)} injections where {count} are needed; "
+                f"{type(self).__name__} has {len(self)} injections, but {count} are needed; "
                 f"give 1 or {count}."
             )
         return self[np.zeros(count, np.intp)]
@@ -118,8 +117,8 @@ class ParameterArrays:
 class LensParams(ParameterArrays):
     """Singular isothermal ellipsoids with external shear, one per injection.
 
-    Conventions as in `dhs.injection`: x = column, y = row, origin at the centre
-    of the stamp, angles in arcsec, position angles anticlockwise from +x.
+    Conventions as in `dhs.injection`: x = column, y = row, the origin is the centre of the
+    stamp, lengths are in arcsec, position angles are anticlockwise from +x.
 
     Attributes
     ----------
@@ -132,13 +131,13 @@ class LensParams(ParameterArrays):
     q_lens : (B,) float64
         Axis ratio of the mass, in [0.01, 1].
     phi_lens_rad : (B,) float64
-        Position angle of its major axis, radians.
+        Position angle of the major axis of the mass, radians.
 
     Raises
     ------
     TypeError, ValueError
-        A value is no number, NaN or out of its range (field, index, value and
-        range are named), or lengths do not broadcast.
+        A value is not a number, is NaN or is out of its range (the message names the field,
+        index, value and range), or lengths do not broadcast.
     """
 
     ranges: ClassVar[dict[str, Range]] = {
@@ -162,15 +161,15 @@ class LensParams(ParameterArrays):
 
 @dataclass(frozen=True, eq=False)
 class SourceParams(ParameterArrays):
-    """Sersic sources, with or without Gaussian clumps, one per injection.
+    """Sersic sources with optional Gaussian clumps, one per injection.
 
-    Conventions as in `dhs.injection`. Fluxes are those of the whole unlensed
-    source, clumps included.
+    Conventions as in `dhs.injection`. Fluxes are total fluxes of the unlensed source, clumps
+    included.
 
     Attributes
     ----------
     beta_x_arcsec, beta_y_arcsec : (B,) float64
-        Position in the source plane, from the centre of the stamp, arcsec.
+        Position in the source plane, relative to the centre of the stamp, arcsec.
     re_arcsec : (B,) float64
         Half-light radius along the major axis, at least 0.02 arcsec.
     n_sersic : (B,) float64
@@ -184,13 +183,13 @@ class SourceParams(ParameterArrays):
     n_clumps : (B,) float64
         Number of clumps, an integer in [0, 64].
     clump_frac : (B,) float64
-        Share of the flux that is in the clumps, in [0, 1].
+        Fraction of the flux in the clumps, in [0, 1].
 
     Raises
     ------
     TypeError, ValueError
-        As `LensParams`; or a number of clumps that is no integer, or a share for
-        no clump.
+        Same as in `LensParams`. Also if a number of clumps is not an integer, or ``clump_frac``
+        is above 0 where there is no clump.
     """
 
     ranges: ClassVar[dict[str, Range]] = {
@@ -222,10 +221,10 @@ class SourceParams(ParameterArrays):
     def __post_init__(self) -> None:
         super().__post_init__()
         for is_bad, reason in (
-            (self.n_clumps % 1 != 0, "it has to be an integer"),
+            (self.n_clumps % 1 != 0, "it must be an integer"),
             (
                 (self.n_clumps == 0) & (self.clump_frac > 0),
-                "clump_frac is above 0 there, so that it has to be at least 1",
+                "it must be at least 1 where clump_frac is above 0",
             ),
         ):
             if is_bad.any():
@@ -233,5 +232,5 @@ class SourceParams(ParameterArrays):
                 raise ValueError(f"n_clumps[{i}]={self.n_clumps[i]:g} is not allowed: {reason}.")
 
     def fluxes(self) -> NDArray[np.float64]:
-        """Unlensed flux by injection and band, (B, 3), nanomaggies."""
+        """Return the unlensed flux per injection and band, (B, 3) float64, nanomaggies."""
         return np.stack([getattr(self, f"flux_nmgy_{band}") for band in BANDS], axis=1)

@@ -1,4 +1,4 @@
-"""Priors of the injections: read from ``configs/injection_priors.yaml``, and drawn from.
+"""Priors of the injections, read from ``configs/injection_priors.yaml``, and draws from them.
 
 Conventions as in `dhs.injection`.
 """
@@ -22,7 +22,7 @@ from dhs.injection.params import MOST_ARCSEC, MOST_CLUMPS, LensParams, SourcePar
 
 def _is_ordered(ends: tuple[float, float]) -> tuple[float, float]:
     if not ends[0] <= ends[1]:
-        raise ValueError(f"{ends} is no range: the first end has to be at most the second")
+        raise ValueError(f"{ends} is not a valid range: the first value must be at most the second")
     return ends
 
 
@@ -31,7 +31,7 @@ IntegerRange = Annotated[tuple[int, int], AfterValidator(_is_ordered)]
 
 
 class SourcePriors(Section):
-    """Section ``source_params``; the file says what each value is and why."""
+    """Section ``source_params``, whose values the file explains."""
 
     r_mag_range: Range
     beta_frac_range: Range
@@ -71,7 +71,7 @@ class Preprocessing(Section):
 
 
 class InjectionPriors(Section):
-    """All of ``configs/injection_priors.yaml``."""
+    """All sections of ``configs/injection_priors.yaml``."""
 
     source_params: SourcePriors
     lens_params: LensPriors
@@ -81,12 +81,12 @@ class InjectionPriors(Section):
 
 @cache
 def injection_priors() -> InjectionPriors:
-    """The priors as they are in the file.
+    """Read the priors from ``configs/injection_priors.yaml``.
 
     Raises
     ------
     pydantic.ValidationError
-        The file has an unknown key, misses one, or a value is not allowed.
+        The file has an unknown key, lacks a key, or has a value that is not allowed.
     """
     text = resources.files("dhs.configs").joinpath("injection_priors.yaml").read_text("utf-8")
     return InjectionPriors.model_validate(yaml.safe_load(text))
@@ -112,21 +112,22 @@ def sample_source_params(
     clumps_n_range: tuple[int, int] = _SOURCE.clumps_n_range,
     clumps_frac_range: tuple[float, float] = _SOURCE.clumps_frac_range,
 ) -> SourceParams:
-    """Draw sources behind lenses of given Einstein radii.
+    """Draw sources behind lenses with given Einstein radii.
 
-    Every default is read from ``configs/injection_priors.yaml``. All quantities are drawn
-    for all lenses, one quantity after the other, in the order of the arguments (the angle
-    of a position after its distance, the position angle after the axis ratio).
+    Every default comes from ``configs/injection_priors.yaml``. One quantity after the other is
+    drawn for all lenses, in the order of the arguments. The angle of a position follows its
+    distance, and the position angle follows the axis ratio.
 
     Parameters
     ----------
     rng : numpy.random.Generator
+        Source of the random numbers.
     theta_e_arcsec : float or (B,) array_like
         Einstein radii, above 0, arcsec.
     r_mag_range : (float, float)
         AB magnitude of the unlensed source in r.
     beta_frac_range : (float, float)
-        Distance from the centre of the stamp in Einstein radii; uniform in area.
+        Distance from the centre of the stamp in Einstein radii, uniform in area.
     re_arcsec_range : (float, float)
         Half-light radius along the major axis, arcsec.
     n_range, q_range : (float, float)
@@ -134,11 +135,11 @@ def sample_source_params(
     g_minus_r_mu_sigma, r_minus_z_mu_sigma : (float, float)
         Mean and standard deviation of the colours, AB magnitudes.
     clumps_prob : float
-        Probability of clumps, in [0, 1].
+        Probability that a source has clumps, in [0, 1].
     clumps_n_range : (int, int)
-        Number of clumps where there are any, both ends included.
+        Number of clumps of a source with clumps, both ends included.
     clumps_frac_range : (float, float)
-        Their share of the flux.
+        Fraction of the flux in the clumps.
 
     Returns
     -------
@@ -147,8 +148,8 @@ def sample_source_params(
     Raises
     ------
     TypeError, ValueError
-        An Einstein radius is not above 0, or a range is none or leads to values that
-        `SourceParams` refuses.
+        An Einstein radius is not above 0, a range is invalid, or a range leads to values that
+        `SourceParams` rejects.
     """
     _check_generator(rng)
     theta_e = _radii(theta_e_arcsec)
@@ -216,14 +217,15 @@ def sample_lens_params(
     q_scatter: float = _MODEL2.q_scatter,
     q_floor: float = _MODEL2.q_floor,
 ) -> LensParams:
-    """Draw lenses of given Einstein radii.
+    """Draw lenses with given Einstein radii.
 
-    Every default is read from ``configs/injection_priors.yaml``. All quantities are drawn
-    for all lenses, one after the other: shear (g1, g2), centre (x, y), axis ratio, angle.
+    Every default comes from ``configs/injection_priors.yaml``. One quantity after the other is
+    drawn for all lenses: shear (g1, g2), centre (x, y), axis ratio, angle.
 
     Parameters
     ----------
     rng : numpy.random.Generator
+        Source of the random numbers.
     theta_e_arcsec : float or (B,) array_like
         Einstein radii, above 0, arcsec.
     shear_sigma : float
@@ -231,14 +233,14 @@ def sample_lens_params(
     center_sigma_arcsec : float
         Standard deviation of each coordinate of the centre, arcsec, at least 0.
     q_lens_range : (float, float)
-        Axis ratio of the mass, uniform, where ``q_host`` is not given (Model 1).
+        Range of the axis ratio of the mass, uniform, if ``q_host`` is not given (Model 1).
     q_host : float or (B,) array_like, optional
         Axis ratio of the host's light (Model 2):
         ``q_lens = clip(q_host + N(0, q_scatter), q_floor, 1)``.
     phi_host_rad : float or (B,) array_like, optional
-        Position angle of the mass; uniform if it is not given.
+        Position angle of the mass, radians. Uniform by default.
     q_scatter, q_floor : float
-        Of Model 2.
+        Scatter and lower limit of the axis ratio in Model 2.
 
     Returns
     -------
@@ -284,7 +286,7 @@ def sample_lens_params(
 
 
 def flux_of_magnitude(magnitude: ArrayLike) -> NDArray[np.float64]:
-    """Flux in nanomaggies of an AB magnitude: ``10^((22.5 - m) / 2.5)``."""
+    """Convert AB magnitudes to fluxes in nanomaggies: ``10^((22.5 - m) / 2.5)``."""
     exponent = (AB_ZEROPOINT_MAG - np.asarray(magnitude, np.float64)) / 2.5
     flux: NDArray[np.float64] = np.power(10.0, exponent)
     return flux
@@ -294,14 +296,14 @@ def _radii(theta_e_arcsec: ArrayLike) -> NDArray[np.float64]:
     name = "theta_e_arcsec"
     radii = real_array(name, theta_e_arcsec, 0.0, MOST_ARCSEC, low_is_allowed=False)
     if radii.ndim > 1:
-        raise ValueError(f"{name} has shape {radii.shape}; allowed is a number or shape (B,).")
+        raise ValueError(f"{name} has shape {radii.shape}; expected a number or shape (B,).")
     return np.atleast_1d(radii)
 
 
 def _check_generator(rng: object) -> None:
     if not isinstance(rng, np.random.Generator):
         raise TypeError(
-            f"rng is of type {type(rng).__name__}; give a numpy.random.Generator, as "
+            f"rng is of type {type(rng).__name__}; give a numpy.random.Generator, for example "
             "numpy.random.default_rng(seed)."
         )
 
@@ -309,4 +311,6 @@ def _check_generator(rng: object) -> None:
 def _check_range(name: str, ends: tuple[float, float]) -> None:
     values = real_array(name, ends)
     if values.shape != (2,) or values[0] > values[1]:
-        raise ValueError(f"{name}={ends!r} is no range: give (low, high) with low <= high.")
+        raise ValueError(
+            f"{name}={ends!r} is not a valid range: give (low, high) with low <= high."
+        )

@@ -1,12 +1,12 @@
-"""Where sub-pixels are spent: the plan that every rendering backend carries out.
+"""The plan that every rendering backend follows: how many samples each pixel takes, and where.
 
-A pixel takes one sample at its centre, 2 x 2, or o x o (o is ``oversample``), or is
-split into o x o cells, each of which takes one, 3 x 3 or 4o x 4o: its level. Seen from the
-source plane a pixel of a lensed image is at most as large as one of an unlensed image
-(an isothermal lens does not stretch along a radius), so that its quadrature error
-follows from how near to the centre of the source it comes: levels are rings around
-the source. Pixels close to the lens, where light is stretched the other way, take
-more. docs/injection.md shows the rings.
+The level of a pixel sets its samples. A pixel takes one sample at its centre, 2 x 2, or o x o
+samples (o is ``oversample``), or it is split into o x o cells that take 1, 3 x 3 or 4o x 4o
+samples each. An isothermal lens does not stretch images along a radius. In the source plane,
+a pixel of a lensed image is therefore at most as large as a pixel of an unlensed image, and its
+quadrature error follows from its smallest distance to the centre of the source. Levels are
+hence rings around the source. Pixels close to the lens, which compresses light there, take
+more samples. docs/injection.md shows the rings.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.source import Clumps, sersic_b
 from fastnorm.kernels import lens_columns as column
 
-# Errors that are allowed, in units of the brightest pixel, at that oversample: smallest
-# where many of one sign add up.
+# Allowed errors at this oversample, in units of the brightest pixel. They are smallest where
+# many errors of the same sign add up.
 USUAL_OVERSAMPLE = 4
 PIXEL_TOLERANCES = (5e-5, 2e-3, 2e-3)
 CELL_TOLERANCES = (2e-5, 1e-3)
-# Light that is left out, in units of the brightest pixel.
+# Fainter light is not rendered, in units of the brightest pixel.
 FAINTEST = 1e-8
-# The brightest pixel is about as bright as the profile at this distance from its centre, in pixels.
+# The brightest pixel is about as bright as the profile at this radius, in pixels.
 PEAK_RADIUS = 0.4
 CELL_NODES_PER_SIDE = 3
 CLUMP_REACH_SIGMAS = 4.5
 SERIES_TOLERANCE = 2e-8
 MOST_TERMS = 16384
 
-# Along t = b (R / r_e)^(1/n) every profile is exp(-t).
+# As a function of t = b (R / r_e)^(1/n), every profile is exp(-t).
 _T = np.geomspace(1e-3, 60.0, 96)
 _LOG_T = np.log(_T)
 
 
 class Nodes(NamedTuple):
-    """Where the samples of a pixel lie, level after level.
+    """Sample positions within a pixel, level after level.
 
-    ``x, y`` in pixels from the centre of the pixel, ``weight`` sums to 1 in every
-    level, whose samples are ``start[level]`` to ``start[level + 1]``.
+    ``x, y``: offsets from the centre of the pixel, pixels. ``weight``: sums to 1 in every
+    level. The samples of a level are ``start[level]`` to ``start[level + 1]``.
     """
 
     x: NDArray[np.float64]
@@ -56,10 +56,11 @@ class Nodes(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Everything that a backend needs: `lens_columns` says what is where.
+    """Input of a rendering backend, with the columns that `lens_columns` defines.
 
-    ``table`` (B, COLUMNS), ``clumps`` (B, M, CLUMP_COLUMNS), both float64;
-    ``flux`` (B, bands) float64 in nanomaggies; ``shape`` (H, W) of the stamps.
+    ``table`` (B, COLUMNS) and ``clumps`` (B, M, CLUMP_COLUMNS), both float64.
+    ``flux`` (B, bands) float64, nanomaggies. ``shape``: (H, W) of the stamps.
+    ``pixel_scale``: arcsec per pixel.
     """
 
     table: NDArray[np.float64]
@@ -72,7 +73,7 @@ class Plan(NamedTuple):
 
 @cache
 def sample_nodes(oversample: int) -> Nodes:
-    """Nodes of every set: Gauss-Legendre where light is smooth, else uniform."""
+    """Return the nodes of every set: Gauss-Legendre for smooth light, otherwise uniform."""
     sets = (
         _gauss_legendre(1),
         _gauss_legendre(min(2, oversample)),
@@ -108,7 +109,29 @@ def make_plan(
     pixel_scale: float,
     oversample: int,
 ) -> Plan:
-    """Turn parameters, already checked, into the tables of a plan."""
+    """Turn checked parameters into the tables of a plan.
+
+    Parameters
+    ----------
+    lens : LensParams or None
+        B lenses. None renders the unlensed sources.
+    source : SourceParams
+        B sources.
+    clumps : Clumps
+        Clumps of the sources.
+    flux : (B, bands) float64
+        Flux of each source in each band, nanomaggies.
+    shape : (int, int)
+        Rows and columns of a stamp.
+    pixel_scale : float
+        Arcsec per pixel.
+    oversample : int
+        Finest sampling of smooth light per pixel side.
+
+    Returns
+    -------
+    Plan
+    """
     count = len(source)
     table = np.zeros((count, column.COLUMNS))
     table[:, column.TERMS] = 4
@@ -124,7 +147,7 @@ def make_plan(
 
 
 def series_coefficients(plan: Plan, multiple: int = 4) -> NDArray[np.float32]:
-    """``(-1)^k / (2k + 1)``, as many as any lens of the plan needs, and a multiple of so many."""
+    """Return ``(-1)^k / (2k + 1)`` for the most terms of any lens, rounded up to a multiple."""
     most = int(plan.table[:, column.TERMS].max(initial=4))
     k = np.arange(-(-most // multiple) * multiple)
     return ((-1.0) ** k / (2 * k + 1)).astype(np.float32)
@@ -140,7 +163,7 @@ def _fill_lens(table: NDArray[np.float64], lens: LensParams) -> None:
     table[:, column.LENS_STRENGTH] = 2 * lens.theta_e_arcsec * np.sqrt(q)
     table[:, column.SHEAR_1], table[:, column.SHEAR_2] = lens.shear_g1, lens.shear_g2
     table[:, column.THETA_E] = lens.theta_e_arcsec
-    # arctan(z) / z by its series, whose ratio is at most f = (1 - q) / (1 + q).
+    # The series of arctan(z) / z has a ratio of at most f = (1 - q) / (1 + q).
     ratio = np.maximum((1 - q) / (1 + q), 1e-12)
     terms = np.log(SERIES_TOLERANCE) / np.log(np.minimum(ratio, 1 - 1e-12))
     table[:, column.TERMS] = np.clip(4 * np.ceil(terms / 4), 4, MOST_TERMS)
@@ -173,12 +196,12 @@ def _fill_rings(
     pixel_scale: float,
     oversample: int,
 ) -> None:
-    """Radii within which one more level is needed, all in logarithms."""
+    """Fill in the radii within which each further level is needed, computed in logarithms."""
     n, log_re, q = source.n_sersic[:, None], np.log(source.re_arcsec)[:, None], source.q[:, None]
     log_radius = log_re + n * (_LOG_T - np.log(b)[:, None])
     peak = np.exp(np.log(b)[:, None] + (np.log(PEAK_RADIUS * pixel_scale) - log_re) / n)
     log_light = np.minimum(peak - _T, 50.0)
-    # The second derivative of the profile is at most the square of this rate, along the minor axis.
+    # The second derivative of the profile is at most the square of this rate (on the minor axis).
     log_rate = (np.log(_T / n * (1 + _T / n)) / 2 - np.log(q)) - log_radius
     allowed = (USUAL_OVERSAMPLE / oversample) ** 2
 
@@ -190,7 +213,7 @@ def _fill_rings(
             log_most = np.log(tolerance * allowed / (share * _gauss_legendre_error(side)))
             log_step = log_rate + np.log(size)
             found.append(_last(log_light + 2 * side * log_step > log_most, log_radius))
-        # What has a level is inside the rings of all lower ones.
+        # A pixel of one level lies inside the rings of all lower levels.
         return np.minimum.accumulate(found, axis=0).T ** 2
 
     sides: tuple[int, ...] = (1, min(2, oversample), oversample)
@@ -205,17 +228,17 @@ def _fill_rings(
 
 
 def _gauss_legendre_error(side: int) -> float:
-    """Error of ``side`` nodes on a Gaussian of height 1, over (rate times interval)^(2 side).
+    """Compute the error of ``side`` nodes on a unit Gaussian, per (rate * interval)^(2 side).
 
-    Its second derivative is the square of the rate. Davis & Rabinowitz (1984), Methods
-    of Numerical Integration, eq. 2.7.12.
+    The second derivative of the Gaussian is the square of the rate. Davis & Rabinowitz (1984),
+    Methods of Numerical Integration, eq. 2.7.12.
     """
     constant = factorial(side) ** 4 / ((2 * side + 1) * factorial(2 * side) ** 3)
     return float(constant * factorial(2 * side) / (2**side * factorial(side)))
 
 
 def _last(is_wanted: NDArray[np.bool_], log_radius: NDArray[np.float64]) -> NDArray[np.float64]:
-    """First tabulated radius beyond all that are wanted; 0 where none is."""
+    """Return the first tabulated radius beyond all wanted ones, or 0 if none is wanted."""
     last = is_wanted.shape[1] - 1 - np.argmax(is_wanted[:, ::-1], axis=1)
     beyond = np.minimum(last + 1, is_wanted.shape[1] - 1)
     rows = np.arange(len(last))
@@ -238,7 +261,7 @@ def _fill_reach(
     clumps: NDArray[np.float64],
     pixel_scale: float,
 ) -> None:
-    """From a radius in the source plane to one in the image that holds all its light."""
+    """Convert the reach in the source plane to an image radius that contains all the light."""
     if clumps.shape[1]:
         x, y, reach = (clumps[..., i] for i in (column.CLUMP_X, column.CLUMP_Y, column.CLUMP_REACH))
         farthest = np.where(clumps[..., column.CLUMP_AMPLITUDE] > 0, np.hypot(x, y) + reach, 0)

@@ -1,4 +1,7 @@
-"""Rendering in NumPy and float64: what the other backends are held to, readable before fast."""
+"""The reference renderer in NumPy and float64, written for clarity, not for speed.
+
+The tests compare the other backends with it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,20 @@ Row = NDArray[np.float64]
 
 
 def source_frame(row: Row, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Row, Row]:
-    """Image positions (arcsec) taken to the source plane, in the frame of the source."""
+    """Map image positions to the source plane, in the frame of the source.
+
+    Parameters
+    ----------
+    row : (COLUMNS,) float64
+        One row of the table of a plan.
+    x, y : float64 arrays
+        Image positions relative to the centre of the stamp, arcsec.
+
+    Returns
+    -------
+    u, v : float64 arrays
+        Positions along the major and the minor axis of the source, arcsec.
+    """
     cos, sin = row[column.LENS_COS], row[column.LENS_SIN]
     from_lens_x, from_lens_y = x - row[column.LENS_X], y - row[column.LENS_Y]
     u, v = cos * from_lens_x + sin * from_lens_y, cos * from_lens_y - sin * from_lens_x
@@ -35,7 +51,21 @@ def source_frame(row: Row, x: NDArray[np.float64], y: NDArray[np.float64]) -> tu
 
 
 def surface_brightness(row: Row, clumps: NDArray[np.float64], u: Row, v: Row) -> Row:
-    """Light of a source of flux 1, per pixel, at positions in its own frame."""
+    """Compute the light of a source of flux 1, per pixel, at positions in its own frame.
+
+    Parameters
+    ----------
+    row : (COLUMNS,) float64
+        One row of the table of a plan.
+    clumps : (M, CLUMP_COLUMNS) float64
+        Clumps of the source.
+    u, v : float64 arrays
+        Positions along the major and the minor axis of the source, arcsec.
+
+    Returns
+    -------
+    float64 array
+    """
     square = u**2 + (v * row[column.SOURCE_INVERSE_Q]) ** 2
     with np.errstate(divide="ignore"):
         exponent = row[column.HALF_POWER] * np.log2(square) + row[column.LOG2_SCALE]
@@ -47,14 +77,14 @@ def surface_brightness(row: Row, clumps: NDArray[np.float64], u: Row, v: Row) ->
 
 
 def _distance(row: Row, u: Row, v: Row, size: float) -> Row:
-    """Square of the elliptical radius at which a square of a pixel or cell comes nearest."""
+    """Compute the squared elliptical radius of the nearest point of a pixel or cell."""
     near_u, near_v = np.maximum(np.abs(u) - size / 2, 0), np.maximum(np.abs(v) - size / 2, 0)
     square: Row = near_u**2 + (near_v * row[column.SOURCE_INVERSE_Q]) ** 2
     return square
 
 
 def _lens_distance(row: Row, x: Row, y: Row, size: float) -> Row:
-    """As `_distance`, from the lens, in the radius that its convergence goes with."""
+    """Compute the same as `_distance`, but from the lens and in its own elliptical radius."""
     cos, sin, q = row[column.LENS_COS], row[column.LENS_SIN], row[column.LENS_Q]
     to_x, to_y = x - row[column.LENS_X], y - row[column.LENS_Y]
     near_u = np.maximum(np.abs(cos * to_x + sin * to_y) - size / 2, 0)
@@ -76,7 +106,24 @@ def _near_a_clump(clumps: NDArray[np.float64], u: Row, v: Row, size: float) -> N
 def pixel_levels(
     row: Row, clumps: NDArray[np.float64], x: Row, y: Row, pixel_scale: float
 ) -> NDArray[np.intp]:
-    """Level of every pixel, from where its centre lies and where its light comes from."""
+    """Compute the level of every pixel from its position in the image and in the source plane.
+
+    Parameters
+    ----------
+    row : (COLUMNS,) float64
+        One row of the table of a plan.
+    clumps : (M, CLUMP_COLUMNS) float64
+        Clumps of the source.
+    x, y : float64 arrays
+        Centres of the pixels relative to the centre of the stamp, arcsec.
+    pixel_scale : float
+        Arcsec per pixel.
+
+    Returns
+    -------
+    intp array
+        Levels from 0 to ``SPLIT``.
+    """
     u, v = source_frame(row, x, y)
     near = _distance(row, u, v, pixel_scale)
     rings = row[column.PIXEL_RINGS : column.PIXEL_RINGS + 3]
@@ -94,7 +141,7 @@ def pixel_levels(
 def _cell_levels(
     row: Row, clumps: NDArray[np.float64], x: Row, y: Row, size: float
 ) -> NDArray[np.intp]:
-    """Level of every cell of split pixels."""
+    """Compute the level of every cell of split pixels."""
     u, v = source_frame(row, x, y)
     rings = row[column.CELL_RINGS : column.CELL_RINGS + 2]
     level: NDArray[np.intp] = (_distance(row, u, v, size)[..., None] < rings).sum(axis=-1)
@@ -111,7 +158,7 @@ def _integrate(
     y: Row,
     size: float,
 ) -> Row:
-    """Mean light over squares around ``x, y``, by one set of nodes."""
+    """Compute the mean light over squares around ``x, y`` with one set of nodes."""
     chosen = slice(nodes.start[which], nodes.start[which + 1])
     at_x = x[:, None] + size * nodes.x[chosen]
     at_y = y[:, None] + size * nodes.y[chosen]
@@ -122,7 +169,7 @@ def _integrate(
 def _integrate_split(
     row: Row, clumps: NDArray[np.float64], nodes: Nodes, x: Row, y: Row, pixel_scale: float
 ) -> Row:
-    """Mean light over split pixels around ``x, y``."""
+    """Compute the mean light over split pixels around ``x, y``."""
     chosen = slice(nodes.start[column.CELLS], nodes.start[column.CELLS + 1])
     cell_x = x[:, None] + pixel_scale * nodes.x[chosen]
     cell_shape = cell_x.shape
@@ -138,7 +185,7 @@ def _integrate_split(
 
 
 def run(plan: Plan, out: NDArray[np.float32]) -> None:
-    """Fill ``out``, (B, bands, H, W)."""
+    """Render a plan into ``out``, (B, bands, H, W) float32."""
     height, width = plan.shape
     scale, nodes = plan.pixel_scale, plan.nodes
     y, x = np.meshgrid(

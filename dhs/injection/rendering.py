@@ -1,4 +1,4 @@
-"""Rendering lensed sources: the door, and the choice of a backend."""
+"""The public function that renders lensed sources, and the choice of its backend."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _LOADERS: registry.Loaders = {
 
 
 def backends() -> list[registry.Backend]:
-    """Every backend of `render`, for each device in order of preference.
+    """List the backends of `render`, for each device in order of preference.
 
     Examples
     --------
@@ -122,11 +122,11 @@ def render(
     out: NDArray[np.float32] | None = None,
     backend: str | None = None,
 ) -> Any:
-    """Surface brightness of lensed sources, integrated over pixels, before any PSF.
+    """Render lensed sources, integrated over pixels, without any PSF.
 
-    Conventions as in `dhs.injection`. Light is sampled where it is: see
-    `dhs.injection.quadrature`. An image depends on its own parameters, seed and id, and
-    never on the batch or the number of threads.
+    Conventions as in `dhs.injection`. The sampling is finest where the light is concentrated:
+    see `dhs.injection.quadrature`. An image depends only on its own parameters, the seed and
+    its id, never on the batch or the number of threads.
 
     Parameters
     ----------
@@ -139,36 +139,37 @@ def render(
     pixel_scale : float
         Arcsec per pixel, above 0.
     oversample : int
-        In [1, 8]: finest sampling of smooth light is that many per pixel side. The errors
-        that are tolerated fall with its square.
+        Finest sampling of smooth light, in samples per pixel side, in [1, 8]. The tolerated
+        errors fall with its square.
     bands : sequence of str
-        Which of "g", "r" and "z" to render, in this order. Their shape is computed once.
+        Which of "g", "r" and "z" to render, in this order. All share one shape, which is
+        computed once.
     stamps : GalaxyStamps, optional
-        Light of real galaxies in place of the Sersic profiles, of which position, angle and
-        fluxes remain.
+        Images of real galaxies that replace the Sersic profiles. ``source`` then sets only
+        the position, angle and fluxes.
     seed : int
-        In [0, 2**63 - 1]. Places the clumps, together with the id.
-    ids : array_like of int, optional
-        Identities of the B injections; 0, 1, 2, ... by default.
+        Random seed of the clump positions, in [0, 2**63 - 1].
+    ids : (B,) array_like of int, optional
+        Ids of the injections. By default 0, 1, 2, ...
     out : (B, bands, H, W) float32 array, optional
-        C-contiguous; written and returned. Saves the time that new memory takes.
+        C-contiguous array for the result, which saves the time to allocate new memory.
     backend : str, optional
         ``"numba"`` (CPU, all cores), ``"reference"`` (NumPy, float64), ``"triton"`` (CUDA).
-        By default the first that is available on the CPU.
+        By default, the first one available on the CPU.
 
     Returns
     -------
     (B, bands, H, W) float32 array
-        Nanomaggies per pixel. A tensor on the current CUDA device for ``"triton"`` (on the CPU
+        Nanomaggies per pixel. For ``"triton"``, a tensor on the current CUDA device (on the CPU
         under Triton's interpreter).
 
     Raises
     ------
     TypeError, ValueError
-        An argument is out of its range, lengths do not broadcast, or a backend does not know
-        ``stamps`` or ``out``.
+        An argument is out of its range, lengths do not broadcast, or the backend does not
+        support ``stamps`` or ``out``.
     BackendUnavailableError
-        The backend that was asked for cannot run here.
+        The chosen backend cannot run here.
     """
     lens, source, shape = _open_batch(lens, source, shape)
     count = len(source)
@@ -181,8 +182,7 @@ def render(
     if device == "cuda":
         if stamps is not None or out is not None:
             raise ValueError(
-                "backend='triton' takes neither stamps nor out; leave them out, or use a backend "
-                "for the CPU."
+                "backend='triton' does not support stamps or out; omit them or use a CPU backend."
             )
         plan = _plan(lens, source, flux, shape, scale, oversample, seed, ids)
         return _on_gpu(run, plan)
@@ -190,8 +190,8 @@ def render(
     if stamps is not None:
         if backend is not None:
             raise ValueError(
-                f"backend={backend!r} does not render stamps, which have one implementation; "
-                "leave backend out."
+                f"backend={backend!r} does not render stamps, which have a single "
+                "implementation; omit backend."
             )
         stamps.render_into(out, lens, source, bands, scale, oversample)
         return out
@@ -226,8 +226,8 @@ def _open_batch(
         lengths = {len(lens), len(source)} - {1}
         if len(lengths) > 1:
             raise ValueError(
-                f"lens holds {len(lens)} injections and source {len(source)}, which do not "
-                "broadcast; give as many of both, or one of either."
+                f"lens has {len(lens)} injections and source has {len(source)}, which do not "
+                "broadcast; give equal numbers, or one of either."
             )
         count = lengths.pop() if lengths else 1
         lens, source = lens.broadcast_to(count), source.broadcast_to(count)
@@ -240,7 +240,7 @@ def _open_batch(
 
 
 def _open_bands(source: SourceParams, bands: Sequence[str]) -> NDArray[np.float64]:
-    """Fluxes by injection and band that was asked for."""
+    """Return the flux of each injection in each requested band."""
     unknown = [band for band in bands if band not in BANDS]
     if unknown or not len(bands):
         raise ValueError(f"bands={bands!r} is not allowed: give one or more of {', '.join(BANDS)}.")

@@ -1,4 +1,4 @@
-"""The source: exact Sersic profiles, and clumps that take their share of the flux.
+"""The source: exact Sersic profiles, and clumps with a fraction of the flux.
 
 Conventions as in `dhs.injection`.
 """
@@ -17,14 +17,14 @@ from dhs.injection.streams import Purpose, generator
 
 CLUMP_SCATTER = 0.7  # standard deviation of a position, in half-light radii
 CLUMP_SIZE_RANGE = (0.10, 0.30)  # standard deviation of a clump, in half-light radii
-SMALLEST_CLUMP_ARCSEC = 0.04  # what the finest sub-pixels still resolve
+SMALLEST_CLUMP_ARCSEC = 0.04  # the finest sub-pixels still resolve this
 
 
 def sersic_b(n_sersic: ArrayLike) -> NDArray[np.float64]:
-    """Scale ``b_n`` of a Sersic profile, exactly.
+    """Compute the scale ``b_n`` of a Sersic profile exactly.
 
-    The solution of ``P(2n, b_n) = 1/2``, P the regularised lower incomplete gamma
-    function (Ciotti & Bertin 1999, A&A 352, 447, eq. 4), solved and not fitted.
+    ``b_n`` solves ``P(2n, b_n) = 1/2``, where P is the regularised lower incomplete gamma
+    function (Ciotti & Bertin 1999, A&A 352, 447, eq. 4). No fitting formula is used.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def sersic_b(n_sersic: ArrayLike) -> NDArray[np.float64]:
     Raises
     ------
     TypeError, ValueError
-        An index is no number, or out of range.
+        An index is not a number or is out of range.
 
     Examples
     --------
@@ -56,17 +56,18 @@ def sersic_total_flux(
     q: ArrayLike = 1.0,
     intensity_at_re: ArrayLike = 1.0,
 ) -> NDArray[np.float64]:
-    """Flux of a whole Sersic profile ``I_e exp(-b_n ((R / r_e)^(1/n) - 1))``.
+    """Compute the total flux of a Sersic profile ``I_e exp(-b_n ((R / r_e)^(1/n) - 1))``.
 
-    ``2 pi n r_e^2 q I_e e^b b^(-2n) Gamma(2n)``: Graham & Driver (2005, PASA 22, 118), eq. 4.
+    The flux is ``2 pi n r_e^2 q I_e e^b b^(-2n) Gamma(2n)``: Graham & Driver (2005, PASA 22,
+    118), eq. 4.
 
     Parameters
     ----------
     n_sersic : array_like
         Sersic index, in [0.3, 8].
     re_arcsec : array_like
-        Half-light radius along the major axis, arcsec; R is the elliptical radius
-        that equals the distance from the centre there.
+        Half-light radius along the major axis, arcsec. R is the elliptical radius, which
+        equals the distance from the centre on the major axis.
     q : array_like
         Axis ratio, in (0, 1].
     intensity_at_re : array_like
@@ -75,12 +76,12 @@ def sersic_total_flux(
     Returns
     -------
     ndarray of float64
-        Nanomaggies, of the broadcast shape.
+        Nanomaggies, with the broadcast shape.
 
     Raises
     ------
     TypeError, ValueError
-        An argument is no number, or out of range.
+        An argument is not a number or is out of range.
 
     Examples
     --------
@@ -98,11 +99,11 @@ def sersic_total_flux(
 
 
 class Clumps(NamedTuple):
-    """Round Gaussian clumps of B sources, up to M each; those beyond its number have weight 0.
+    """Round Gaussian clumps of B sources, up to M per source, with weight 0 for unused entries.
 
-    ``x, y`` (B, M): from the centre of the source, in the frame of its axes, arcsec.
-    ``sigma`` (B, M): standard deviation, arcsec. ``weight`` (B, M): share of the
-    flux of the whole source.
+    ``x, y`` (B, M): position relative to the centre of the source, along its axes, arcsec.
+    ``sigma`` (B, M): standard deviation, arcsec. ``weight`` (B, M): fraction of the
+    total flux of the source.
     """
 
     x: NDArray[np.float64]
@@ -112,11 +113,24 @@ class Clumps(NamedTuple):
 
 
 def draw_clumps(source: SourceParams, seed: int, ids: NDArray[np.integer[Any]]) -> Clumps:
-    """Place the clumps of every source; those of an injection depend on its seed and id alone.
+    """Draw the clumps of every source, which depend only on the seed and the id.
 
-    Every clump of a source has the same flux. Positions scatter as a Gaussian of
-    0.7 half-light radii, flattened like the source; sizes are uniform between
-    0.1 and 0.3 half-light radii, and at least 0.04 arcsec.
+    All clumps of a source have the same flux. Their positions are Gaussian with a standard
+    deviation of 0.7 half-light radii, flattened like the source. Their sizes are uniform between
+    0.1 and 0.3 half-light radii, but at least 0.04 arcsec.
+
+    Parameters
+    ----------
+    source : SourceParams
+        B sources.
+    seed : int
+        Random seed.
+    ids : (B,) array of int
+        Ids of the injections.
+
+    Returns
+    -------
+    Clumps
     """
     count, most = len(source), int(source.n_clumps.max(initial=0))
     x, y, weight = (np.zeros((count, most)) for _ in range(3))

@@ -1,4 +1,4 @@
-"""Sources that are pictures of real galaxies, interpolated in the source plane."""
+"""Images of real galaxies as sources, interpolated in the source plane."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ MOST_SAMPLES_PER_SIDE = 32
 
 
 class GalaxyStamps:
-    """Pictures of galaxies, to be lensed as sources.
+    """Images of galaxies, to be lensed as sources.
 
-    A picture is interpolated linearly between the centres of its pixels and is 0 beyond
-    them, which keeps its flux; it is scaled to the fluxes of a `SourceParams` in every band, turned
-    by its ``phi_rad`` and put at its ``beta``.
+    An image is interpolated linearly between the centres of its pixels and is 0 beyond them,
+    which conserves its flux. A `SourceParams` sets its flux in every band, its rotation
+    (``phi_rad``) and its position (``beta``).
 
     Parameters
     ----------
     images : array_like
-        (h, w): one picture for all; (3, h, w): one in every band g, r, z; (B, 3, h, w): one
-        for every injection. Rows upwards in y; finite, with a positive sum each.
+        (h, w), one image for all injections and bands; (3, h, w), one image per band g, r, z;
+        or (B, 3, h, w), one set of images per injection. y increases with the row. Values must
+        be finite, and the sum of every image must be positive.
     pixel_scale : float
-        Arcsec per pixel of the pictures, above 0.
+        Pixel scale of the images, arcsec per pixel, above 0.
 
     Raises
     ------
     TypeError, ValueError
-        A value is not finite, a sum is not positive, or a shape is none of these.
+        A value is not finite, a sum is not positive, or ``images`` has another shape.
     """
 
     def __init__(self, images: ArrayLike, pixel_scale: float) -> None:
@@ -43,8 +44,7 @@ class GalaxyStamps:
         has_bands = pictures.ndim == 2 or pictures.shape[-3:-2] == (len(BANDS),)
         if pictures.ndim not in (2, 3, 4) or not has_bands:
             raise ValueError(
-                f"images has shape {pictures.shape}; allowed are (h, w), (3, h, w) and "
-                "(B, 3, h, w)."
+                f"images has shape {pictures.shape}; expected (h, w), (3, h, w) or (B, 3, h, w)."
             )
         if pictures.ndim == 2:
             pictures = np.stack([pictures] * len(BANDS))
@@ -54,13 +54,13 @@ class GalaxyStamps:
         if not (total > 0).all():
             stamp, band = (int(i) for i in np.argwhere(~(total > 0))[0])
             raise ValueError(
-                f"images[{stamp}, {band}] sums to {total[stamp, band]:g}, which is no light to "
-                "scale: subtract the sky before, and give sums above 0."
+                f"images[{stamp}, {band}] sums to {total[stamp, band]:g}; the sum must be "
+                "positive. Check the sky subtraction."
             )
         self.pixel_scale = float(
             real_array("pixel_scale", pixel_scale, 0.0, 100.0, low_is_allowed=False, ndim=0)
         )
-        # A density: the integral of every picture is 1.
+        # Normalised as a density: every image integrates to 1.
         self._density = pictures / (total[:, :, None, None] * self.pixel_scale**2)
 
     def __len__(self) -> int:
@@ -75,24 +75,39 @@ class GalaxyStamps:
         pixel_scale: float,
         oversample: int,
     ) -> None:
-        """Fill ``out``, (B, bands, H, W), with lensed pictures; arguments as of `render`.
+        """Render lensed images of galaxies into ``out``.
+
+        Parameters
+        ----------
+        out : (B, bands, H, W) float32 array
+            Overwritten with the result, nanomaggies per pixel.
+        lens : LensParams or None
+            B lenses. None renders the unlensed images.
+        source : SourceParams
+            B sources, which set position, angle and fluxes.
+        bands : sequence of str
+            Which of "g", "r" and "z" to render, in this order.
+        pixel_scale : float
+            Pixel scale of ``out``, arcsec per pixel.
+        oversample : int
+            Least number of samples per pixel side.
 
         Raises
         ------
         ValueError
-            There is neither one picture nor one per injection.
+            There are neither one nor B sets of images.
         """
         count, _, height, width = out.shape
         if len(self) not in (1, count):
             raise ValueError(
-                f"stamps holds {len(self)} pictures for {count} injections; give 1 or {count}."
+                f"stamps has {len(self)} images for {count} injections; give 1 or {count}."
             )
         y, x = np.meshgrid(
             (np.arange(height) - (height - 1) / 2) * pixel_scale,
             (np.arange(width) - (width - 1) / 2) * pixel_scale,
             indexing="ij",
         )
-        # As fine as the picture, so that none of its pixels falls between two samples.
+        # Sampling as fine as the image misses none of its pixels.
         side = max(oversample, math.ceil(oversample * pixel_scale / (2 * self.pixel_scale)))
         side = min(side, MOST_SAMPLES_PER_SIDE)
         place = ((np.arange(side) + 0.5) / side - 0.5) * pixel_scale
@@ -119,7 +134,7 @@ class GalaxyStamps:
         x: NDArray[np.float64],
         y: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """Row and column in the picture that light at an image position comes from."""
+        """Return the row and column in the galaxy image that an image position maps to."""
         beta_x, beta_y = x, y
         if lens is not None:
             beta_x, beta_y = (part[0] for part in source_position(lens, x[None], y[None]))
@@ -139,7 +154,7 @@ class GalaxyStamps:
         y: NDArray[np.float64],
         pixel_scale: float,
     ) -> NDArray[np.bool_]:
-        """Pixels that may see the picture: those that come close to it, and all near the lens."""
+        """Find the pixels that may show the galaxy: all near the lens, and those that map to it."""
         rows, columns = self._pixels(density, lens, source, x, y)
         height, width = density.shape[-2:]
         margin = 2 + 2 * pixel_scale / self.pixel_scale
@@ -147,7 +162,7 @@ class GalaxyStamps:
             np.abs(columns - (width - 1) / 2) < width / 2 + margin
         )
         if lens is not None:
-            # Light is stretched there, the other way.
+            # Near the lens, a pixel covers a large part of the source plane.
             near = (lens.theta_e_arcsec[0] / 2) ** 2
             is_near |= (x - lens.x0_arcsec[0]) ** 2 + (y - lens.y0_arcsec[0]) ** 2 < near
         return is_near

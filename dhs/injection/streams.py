@@ -1,4 +1,4 @@
-"""Random numbers that belong to an injection, not to a batch, a thread or an order."""
+"""Random streams per injection, independent of the batch, the thread and the order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dhs.arguments import MOST_ID, integer
 
 
 class Purpose(enum.IntEnum):
-    """What a stream is for; two purposes of one injection never share numbers."""
+    """Purposes of random streams, which never share numbers within one injection."""
 
     PARAMETERS = 1
     CLUMPS = 2
@@ -24,24 +24,28 @@ class Purpose(enum.IntEnum):
 
 
 def generator(seed: int, injection_id: int, purpose: Purpose) -> np.random.Generator:
-    """Stream of one injection for one purpose.
+    """Create the random stream of one injection for one purpose.
 
-    Philox4x64 (Salmon et al. 2011, SC'11): the key is (seed, id), and the
-    purpose is the highest word of the counter, so that 2^192 blocks lie between
-    two purposes.
+    The generator is Philox4x64 (Salmon et al. 2011, SC'11). Its key is (seed, id), and the
+    purpose is the highest word of its counter, which keeps 2^192 blocks between two purposes.
 
     Parameters
     ----------
     seed : int
-        Of the run, in [0, 2**63 - 1].
+        Random seed of the run, in [0, 2**63 - 1].
     injection_id : int
-        In [0, 2**63 - 1].
+        Id of the injection, in [0, 2**63 - 1].
     purpose : Purpose
+        Purpose of the stream.
+
+    Returns
+    -------
+    numpy.random.Generator
 
     Raises
     ------
     TypeError, ValueError
-        A number is no integer, or out of range.
+        A number is not an integer or is out of range.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Injection on one device: `dhs.injection.inject` for tensors, without a table.
+"""Injection on one device, like `dhs.injection.inject` but for tensors and without a table.
 
 Conventions as in `dhs.injection`.
 """
@@ -24,11 +24,11 @@ from fastnorm.normalize import annulus_median_mad
 
 
 class InjectedTensors(NamedTuple):
-    """What `inject_tensors` gives.
+    """Result of `inject_tensors`.
 
-    ``stamps`` (B, 3, H, W) float32: hosts with their arcs, nanomaggies, where the hosts are.
-    ``measured``: per injection, on the CPU, float64: ``magnification``, ``flux_out_BAND`` and
-    ``arc_snr_BAND`` as of `dhs.injection.inject`.
+    ``stamps`` (B, 3, H, W) float32: hosts with their arcs, nanomaggies, on the device of the
+    hosts. ``measured``: (B,) float64 arrays on the CPU: ``magnification``, ``flux_out_BAND`` and
+    ``arc_snr_BAND``, same as in `dhs.injection.inject`.
     """
 
     stamps: Tensor
@@ -51,12 +51,21 @@ def inject_tensors(
     Parameters
     ----------
     hosts : (B, 3, H, W) float32 tensor
-        Nanomaggies, finite.
-    lens, source, noise, seed, ids, backend
-        As of `dhs.injection.inject`, one per host. Noise is drawn on the CPU, where its streams
-        are.
+        Images of the hosts, nanomaggies, finite.
+    lens : LensParams
+        B lenses.
+    source : SourceParams
+        B sources.
     fwhm_arcsec : (B, 3) float64
-        Of Moffat PSFs, as of `dhs.injection.PSF.moffat`, in g, r, z.
+        FWHM of the Moffat PSFs in g, r, z, arcsec; see `dhs.injection.PSF.moffat`.
+    noise : Noise
+        Noise of the arcs. It is drawn on the CPU, where its random streams are.
+    seed : int
+        Random seed, in [0, 2**63 - 1].
+    ids : (B,) int64
+        Ids of the injections.
+    backend : str, optional
+        See `dhs.injection.render`.
 
     Returns
     -------
@@ -65,7 +74,7 @@ def inject_tensors(
     Raises
     ------
     ValueError
-        As of `dhs.injection.inject`.
+        Same as in `dhs.injection.inject`.
     """
     height, width = hosts.shape[2:]
     unit = dataclasses.replace(source, **{f"flux_nmgy_{band}": 1.0 for band in BANDS})
@@ -97,19 +106,25 @@ def inject_tensors(
 def moffat_kernels(
     fwhm: Tensor, pixel_scale: float = PIXEL_SCALE, side: int = SIDE, beta: float = MOFFAT_BETA
 ) -> Tensor:
-    """Images of Moffat PSFs, as those of `dhs.injection.PSF.moffat`, where their widths are.
+    """Compute images of Moffat PSFs on the device of their widths.
+
+    The images are those of `dhs.injection.PSF.moffat`.
 
     Parameters
     ----------
     fwhm : (B, 3) tensor
-        Arcsec.
-    pixel_scale, side, beta
-        Arcsec per pixel, pixels per side (odd), exponent.
+        Full width at half maximum, arcsec.
+    pixel_scale : float
+        Arcsec per pixel.
+    side : int
+        Pixels per side, odd.
+    beta : float
+        Exponent of the Moffat profile.
 
     Returns
     -------
     (B, 3, side, side) tensor
-        Each sums to 1.
+        Each image sums to 1.
     """
     half = side // 2
     offset = torch.arange(half + 1, device=fwhm.device, dtype=fwhm.dtype) * pixel_scale
@@ -122,13 +137,14 @@ def moffat_kernels(
 
 
 def convolve(images: Tensor, kernels: Tensor) -> Tensor:
-    """Images as seen through PSFs, as `dhs.injection.PSF.convolve`.
+    """Convolve images with PSFs, like `dhs.injection.PSF.convolve`.
 
     Parameters
     ----------
     images : (B, 1, H, W) tensor
+        Images in one band.
     kernels : (B, 3, h, w) tensor
-        Odd sides, the centre in the middle pixel.
+        PSFs with odd sides, centred on the middle pixel.
 
     Returns
     -------
@@ -138,7 +154,7 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     rows, columns = kernels.shape[2:]
     size = padded_size(height, width, rows, columns)
     seen = torch.fft.rfft2(images, size) * torch.fft.rfft2(kernels, size)
-    # The centre of a PSF is not at its corner: light is that much further down and right.
+    # The PSF is centred, not at the corner, which shifts the result by half its size.
     top, left = rows // 2, columns // 2
     whole: Tensor = torch.fft.irfft2(seen, size)
     return whole[:, :, top : top + height, left : left + width]

@@ -1,4 +1,4 @@
-"""The GPU backend: hands a plan to the Triton kernel, on the device of the output."""
+"""The GPU backend, which runs the Triton kernel on the device of the output."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from fastnorm.kernels import triton_lens
 
 
 def run(plan: Plan, out: Tensor) -> None:
-    """Fill ``out``, (B, bands, H, W) float32, contiguous; the host does not wait for it.
+    """Render a plan into ``out``, (B, bands, H, W) float32, contiguous, without synchronising.
 
-    On the CPU only in Triton's interpreter.
+    ``out`` may be on the CPU only under Triton's interpreter.
     """
 
     def moved(array: NDArray[np.floating]) -> Tensor:
@@ -25,7 +25,7 @@ def run(plan: Plan, out: Tensor) -> None:
     nodes = np.stack([plan.nodes.x, plan.nodes.y, plan.nodes.weight])
     coefficients = series_coefficients(plan, triton_lens.TERMS_AT_ONCE.value)
     on_device = torch.cuda.device(out.device) if out.is_cuda else nullcontext()
-    # The interpreter computes in NumPy, and what it masks off may divide by 0.
+    # The interpreter computes in NumPy, where masked-off lanes may divide by 0.
     with on_device, np.errstate(all="ignore"):
         triton_lens.launch(
             moved(plan.table),

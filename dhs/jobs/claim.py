@@ -1,100 +1,70 @@
-"""A folder that is filled in several runs: whose it is, and what is left over in it."""
+"""Output folders: created, locked, claimed and cleaned before anything is written."""
 
 from __future__ import annotations
 
-import json
-import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import pyarrow
-from pyarrow import parquet
-
-from dhs.manifest.format import MANIFEST, METADATA_KEY, PARTS, SETTINGS
-from fastnorm.atomic import atomic_path
+from dhs.jobs.lock import only_writer
 
 
-def claim_folder(out: Path, settings: dict[str, Any], what: str) -> bool:
-    """Is the work complete? Write down the settings in an empty folder.
+@contextmanager
+def output_folder(
+    out: Path,
+    what: str,
+    *leftovers: str,
+    claim: Callable[[], bool | None] | None = None,
+) -> Iterator[bool]:
+    """Create a folder if needed, lock it, claim it, and remove what killed writers left in it.
 
     Parameters
     ----------
     out : Path
-    settings : dict
-        JSON of all that the bytes depend on.
+        Folder; its parents are created, too.
     what : str
-        What the folder holds.
+        What is written, with its article.
+    *leftovers : str
+        Patterns of file names whose temporary files are removed; see `remove_leftovers`.
+    claim : function, optional
+        Called under the lock. Raises where the folder holds something else, and returns whether
+        the work in it is complete.
+
+    Yields
+    ------
+    bool
+        Whether the work is complete. A folder with complete work may be read-only.
 
     Raises
     ------
-    ValueError
-        The folder holds something else, or the same of other settings; it is not touched.
+    NotADirectoryError
+        ``out`` is a file.
+    PermissionError
+        The folder is not writable, and its work is not complete.
+    BlockingIOError
+        Another process is writing the folder.
     """
-    there = _settings_there(out)
-    if there is None:
-        foreign = sorted(path.name for path in out.iterdir() if not _is_fresh(path))
-        if foreign:
-            raise ValueError(
-                f"{out} is not empty and holds no {what} ({', '.join(foreign[:3])}); "
-                "name an empty folder, or one that does not exist."
-            )
-        (out / PARTS).mkdir(exist_ok=True)
-        with atomic_path(out / PARTS / SETTINGS) as temporary:
-            temporary.write_text(json.dumps(settings, sort_keys=True, indent=1), "utf-8")
-        return False
-    differ = [key for key in settings if there.get(key) != settings[key]]
-    if differ:
-        listed = "; ".join(
-            f"{key} is {there.get(key)} there, {settings[key]} here"
-            for key in differ
-            # Too long to be shown; its checksum differs, too.
-            if key != "config"
-        )
-        raise ValueError(
-            f"{out} holds a {what} of other settings: {listed}. Use those settings, name "
-            "another folder, or delete this one to make it anew."
-        )
-    return (out / MANIFEST).exists()
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file; name a folder for {what}.")
+    out.mkdir(parents=True, exist_ok=True)
+    with only_writer(out, what) as record_owner:
+        is_complete = claim is not None and bool(claim())
+        if not is_complete:
+            record_owner()
+        remove_leftovers(out, *leftovers)
+        yield is_complete
 
 
-def _settings_there(out: Path) -> dict[str, Any] | None:
-    """What a folder says that it holds, or None."""
-    try:
-        if (out / MANIFEST).exists():
-            text = (parquet.read_schema(out / MANIFEST).metadata or {})[METADATA_KEY]
-        elif (out / PARTS / SETTINGS).exists():
-            text = (out / PARTS / SETTINGS).read_bytes()
-        else:
-            return None
-        found = json.loads(text)
-    except (pyarrow.ArrowInvalid, KeyError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _is_fresh(parts: Path) -> bool:
-    """A run was killed before it had written down its settings, hence before its first shard."""
-    if parts.name != PARTS or not parts.is_dir():
-        return False
-    return all(path.name.startswith(f".{SETTINGS}.tmp-") for path in parts.iterdir())
-
-
-def remove_leftovers(out: Path, *names: str) -> None:
-    """Remove the unfinished files of runs that were killed.
+def remove_leftovers(folder: Path, *patterns: str) -> None:
+    """Remove temporary files that killed writers left; only the owner of the files may call it.
 
     Parameters
     ----------
-    out : Path
-    *names : str
-        Patterns of the files' names, besides those of the manifest and of ``parts/``.
+    folder : Path
+    *patterns : str
+        Patterns of the names of the finished files, perhaps with a folder: ``parts/*``.
     """
-    for name in (*names, MANIFEST, f"{PARTS}/*"):
-        folder, _, last = name.rpartition("/")
-        for path in (out / folder).glob(f".{last}.tmp-*"):
+    for pattern in patterns:
+        inner, _, name = pattern.rpartition("/")
+        for path in (folder / inner).glob(f".{name}.tmp-*"):
             path.unlink(missing_ok=True)
-
-
-def remove_parts(out: Path) -> None:
-    """Remove what complete work does not need."""
-    if (out / PARTS).is_dir():
-        shutil.rmtree(out / PARTS)

@@ -1,9 +1,8 @@
-"""Where shards are made: processes of this machine, or workers of a Dask cluster."""
+"""Jobs in an executor: run again after the death of a worker; workers of a Dask cluster."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -11,14 +10,13 @@ from concurrent.futures import (
     CancelledError,
     Executor,
     Future,
-    ProcessPoolExecutor,
     wait,
 )
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dhs.jobs.processes import start_worker
+from fastnorm.text import one_line
 
 Job = TypeVar("Job")
 
@@ -30,6 +28,7 @@ JOBS_PER_WORKER = 3
 
 INSTALL_DASK = "pip install 'dhs-fastnorm[dask]'"
 SECONDS_TO_CONNECT = 30
+SECONDS_BETWEEN_POLLS = 0.2
 
 
 class WorkersDiedError(RuntimeError):
@@ -43,8 +42,9 @@ def run_all(
     workers: int,
     advance: Callable[[int], None],
     warn: Callable[[str], None],
+    poll: Callable[[], None] | None = None,
 ) -> int:
-    """Do every job in an executor, and once more what a worker that died had under way.
+    """Run every job in an executor, and again the jobs that a worker died with.
 
     Parameters
     ----------
@@ -59,7 +59,9 @@ def run_all(
     advance : function
         Called in this process when a job is done.
     warn : function
-        Told of every death.
+        Called with a message when a worker died.
+    poll : function, optional
+        Called several times a second while jobs run.
 
     Returns
     -------
@@ -78,7 +80,7 @@ def run_all(
     total = 0
     while left:
         with open_executor() as executor:
-            under_way = _drain(executor, work, left, workers, advance)
+            under_way = _drain(executor, work, left, workers, advance, poll)
         if not under_way:
             break
         total += 1
@@ -87,11 +89,12 @@ def run_all(
         suspect = max(under_way, key=deaths.__getitem__)
         if deaths[suspect] >= MOST_DEATHS:
             raise WorkersDiedError(
-                f"workers died {total} times, {deaths[suspect]} of them with {jobs[suspect]} under "
-                "way: too little memory, perhaps. Complete shards are kept; the same command goes "
-                "on from them, --workers 1 with less memory."
+                f"workers died {total} times, {deaths[suspect]} of them running "
+                f"{one_line(str(jobs[suspect]), 80)}, perhaps for lack of memory. Complete shards "
+                "are kept; run the same command again to "
+                "resume. --workers 1 needs less memory."
             )
-        warn(f"a worker died; {len(under_way)} shards that were under way are made again.")
+        warn(f"a worker died; {len(under_way)} shards that it or others had begun are built again.")
     return total
 
 
@@ -101,6 +104,7 @@ def _drain(
     left: dict[int, Job],
     workers: int,
     advance: Callable[[int], None],
+    poll: Callable[[], None] | None,
 ) -> list[int]:
     """Do what is ``left``, and take it from there; give what was under way at a death."""
     waiting = iter(list(left))
@@ -114,7 +118,10 @@ def _drain(
                 futures[executor.submit(work, left[number])] = number
             if not futures:
                 return []
-            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+            finished = wait(futures, poll and SECONDS_BETWEEN_POLLS, FIRST_COMPLETED).done
+            if poll is not None:
+                poll()
+            for future in finished:
                 advance(future.result())
                 left.pop(futures.pop(future))
     except BrokenExecutor:
@@ -128,23 +135,6 @@ def _drain(
     finally:
         for future in futures:
             future.cancel()
-
-
-@contextmanager
-def local(workers: int, threads: int, folder: Path) -> Iterator[Executor]:
-    """Processes of this machine, that end with this one.
-
-    Parameters
-    ----------
-    workers, threads : int
-        Processes, and threads of each.
-    folder : Path
-        That this process holds.
-    """
-    # Not forked: threads of this process may hold locks.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, start_worker, (folder, threads)) as pool:
-        yield pool
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import glob
 import json
 import os
 import shlex
@@ -49,8 +48,8 @@ def only_writer(
     Yields
     ------
     function
-        To be called when the folder is going to be written: it signs the folder, so that whoever
-        comes second is told who holds it, and raises a PermissionError if it is not writable.
+        Records the owner: call it before writing, so that a second process is told who holds the
+        folder. Raises a PermissionError if the folder is not writable.
 
     Raises
     ------
@@ -69,7 +68,7 @@ def only_writer(
     try:
         # What a killed writer left says nothing of this one.
         _forget(folder)
-        yield partial(_sign, folder, what)
+        yield partial(_record_owner, folder, what)
     finally:
         _forget(folder)
         os.close(held)
@@ -78,13 +77,6 @@ def only_writer(
 def hold_until_exit(folder: Path) -> None:
     """Take part in a hold on a folder, as a worker does; only the end of the process ends it."""
     _lock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
-
-
-def remove_leftovers(folder: Path, *names: str) -> None:
-    """Remove what killed writers of some files left beside them; for the only writer of these."""
-    for name in names:
-        for path in folder.glob(f".{glob.escape(name)}.tmp-*"):
-            path.unlink(missing_ok=True)
 
 
 def _hold(folder: Path) -> int | None:
@@ -117,7 +109,7 @@ def _lock(descriptor: int, kind: int) -> bool:
     return True
 
 
-def _sign(folder: Path, what: str) -> None:
+def _record_owner(folder: Path, what: str) -> None:
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     owner = {
         "what": what,

@@ -1,4 +1,4 @@
-"""Jobs that fill a folder, done here or in processes that end with this one."""
+"""Jobs that fill a folder, run here or in worker processes that end with this one."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
 
 import fastnorm
+from dhs.jobs.executors import run_all
 from dhs.jobs.lock import hold_until_exit
 
 Job = TypeVar("Job")
+Make = Callable[[Job, Callable[[int], None]], None]
 
-SECONDS_BETWEEN_REPORTS = 0.2
-
-# In a worker: how much of every job is done; the last entry is 1 when all are to stop.
+# In a worker: the amount done of every job; the last entry is 1 when all must stop.
 _board: Any = None
 
 
@@ -29,26 +31,37 @@ class _StoppedError(Exception):
 
 
 def run_jobs(
-    make: Callable[[Job, Callable[[int], None]], None],
+    make: Make[Job],
     jobs: Sequence[Job],
     workers: int,
     folder: Path,
     report: Callable[[int], None],
 ) -> None:
-    """Do jobs here, or in new processes of one thread each.
+    """Run jobs here or in new processes of one thread each; restart after the death of a worker.
 
     Parameters
     ----------
     make : function
-        Does one job. Its second argument is a function to be called with how much was done since
-        the last call. For other processes it has to be picklable, as have the jobs.
+        Runs one job. Its second argument is a function to call with the amount done since the
+        last call. It and the jobs must be picklable where there are several workers.
     jobs : sequence
+        A job may run twice, after a worker died with it.
     workers : int
         Number of processes; 1 stays in this one.
     folder : Path
-        The folder that this process holds, and that every worker holds with it.
+        Folder that this process has locked; every worker takes part in the lock.
     report : function
-        Called now and then with how much of all jobs is done.
+        Called several times a second with the amount done of all jobs.
+
+    Raises
+    ------
+    dhs.jobs.executors.WorkersDiedError
+        Workers died three times with the same job.
+
+    Warns
+    -----
+    RuntimeWarning
+        A worker died, and its jobs run again.
     """
     report(0)
     workers = min(workers, len(jobs))
@@ -64,64 +77,79 @@ def run_jobs(
             make(job, advance)
         return
 
-    # Not forked: threads of this process may hold locks.
-    context = multiprocessing.get_context("spawn")
-    board = context.RawArray("q", len(jobs) + 1)
-    with ProcessPoolExecutor(workers, context, _start_worker, (board, folder)) as pool:
-        pending: set[Future[None]] = set()
-        try:
-            for place, job in enumerate(jobs):
-                pending.add(pool.submit(_make_in_worker, make, job, place))
-            while pending:
-                finished, pending = wait(pending, SECONDS_BETWEEN_REPORTS, FIRST_EXCEPTION)
-                report(sum(board[:-1]))
-                for future in finished:
-                    future.result()
-        finally:
-            board[-1] = 1
-            for future in pending:
-                future.cancel()
+    board = multiprocessing.get_context("spawn").RawArray("q", len(jobs) + 1)
+    run_all(
+        partial(_make_in_worker, make),
+        list(enumerate(jobs)),
+        partial(local_pool, workers, 1, folder, board),
+        workers,
+        advance=lambda _: None,
+        warn=lambda message: warnings.warn(message, RuntimeWarning, stacklevel=3),
+        poll=lambda: report(sum(board[:-1])),
+    )
+    report(sum(board[:-1]))
 
 
-def _start_worker(board: Any, folder: Path) -> None:
-    global _board
-    _board = board
-    start_worker(folder, 1)
-
-
-def start_worker(folder: Path, threads: int) -> None:
-    """Make a new process a worker: of so many threads, holding a folder, ending with its parent.
+@contextmanager
+def local_pool(workers: int, threads: int, folder: Path, board: Any = None) -> Iterator[Executor]:
+    """Open a pool of processes on this machine, which end with this one.
 
     Parameters
     ----------
+    workers, threads : int
+        Number of processes, and of threads in each.
     folder : Path
-        That the parent holds.
-    threads : int
+        Folder that this process has locked.
+    board : (J + 1,) shared int64 array, optional
+        Amount done of every job; the last entry tells the workers to stop.
+
+    Yields
+    ------
+    Executor
     """
+    # Not forked: threads of this process may hold locks.
+    context = multiprocessing.get_context("spawn")
+    if board is not None:
+        board[-1] = 0
+    with ProcessPoolExecutor(workers, context, _start_worker, (board, folder, threads)) as pool:
+        try:
+            yield pool
+        finally:
+            if board is not None:
+                board[-1] = 1
+
+
+def _start_worker(board: Any, folder: Path, threads: int) -> None:
+    """Limit the threads, take part in the lock, and watch the parent."""
+    global _board
+    _board = board
     fastnorm.set_num_threads(threads)
     # An interrupt of the terminal reaches all processes; the first one tells the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hold_until_exit(folder)
     parent = multiprocessing.parent_process()
-    # Held before this look: whoever continues the work of a dead parent finds the lock.
+    # Locked before this look: whoever resumes the work of a dead parent finds the lock.
     if parent is None or connection.wait([parent.sentinel], timeout=0):
         os._exit(1)
     threading.Thread(target=_end_with_parent, args=(parent.sentinel,), daemon=True).start()
 
 
 def _end_with_parent(sentinel: int) -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+    """Exit when the parent is killed; the worker would otherwise wait for work forever."""
     connection.wait([sentinel])
     os._exit(1)
 
 
-def _make_in_worker(
-    make: Callable[[Job, Callable[[int], None]], None], job: Job, place: int
-) -> None:
+def _make_in_worker(make: Make[Job], numbered: tuple[int, Job]) -> int:
+    number, job = numbered
+    # A worker that died may have done part of it.
+    _board[number] = 0
+
     def advance(count: int) -> None:
-        _board[place] += count
+        _board[number] += count
         if _board[-1]:
             raise _StoppedError
 
     with suppress(_StoppedError):
         make(job, advance)
+    return 0

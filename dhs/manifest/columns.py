@@ -1,4 +1,4 @@
-"""The columns of a manifest that a training needs, checked: ids, labels, weights, splits."""
+"""Checked columns of a manifest for a training: ids, labels, weights and splits."""
 
 from __future__ import annotations
 
@@ -19,26 +19,29 @@ class Manifest:
     Parameters
     ----------
     table : pandas.DataFrame
+        The rows.
     name : str
-        Of the file, for messages.
+        Name of the file, for error messages.
     """
 
     def __init__(self, table: pd.DataFrame, name: str) -> None:
         self.table, self.name = table, name
 
     def column(self, name: str, key: str) -> pd.Series:
-        """A column without gaps.
+        """Return a column without missing values.
 
         Parameters
         ----------
         name : str
+            Name of the column.
         key : str
-            Of the configuration, that says the name.
+            Configuration key that sets the name, for error messages.
 
         Raises
         ------
         ValueError
-            It is not there, and the one with the nearest name is named; or a value is missing.
+            The column does not exist (the message suggests the closest name), or a value is
+            missing.
         """
         columns = [str(column) for column in self.table.columns]
         if name not in columns:
@@ -49,34 +52,34 @@ class Manifest:
         empty = np.flatnonzero(values.isna())
         if empty.size:
             raise ValueError(
-                f"{self.name}: {name} is missing in {empty.size} rows, the first {empty[0]}."
+                f"{self.name}: {name} is missing in {empty.size} rows, first in row {empty[0]}."
             )
         return values
 
     def ids(self) -> NDArray[np.str_]:
-        """The id of every cutout.
+        """Return the id of every cutout.
 
         Raises
         ------
         ValueError
-            An id is missing, or there twice.
+            An id is missing or occurs twice.
         """
         ids = self.column(ID, "the id")
         twice = ids[ids.duplicated()]
         if len(twice):
             raise ValueError(
-                f"{self.name}: {len(twice)} rows have the id of another, the first "
-                f"{twice.iloc[0]!r}; every cutout needs a {ID} of its own."
+                f"{self.name}: {len(twice)} rows have the id of another row, the first "
+                f"{twice.iloc[0]!r}; every {ID} must be unique."
             )
         return np.asarray(ids, str)
 
     def labels(self, name: str) -> NDArray[np.float32]:
-        """Labels as numbers.
+        """Return the labels as float32.
 
         Raises
         ------
         ValueError
-            One is neither 0 nor 1.
+            A label is neither 0 nor 1.
         """
         given = self.column(name, "label_col")
         labels = pd.to_numeric(given, errors="coerce").to_numpy(np.float64)
@@ -89,12 +92,12 @@ class Manifest:
         return np.asarray(labels, np.float32)
 
     def weights(self, name: str) -> NDArray[np.float32]:
-        """Sample weights.
+        """Return the sample weights as float32.
 
         Raises
         ------
         ValueError
-            One is negative, not finite, or no number.
+            A weight is negative, not finite, or not a number.
         """
         given = self.column(name, "sample_weight_col")
         weights = pd.to_numeric(given, errors="coerce").to_numpy(np.float32)
@@ -107,12 +110,27 @@ class Manifest:
         return np.asarray(weights)
 
     def splits(self, split_col: str, train_fraction: float, seed: int) -> NDArray[np.str_]:
-        """The split of every cutout: as a column says, or else as `dhs.manifest.splits.assign_splits` does.
+        """Return the split of every cutout, from a column or from the position on the sky.
+
+        Parameters
+        ----------
+        split_col : str
+            Name of the column with the splits. Without this column, the splits are those of
+            `dhs.manifest.splits.assign_splits`.
+        train_fraction : float
+            Fraction of the sky for training, in (0, 1), if the column does not exist.
+        seed : int
+            Random seed, if the column does not exist.
+
+        Returns
+        -------
+        (N,) array of str
+            ``"train"``, ``"val"`` or ``"test"``.
 
         Raises
         ------
         ValueError
-            A split is not known, or something is in two of them.
+            A split is not known, or an id or a HEALPix pixel is in two splits.
         """
         ids = self.ids()
         ra, dec = (
@@ -125,14 +143,14 @@ class Manifest:
         wrong = np.flatnonzero(~given.isin(SPLITS))
         if wrong.size:
             raise ValueError(
-                f"{self.name}: {wrong.size} values of {split_col} are none of {', '.join(SPLITS)}, "
-                f"the first {given.iloc[wrong[0]]} in row {wrong[0]}."
+                f"{self.name}: {wrong.size} values of {split_col} are not one of "
+                f"{', '.join(SPLITS)}, the first {given.iloc[wrong[0]]} in row {wrong[0]}."
             )
         splits = np.asarray(given, str)
         leaks = find_leaks(ids, ra, dec, splits)
         if leaks:
             raise ValueError(
-                f"{self.name}: {len(leaks)} leaks between splits, the first: {leaks[0]}. Split it "
-                "anew, with dhs pack."
+                f"{self.name}: {len(leaks)} leaks between splits, the first: {leaks[0]}. Create "
+                "new splits with dhs pack."
             )
         return splits

@@ -1,4 +1,4 @@
-"""Paths that a table gives: relative ones stay in the folder that they start from."""
+"""Checks of the paths in a table, whose relative paths must stay inside their base folder."""
 
 from __future__ import annotations
 
@@ -10,48 +10,54 @@ MOST_NAMED = 5
 
 
 def path_faults(column: str, paths: Iterable[object]) -> Iterator[str]:
-    """What is wrong with the paths of a column, one sentence for each kind of fault.
+    """Describe the faults of the paths in a column, one sentence per kind of fault.
 
-    An absolute path says plainly where it reads, and is allowed.
+    Absolute paths are allowed, because they state openly where they lead.
 
     Parameters
     ----------
     column : str
-        Its name.
+        Name of the column.
     paths : iterable
-        One entry per row; what is no text is not looked at.
+        One entry per row. Entries that are not text are skipped.
 
     Yields
     ------
     str
-        How many rows have the fault, and the first five with what they say.
+        Number of rows with the fault, and the values of the first five.
     """
     given = [(row, path) for row, path in enumerate(paths) if isinstance(path, str)]
     climbing = [(row, path) for row, path in given if _climbs(path)]
     if climbing:
         yield (
             f"{len(climbing):,} rows whose {column} leads out of the manifest's folder: "
-            f"{_some(climbing)}. Give absolute paths, or move the manifest to where all files are."
+            f"{_some(climbing)}. Use absolute paths, or move the manifest to the folder of the "
+            "files."
         )
     broken = [(row, path) for row, path in given if "\0" in path]
     if broken:
-        yield f"{len(broken):,} rows whose {column} holds a NUL, as no file's: {_some(broken)}."
+        yield (
+            f"{len(broken):,} rows whose {column} contains a NUL, which no file name has: "
+            f"{_some(broken)}."
+        )
 
 
 def refuse_escapes(manifest: str | Path, column: str, paths: Iterable[object]) -> None:
-    """Refuse a manifest whose relative paths lead out of its folder, before any is opened.
+    """Reject a manifest whose relative paths lead out of its folder, before opening any file.
 
     Parameters
     ----------
     manifest : str or Path
-        For the message.
-    column, paths
-        As of `path_faults`.
+        File of the manifest, for the error message.
+    column : str
+        Name of the column.
+    paths : iterable
+        One entry per row. Entries that are not text are skipped.
 
     Raises
     ------
     ValueError
-        With all that `path_faults` finds.
+        The paths have faults. The message lists all that `path_faults` finds.
     """
     faults = list(path_faults(column, paths))
     if faults:
@@ -59,7 +65,7 @@ def refuse_escapes(manifest: str | Path, column: str, paths: Iterable[object]) -
 
 
 def _climbs(path: str) -> bool:
-    """By its own ``..``; links within the folder are their owner's affair."""
+    """Tell whether a path leaves its folder by ``..``; links inside the folder are not checked."""
     return not path.startswith("/") and os.path.normpath(path).split("/")[0] == ".."
 
 

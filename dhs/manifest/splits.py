@@ -1,4 +1,4 @@
-"""Training and validation: neighbours on the sky never straddle the two."""
+"""Splits into training and validation, which keep neighbours on the sky together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 SPLITS = ("train", "val", "test")
 NSIDE = 128
-"""Of the HEALPix pixels that are not divided: 0.46 degrees on a side."""
+"""HEALPix resolution of the pixels that are never divided, 0.46 degrees on a side."""
 
 
 def assign_splits(
@@ -22,29 +22,32 @@ def assign_splits(
     train_fraction: float = 0.7,
     seed: int = 42,
 ) -> NDArray[np.str_]:
-    """Put every cutout into ``train`` or ``val``, by where it is on the sky.
+    """Assign every cutout to ``train`` or ``val`` by its position on the sky.
 
-    All cutouts of a HEALPix pixel (nside 128, nested; Gorski et al. 2005) go together; one
-    without a position goes by its id. A pixel, or an id, is drawn by a hash of itself and the
-    seed: no split depends on which other cutouts there are, or on their order.
+    All cutouts in a HEALPix pixel (nside 128, nested; Gorski et al. 2005) go into the same
+    split. A cutout without a position is assigned by its id. The draw is a hash of the pixel (or
+    id) and the seed, so a split does not depend on the other cutouts or on their order.
 
     Parameters
     ----------
     ids : (N,) sequence of str
+        Ids of the cutouts.
     ra, dec : (N,) array, optional
-        Degrees; NaN where not known.
+        Degrees; NaN where unknown.
     train_fraction : float
-        Share of the pixels, in (0, 1).
+        Fraction of the pixels that go into ``train``, in (0, 1).
     seed : int
+        Random seed.
 
     Returns
     -------
     (N,) array of str
+        ``"train"`` or ``"val"``.
 
     Raises
     ------
     ValueError
-        The fraction is out of range, or the arrays do not fit each other.
+        The fraction is out of range, or the arrays have different lengths.
     """
     if not 0 < train_fraction < 1:
         raise ValueError(f"train_fraction={train_fraction!r} is not between 0 and 1.")
@@ -59,18 +62,21 @@ def find_leaks(
     dec: ArrayLike | None,
     split: Sequence[str] | NDArray[np.str_],
 ) -> list[str]:
-    """What is in two splits: ids, and HEALPix pixels where positions are known.
+    """Find the ids and HEALPix pixels that are in two splits.
 
     Parameters
     ----------
-    ids, ra, dec
-        As of `assign_splits`.
+    ids : (N,) sequence of str
+        Ids of the cutouts.
+    ra, dec : (N,) array, optional
+        Degrees; NaN where unknown.
     split : (N,) sequence of str
+        Split of every cutout.
 
     Returns
     -------
     list of str
-        One line per leak, for people.
+        One human-readable line per leak.
     """
     groups = _groups(ids, ra, dec)
     leaks = []
@@ -93,7 +99,7 @@ def _groups(
     if not longitude.shape == latitude.shape == groups.shape:
         raise ValueError(
             f"ids, ra and dec have the shapes {groups.shape}, {longitude.shape} and "
-            f"{latitude.shape}; they have to be the same."
+            f"{latitude.shape}; all three must be equal."
         )
     is_known = np.isfinite(longitude) & np.isfinite(latitude)
     if is_known.any():

@@ -1,4 +1,4 @@
-"""Manifests: tables of cutouts, Parquet or CSV, and what they say of themselves."""
+"""Manifests: tables of cutouts in Parquet or CSV, and their metadata."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ from dhs.manifest.format import METADATA_KEY
 from fastnorm.text import one_line
 
 MOST_FOOTER_BYTES = 2**26
-"""Of the metadata of a Parquet file, which grow with columns and row groups."""
+"""Largest footer of a Parquet file; its metadata grow with columns and row groups."""
 _TEXT_COLUMNS = ("cutout_path", "mask_path", "galaxy_id", "split")
 
 
 def read_manifest(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read a manifest, without any check of what it lists.
+    """Read a manifest without checking its rows.
 
     Parameters
     ----------
     path : str or Path
-        ``.parquet`` or ``.csv``. In a CSV, paths, ids and splits are text; the types of other
-        columns are inferred.
+        A ``.parquet`` or ``.csv`` file. In a CSV, paths, ids and splits are text; the types of
+        other columns are inferred.
 
     Returns
     -------
     table : pandas.DataFrame
+        The rows.
     metadata : dict
-        What a Parquet file says under the key ``dhs`` of its schema; else empty.
+        The JSON under the key ``dhs`` in the schema of a Parquet file. Otherwise empty.
 
     Raises
     ------
     OSError
-        It cannot be read.
+        The file cannot be read.
     ValueError
-        It is of another kind, or damaged.
+        The file is of another kind or is damaged.
     """
     table = read_table(Path(path))
     return table.to_pandas(), metadata_of(table, Path(path))
 
 
 def read_table(path: Path, content: bytes | None = None) -> pyarrow.Table:
-    """As `read_manifest`, as an Arrow table; from ``content`` where the file was read already."""
+    """Read a manifest as an Arrow table, from ``content`` if the file was already read."""
     if path.suffix == ".parquet":
         check_footer(path)
     source = path.read_bytes() if content is None else content
@@ -63,60 +64,61 @@ def read_table(path: Path, content: bytes | None = None) -> pyarrow.Table:
             return _sound(csv.read_csv(stream, convert_options=options))
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = one_line(str(error))
-        raise ValueError(f"{path} is damaged, or not what its suffix says ({reason}).") from error
+        raise ValueError(f"{path} is damaged or not a {path.suffix} file ({reason}).") from error
     raise ValueError(f"{path} is of an unknown kind; allowed are .parquet and .csv.")
 
 
 def content_sha256(table: pyarrow.Table) -> str:
-    """The sha256 of the names and values of a table, however they lie in a file."""
+    """Return the SHA-256 of the names and values of a table, regardless of its file layout."""
     return hashlib.sha256(repr(table.to_pydict()).encode()).hexdigest()
 
 
 @contextmanager
 def made_again_if_damaged(path: Path) -> Iterator[None]:
-    """Read a file that the same command makes again, if it is damaged and deleted.
+    """Report a damaged file that the same command recreates after its deletion.
 
     Raises
     ------
     ValueError
-        It is damaged, and named; what the disk says (errors with a number) stays as it is.
+        The file is damaged. Errors of the operating system (those with a number) pass through.
     """
     try:
         yield
     except (pyarrow.ArrowException, LookupError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ValueError(f"{path} is damaged ({error}); delete it, and run again.") from error
+        raise ValueError(f"{path} is damaged ({error}); delete it and run again.") from error
 
 
 def check_footer(path: Path) -> None:
-    """Refuse a Parquet file that claims more metadata than any table has, before it is read.
+    """Reject a Parquet file that claims more metadata than any table has, before reading it.
 
     Raises
     ------
     OSError
-        It cannot be read.
+        The file cannot be read.
     ValueError
-        It claims more than `MOST_FOOTER_BYTES`.
+        The file claims more than `MOST_FOOTER_BYTES`.
     """
     with path.open("rb") as stream:
         stream.seek(-min(8, path.stat().st_size), os.SEEK_END)
         length = int.from_bytes(stream.read(4), "little")
     if length > MOST_FOOTER_BYTES:
         raise ValueError(
-            f"{path} is damaged, or not what its suffix says (it claims metadata of {length:,} "
+            f"{path} is damaged or not a {path.suffix} file (it claims metadata of {length:,} "
             f"bytes; at most {MOST_FOOTER_BYTES:,} are read)."
         )
 
 
 def _sound(table: pyarrow.Table) -> pyarrow.Table:
-    """Refuse bytes that are no text, in names and values: Arrow looks at them only when asked."""
+    """Reject invalid UTF-8 in names and values, which Arrow checks only on request."""
     table.validate(full=True)
     _ = table.column_names
     return table
 
 
 def is_text(kind: pyarrow.DataType, or_integers: bool = False) -> bool:
+    """Tell whether a type is text or null, or optionally an integer."""
     types = pyarrow.types
     if types.is_dictionary(kind):
         kind = kind.value_type
@@ -125,18 +127,19 @@ def is_text(kind: pyarrow.DataType, or_integers: bool = False) -> bool:
 
 
 def is_number(kind: pyarrow.DataType) -> bool:
+    """Tell whether a type is a number, a boolean or null."""
     types = pyarrow.types
     tests = [types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null]
     return any(test(kind) for test in tests)
 
 
 def metadata_of(table: pyarrow.Table | pyarrow.Schema, path: Path) -> dict[str, Any]:
-    """What the schema says under the key ``dhs``, of a table that was read from ``path``."""
+    """Return the JSON under the key ``dhs`` in the schema of a table read from ``path``."""
     schema = table if isinstance(table, pyarrow.Schema) else table.schema
     try:
         found = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: its metadata 'dhs' are no JSON ({error}).") from error
+        raise ValueError(f"{path}: the metadata 'dhs' are not valid JSON ({error}).") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: its metadata 'dhs' are no JSON object.")
+        raise ValueError(f"{path}: the metadata 'dhs' are not a JSON object.")
     return found

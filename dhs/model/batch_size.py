@@ -1,4 +1,4 @@
-"""Where and in which batches a network is run: chosen once, then recorded."""
+"""Device and batch size of a network, chosen once and then recorded."""
 
 from __future__ import annotations
 
@@ -15,51 +15,52 @@ SHARE_OF_FREE_MEMORY = 0.25
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name.
+    """Return the device of a name.
 
     Parameters
     ----------
     name : {"auto", "cpu", "cuda"}
-        The first is CUDA where torch sees a device.
+        "auto" means CUDA if torch finds a device, and the CPU otherwise.
 
     Raises
     ------
     ValueError
-        The name is another, or there is no such device.
+        The name is not one of these, or torch finds no CUDA device.
     """
     if name not in DEVICES:
-        raise ValueError(f"device={name!r} is not known; allowed are {', '.join(DEVICES)}.")
+        raise ValueError(f"device={name!r} is not known; use one of {', '.join(DEVICES)}.")
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
         raise ValueError(
-            "device='cuda' is asked for, but torch sees no CUDA device; use a machine with one, or "
-            "device='cpu'."
+            "device='cuda' is not available: torch finds no CUDA device; use a machine with one, "
+            "or device='cpu'."
         )
     return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
 
 
 def describe_device(device: torch.device) -> str:
-    """All of a device that the last bits of a logit may depend on."""
+    """Describe everything in a device that can change the last bits of a logit."""
     if device.type == "cuda":
         return f"cuda, {torch.cuda.get_device_name(device)}"
     return f"cpu, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
 def choose_batch_size(models: Iterable[nn.Module], size: int, device: torch.device) -> int:
-    """The largest batch that leaves most of the memory free: a power of two.
+    """Return the largest batch size that leaves most of the memory free.
 
     Parameters
     ----------
     models : iterable of LensFinder
-        On ``device``, in evaluation mode; they run one after the other.
+        Models on ``device``, in evaluation mode. They run one after the other.
     size : int
         Side of the cutouts in pixels.
     device : torch.device
+        Device of the models.
 
     Returns
     -------
     int
-        1 to 16 on a CPU, 1 to 1024 on CUDA.
+        A power of two: 1 to 16 on a CPU, 1 to 1024 on CUDA.
     """
     needed = max(activation_bytes(model, size, device) for model in models)
     allowed = SHARE_OF_FREE_MEMORY * free_bytes(device)
@@ -70,7 +71,24 @@ def choose_batch_size(models: Iterable[nn.Module], size: int, device: torch.devi
 
 
 def activation_bytes(model: nn.Module, size: int, device: torch.device) -> int:
-    """Bytes of all that the layers give for one cutout, which is more than is held at a time."""
+    """Return the bytes of all layer outputs for one cutout.
+
+    This is an upper limit: the outputs are not all in memory at the same time.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Model on ``device``, in evaluation mode.
+    size : int
+        Side of the cutouts in pixels.
+    device : torch.device
+        Device of the model.
+
+    Returns
+    -------
+    int
+        Bytes per cutout.
+    """
     total = 0
 
     def add(module: nn.Module, inputs: object, output: object) -> None:
@@ -90,7 +108,10 @@ def activation_bytes(model: nn.Module, size: int, device: torch.device) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can be had now; of all there is, where the system does not say."""
+    """Return the free memory of a device in bytes.
+
+    For a CPU whose system does not report it, this is the total memory.
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     file = Path("/proc/meminfo")

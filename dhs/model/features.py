@@ -1,4 +1,4 @@
-"""Penultimate features: what the last layer of a lens finder makes its logit of."""
+"""Penultimate features: the input of the last layer of a lens finder."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from dhs.model.inference import Rows, run_batches
 
 
 def last_layer(model: LensFinder) -> nn.Linear:
-    """The linear layer that gives the logit.
+    """Return the linear layer that computes the logit.
 
     Raises
     ------
     ValueError
-        The backbone ends in something else.
+        The backbone does not end in a linear layer of one output.
     """
     backbone: Any = model.backbone
     layer = backbone.get_classifier() if hasattr(backbone, "get_classifier") else None
     if not isinstance(layer, nn.Linear) or layer.out_features != 1:
         raise ValueError(
-            f"{model.architecture['arch']} ends in {layer}, and not in a linear layer of one "
-            "output; it has no penultimate features."
+            f"{model.architecture['arch']} ends in {layer}, not in a linear layer of one output, "
+            "so it has no penultimate features."
         )
     return layer
 
@@ -39,23 +39,25 @@ def features_of(
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Run a lens finder over a dataset, and keep what its last layer takes in.
+    """Run a lens finder over a dataset, and return the inputs of its last layer.
 
     Parameters
     ----------
     model : LensFinder
-        On ``device``; it is put into evaluation mode, and is otherwise left as it was.
+        Model on ``device``. It is switched to evaluation mode and otherwise unchanged.
     data : Rows
+        Source of the cutouts.
     batch_size : int
-        Of every forward pass, as of `dhs.model.inference.logits_of`.
+        Cutouts per forward pass, see `dhs.model.inference.logits_of`.
     device : torch.device
+        Device of the model.
     progress : function, optional
-        Called with how many cutouts are done and how many there are.
+        Called after each batch with the number of cutouts done and the total.
 
     Returns
     -------
-    (N, D) float32
-        D is 216 for the bottlenecked ResNet of 27 channels, 1280 for EfficientNetV2-S.
+    (N, D) float32 array
+        D is 216 for the bottlenecked ResNet with 27 channels, and 1280 for EfficientNetV2-S.
 
     Raises
     ------

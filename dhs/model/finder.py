@@ -1,4 +1,4 @@
-"""Networks: raw nanomaggies in, one logit out."""
+"""Lens finders: networks that compute one logit from raw cutouts in nanomaggies."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from dhs.preprocess.spec import PreprocessSpec
 
 TIMM_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "efficientnet_v2_s": ("tf_efficientnetv2_s", {}),
-    # Pads as torchvision does, and has its batch-norm epsilon: for weights that were trained there.
+    # Padding and batch-norm epsilon of torchvision, for weights that were trained with it.
     "efficientnet_v2_s_torchvision": ("efficientnetv2_s", {"bn_eps": 1e-3}),
 }
-"""Our names of architectures, timm's, and what they are built with."""
+"""Names of architectures, each with its name in timm and its options there."""
 
 BOTTLENECKED_RESNET = "bottlenecked_resnet"
 
@@ -34,48 +34,48 @@ def build_model(
     weights: str | Path | None = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """Build a backbone of one logit.
+    """Build a backbone with one logit.
 
     Parameters
     ----------
     arch : str
         ``bottlenecked_resnet``, ``efficientnet_v2_s`` (timm's ``tf_efficientnetv2_s``),
-        ``efficientnet_v2_s_torchvision``, or any name of timm's.
+        ``efficientnet_v2_s_torchvision``, or any name that timm knows.
     in_ch : int
-        Bands.
+        Number of bands.
     pretrained : bool
-        Start from ImageNet weights, of ``weights`` or else as timm has them.
+        Start from ImageNet weights: those of ``weights``, or else those that timm downloads.
     weights : path, optional
-        A local .safetensors file of timm's weights for this architecture.
+        Local .safetensors file with timm's weights for this architecture.
     **kwargs
-        Of the architecture: ``base_ch`` of the bottlenecked ResNet, ``drop_rate`` and others of
-        timm's.
+        Options of the architecture: ``base_ch`` for the bottlenecked ResNet; ``drop_rate`` and
+        others for the networks of timm.
 
     Returns
     -------
     nn.Module
-        Takes normalised (N, in_ch, H, W) images, gives logits (N, 1).
+        Maps normalised (N, in_ch, H, W) images to logits (N, 1).
 
     Raises
     ------
     ValueError
-        The architecture or an argument of it is not known, or the weights are of another one.
+        The architecture or one of its options is not known, or the weights belong to a different
+        architecture.
     OSError
-        The weights cannot be read, or cannot be fetched.
+        The weights cannot be read or downloaded.
     """
     if weights is not None and not pretrained:
-        raise ValueError(f"weights={str(weights)!r} is given, but pretrained is False; set it.")
+        raise ValueError(f"weights={str(weights)!r} needs pretrained=True; pretrained is False.")
     if arch == BOTTLENECKED_RESNET:
         if pretrained:
-            raise ValueError(f"pretrained=True: {arch} has no ImageNet weights; train it afresh.")
+            raise ValueError(f"pretrained=True: {arch} has no ImageNet weights; set it to False.")
         return _build(BottleneckedResNet, arch, in_ch=in_ch, **kwargs)
     timm = _timm()
     name, fixed = TIMM_NAMES.get(arch, (arch, {}))
     if not timm.is_model(name):
         known = ", ".join([BOTTLENECKED_RESNET, *TIMM_NAMES])
         raise ValueError(
-            f"arch={arch!r} is not known; allowed are {known}, and the names that "
-            "timm.list_models() gives."
+            f"arch={arch!r} is not known; use one of {known}, or a name from timm.list_models()."
         )
     options: dict[str, Any] = {"num_classes": 1, "in_chans": in_ch} | fixed | kwargs
     if not pretrained:
@@ -87,15 +87,15 @@ def build_model(
         return _build(timm.create_model, arch, name, pretrained=True, **options)
     except (OSError, RuntimeError) as error:
         raise OSError(
-            f"the ImageNet weights of {arch} ({name} of timm) cannot be had: "
-            f"{' '.join(str(error).split())[:300]}. Without a network, fetch them elsewhere and "
-            "give weights=FILE.safetensors (train.weights in a configuration), or train afresh "
-            "with pretrained=False."
+            f"the ImageNet weights of {arch} ({name} of timm) are not available: "
+            f"{' '.join(str(error).split())[:300]}. Without a network connection, download them "
+            "elsewhere and give weights=FILE.safetensors (train.weights in a configuration), or "
+            "train from scratch with pretrained=False."
         ) from error
 
 
 def _timm() -> Any:
-    # With all that it imports, it takes three seconds; a worker of a grid may not need it.
+    # Importing timm takes three seconds, and a worker of a grid may not need it.
     return importlib.import_module("timm")
 
 
@@ -107,15 +107,15 @@ def _build(make: Any, arch: str, *args: Any, **options: Any) -> nn.Module:
 
 
 def _check_weights(path: Path, name: str) -> None:
-    """Refuse a file that is not of this architecture: timm would load a part of it."""
+    """Refuse a file of a different architecture, which timm would load in part."""
     try:
         with safe_open(path, framework="pt") as file:
             found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise OSError(f"{path} is damaged, or no .safetensors file: {error}") from error
+        raise OSError(f"{path} is damaged or not a .safetensors file: {error}") from error
     model = _timm().create_model(name)
     config = cast(dict[str, Any], model.pretrained_cfg)
-    # Layers that timm adapts: to one logit, and to another number of bands.
+    # timm adapts these layers to one logit and to a different number of bands.
     adapted = tuple(
         f"{layer}." for key in ("classifier", "first_conv") for layer in _names(config.get(key))
     )
@@ -127,8 +127,8 @@ def _check_weights(path: Path, name: str) -> None:
     ]
     if wrong:
         raise ValueError(
-            f"{path} holds no weights of {name}: {len(wrong)} of {len(expected)} tensors are "
-            f"missing or of another shape ({', '.join(wrong[:3])})."
+            f"{path} does not have the weights of {name}: {len(wrong)} of {len(expected)} tensors "
+            f"are missing or have a different shape ({', '.join(wrong[:3])})."
         )
 
 
@@ -137,40 +137,45 @@ def _names(entry: str | tuple[str, ...] | None) -> list[str]:
 
 
 class LensFinder(nn.Module):
-    """A whole lens finder: the normalisation, then the backbone.
+    """A complete lens finder: preprocessing followed by a backbone.
 
-    Equal to `dhs.preprocess.preprocess_stack` followed by the backbone.
+    It is equal to `dhs.preprocess.preprocess_stack` followed by the backbone.
 
     Parameters
     ----------
     spec : PreprocessSpec
-        The normalisation, which is a part of the model.
+        Preprocessing, which is part of the model.
     arch : str
-        As of `build_model`.
+        Name of the architecture, see `build_model`.
     in_ch : int
-        Bands.
+        Number of bands.
     size : int
         Side of the cutouts in pixels.
-    pretrained, weights
-        As of `build_model`.
+    pretrained : bool
+        Start from ImageNet weights, see `build_model`.
+    weights : path, optional
+        Local file of the ImageNet weights, see `build_model`.
     dtype : torch.dtype, optional
-        That the backbone sees; float32 by default.
+        Dtype of the input of the backbone; float32 by default.
     channels_last : bool
-        Order of memory that the backbone sees.
+        Give the backbone its input in ``torch.channels_last``.
     **kwargs
-        Of the architecture.
+        Options of the architecture.
 
     Attributes
     ----------
     preprocess : Preprocess
+        Preprocessing layer.
     backbone : nn.Module
+        Network that maps the preprocessed cutouts to logits.
     architecture : dict
-        ``arch``, ``in_ch``, ``size`` and ``kwargs``: what rebuilds the model, for JSON.
+        ``arch``, ``in_ch``, ``size`` and ``kwargs``, from which `rebuild` builds the model again;
+        plain values for JSON.
 
     Raises
     ------
     ValueError, OSError
-        As of `build_model`; or the spec does not fit cutouts of this size.
+        Same as in `build_model`; also if the spec does not fit cutouts of this size.
     """
 
     def __init__(
@@ -196,7 +201,7 @@ class LensFinder(nn.Module):
     def rebuild(
         cls, spec: PreprocessSpec, architecture: Mapping[str, Any], **options: Any
     ) -> LensFinder:
-        """Build the model that `architecture` describes, with fresh weights."""
+        """Build the model that an `architecture` describes, with new random weights."""
         known = {key: architecture[key] for key in ("arch", "in_ch", "size")}
         return cls(spec, **known, **architecture["kwargs"], **options)
 
@@ -208,12 +213,28 @@ class LensFinder(nn.Module):
         dihedral: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Logits of raw cutouts; see `dhs.preprocess.layer.Preprocess.forward` for the arguments.
+        """Compute the logits of raw cutouts.
+
+        Parameters
+        ----------
+        images : (N, C, size, size) tensor
+            Raw cutouts in nanomaggies.
+        index : (M,) int64 tensor, optional
+            Rows of ``images`` to use.
+        dihedral : (N or M,) integer tensor, optional
+            Flip and rotation of each cutout, 0 to 7, applied after the normalisation.
+        mask : bool tensor, broadcastable to ``images``, optional
+            True marks a bad pixel.
 
         Returns
         -------
-        (N,) tensor
-            Larger means more likely a lens.
+        (N or M,) tensor
+            Logits; a larger value means a more likely lens.
+
+        Raises
+        ------
+        ValueError
+            The images do not have the size of the model.
         """
         seen = self.preprocess(images, index=index, dihedral=dihedral, mask=mask)
         logits: Tensor = self.backbone(seen)

@@ -1,4 +1,4 @@
-"""Logits of many cutouts, in batches of one size."""
+"""Compute the logits of many cutouts in batches of equal size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Rows(Protocol):
-    """What gives raw cutouts by their positions, as `dhs.data.LensDataset` does."""
+    """A source of raw cutouts by position, such as `dhs.data.LensDataset`."""
 
     def __len__(self) -> int: ...
 
@@ -29,26 +29,32 @@ def logits_of(
     world: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Run a lens finder over a dataset.
+    """Run a lens finder over a dataset, and return the logits.
 
-    A network's last bits change with the size of the batch, so the last batch is filled up with
-    repetitions of its last cutout, whose logits are dropped.
+    The last bits of a logit depend on the batch size. The last batch is therefore filled with
+    copies of its last cutout, and the logits of the copies are dropped.
 
     Parameters
     ----------
     model : nn.Module
-        A `dhs.model.LensFinder` on ``device``; it is put into evaluation mode.
+        A `dhs.model.LensFinder` on ``device``. It is switched to evaluation mode.
     data : Rows
+        Source of the cutouts.
     batch_size : int
+        Cutouts per forward pass.
     device : torch.device
-    rank, world : int
-        This process takes every ``world``-th batch; the logits of the others are 0.
+        Device of the model.
+    rank : int
+        Number of this process, from 0.
+    world : int
+        Number of processes. Each process takes every ``world``-th batch.
     progress : function, optional
-        Called with how many cutouts are done and how many there are.
+        Called after each batch with the number of cutouts done and the total.
 
     Returns
     -------
-    (N,) float32
+    (N,) float32 array
+        Logits; 0 for the batches of other processes.
     """
     logits = np.zeros(len(data), np.float32)
 
@@ -70,15 +76,27 @@ def run_batches(
     world: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Run a lens finder over a dataset, and hand on the logits of each batch.
+    """Run a lens finder over a dataset, and pass the logits of each batch to a function.
 
     Parameters
     ----------
+    model : nn.Module
+        A `dhs.model.LensFinder` on ``device``. It is switched to evaluation mode.
+    data : Rows
+        Source of the cutouts.
+    batch_size : int
+        Cutouts per forward pass; see `logits_of` for the last batch.
+    device : torch.device
+        Device of the model.
     keep : function
-        Called after each batch with the position of its first cutout and its logits, those of the
-        repetitions left out.
-    model, data, batch_size, device, rank, world, progress
-        As of `logits_of`.
+        Called after each batch with the position of its first cutout and the logits of its
+        cutouts, without those of the copies.
+    rank : int
+        Number of this process, from 0.
+    world : int
+        Number of processes. Each process takes every ``world``-th batch.
+    progress : function, optional
+        Called after each batch with the number of cutouts done and the total.
     """
     model.eval()
     count = len(data)

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class Bottleneck(nn.Module):
-    """Convolutions of 1x1, 3x3 and 1x1 with a shortcut around them.
+    """A bottleneck block: 1x1, 3x3 and 1x1 convolutions with a shortcut around them.
 
     Parameters
     ----------
     inputs, middle, outputs : int
-        Channels.
+        Number of channels before, inside and after the block.
     stride : int
-        Of the 3x3 convolution.
+        Stride of the 3x3 convolution.
     """
 
     def __init__(self, inputs: int, middle: int, outputs: int, stride: int) -> None:
@@ -42,15 +42,16 @@ class Bottleneck(nn.Module):
 
 
 class BottleneckedResNet(nn.Module):
-    """A stem, four bottleneck blocks, a global average, and one logit.
+    """A network of a stem, four bottleneck blocks, a global average and one logit.
 
     Parameters
     ----------
     in_ch : int
-        Bands.
+        Number of bands.
     base_ch : int
-        Channels ``c`` of the stem. Blocks of (in, middle, out, stride) follow: (c, c, 2c, 1),
-        (2c, c, 4c, 2), (4c, 2c, 8c, 2) and (8c, 2c, 8c, 2); 195,589 parameters for 27.
+        Number of channels ``c`` of the stem. The blocks have (inputs, middle, outputs, stride) of
+        (c, c, 2c, 1), (2c, c, 4c, 2), (4c, 2c, 8c, 2) and (8c, 2c, 8c, 2). With 27 channels the
+        network has 195,589 parameters.
     """
 
     def __init__(self, in_ch: int = 3, base_ch: int = 27) -> None:
@@ -71,13 +72,13 @@ class BottleneckedResNet(nn.Module):
         self.classifier = nn.Linear(8 * c, 1)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Feature maps before the average, (N, 8c, H', W')."""
+        """Return the feature maps before the average, (N, 8c, H', W')."""
         return cast(Tensor, self.blocks(self.stem(images)))
 
     def get_classifier(self) -> nn.Linear:
-        """The last layer, under the name that timm's models give it."""
+        """Return the last layer; timm's models have a method of the same name."""
         return self.classifier
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of normalised (N, in_ch, H, W) images, (N, 1)."""
+        """Compute the logits (N, 1) of normalised images (N, in_ch, H, W)."""
         return cast(Tensor, self.classifier(self.pool(self.forward_features(images)).flatten(1)))

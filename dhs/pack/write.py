@@ -7,16 +7,17 @@ reading. What its files hold is told in `dhs.pack.format`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import fastnorm
 from dhs.arguments import integer
 from dhs.constants import BANDS, PIXEL_SCALE
-from dhs.jobs.claim import claim_folder, remove_leftovers, remove_parts
-from dhs.jobs.lock import only_writer
+from dhs.jobs.claim import output_folder
 from dhs.jobs.processes import run_jobs
-from dhs.manifest.format import REJECTED
+from dhs.manifest.claim import claim_folder, remove_parts
+from dhs.manifest.format import REJECTED, TEMPORARY
 from dhs.manifest.splits import NSIDE, SPLITS
 from dhs.pack.finish import gather, read_rejected, record_rejected, write_manifest
 from dhs.pack.format import FLUX_UNIT
@@ -126,16 +127,13 @@ def write_pack(
     integer("allow_rejects", allow_rejects, 0, 2**63 - 1)
     source, out = read_source(manifest, data_origin), Path(out)
     settings = _settings(source, train_fraction, seed, shard_bytes, mask_bits)
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; name a folder for the pack.")
-    out.mkdir(parents=True, exist_ok=True)
-    with only_writer(out, "a pack") as sign:
-        is_complete = claim_folder(out, settings, "pack")
-        remove_leftovers(out, "shard-*.npy", "mask-*.npy", REJECTED)
+    claim = partial(claim_folder, out, settings, "pack")
+    with output_folder(
+        out, "a pack", "shard-*.npy", "mask-*.npy", REJECTED, *TEMPORARY, claim=claim
+    ) as is_complete:
         if is_complete:
             remove_parts(out)
             return _finished(out, read_rejected(out, source), 0, was_complete=True)
-        sign()
         layout = find_layout(source, mask_bits)
         if isinstance(layout, list):
             record_rejected(out, source, [item.reason for item in layout])

@@ -1,4 +1,4 @@
-"""Published preprocessing, its specification, and the layer that carries it."""
+"""The published preprocessing as a function, a specification and a layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a galaxy's light an annulus holds."""
+"""Fraction of a galaxy's light inside an annulus."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from fastnorm import Annulus
 from fastnorm.annulus import radius_map
 
 DISC_SCALE = 8.0
-"""Scale length in pixels of the exponential disc that annuli are compared by."""
+"""Scale length in pixels of the exponential disc for comparing annuli."""
 
 
 def light_share(annulus: Annulus, size: int, scale: float = DISC_SCALE) -> float:
-    """Share of the light of a face-on exponential disc, on a square image, in an annulus.
+    """Return the fraction of the light of a face-on exponential disc inside an annulus.
 
     Parameters
     ----------
     annulus : Annulus
+        Annulus, radii in pixels.
     size : int
-        Side of the image in pixels; the disc is centred on it, and what lies outside of the image
+        Side of the square image in pixels. The disc is centred on it; light outside the image
         does not count.
     scale : float
-        Scale length of the disc, pixels.
+        Scale length of the disc in pixels.
 
     Returns
     -------
     float
-        0 to 1; the profile is ``exp(-r / scale)``, taken at the centres of the pixels.
+        0 to 1. The profile is ``exp(-r / scale)``, evaluated at the centres of the pixels.
 
     Raises
     ------
     ValueError
-        ``scale`` is not above 0 and finite.
+        ``scale`` is not positive and finite.
     """
     if not 0 < scale < math.inf:
-        raise ValueError(f"scale={scale!r} is not above 0 and finite; give pixels, as 8.")
+        raise ValueError(f"scale={scale!r} must be above 0 and finite; give pixels, such as 8.")
     radius = radius_map(size, size)
     light = np.exp(-radius / scale)
     is_member = (radius >= annulus.r_in) & (radius < annulus.r_out)

@@ -1,4 +1,4 @@
-"""`dhs.preprocess.preprocess_stack` as a layer, equal to it bit for bit."""
+"""The function `dhs.preprocess.preprocess_stack` as a layer, bit-identical to it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ RINGS = 32
 
 
 class Preprocess(nn.Module):
-    """Raw nanomaggies in, what the backbone sees out.
+    """A layer that turns raw cutouts in nanomaggies into the input of the backbone.
 
     Parameters
     ----------
     spec : PreprocessSpec
+        Preprocessing to apply.
     size : int
         Side of the cutouts in pixels.
     dtype : torch.dtype, optional
-        Of the result; float32 by default.
+        Dtype of the result; float32 by default.
     channels_last : bool
-        Store the result in ``torch.channels_last``.
+        Return the result in ``torch.channels_last``.
 
     Raises
     ------
     ValueError
-        The crop does not fit the cutouts, or the annulus does not fit what is left.
+        The crop does not fit the cutouts, or the annulus does not fit the crop.
     """
 
     def __init__(
@@ -48,8 +49,8 @@ class Preprocess(nn.Module):
         side = spec.side(size)
         if side > size:
             raise ValueError(
-                f"crop_size={spec.crop_size} does not fit cutouts of {size} x {size}; give at most "
-                f"{size}, or crop=False."
+                f"crop_size={spec.crop_size} does not fit cutouts of {size} x {size}; it must be "
+                f"at most {size}, or use crop=False."
             )
         spec.annulus.mask(side, side)
         self.spec, self.size = spec, size
@@ -81,27 +82,28 @@ class Preprocess(nn.Module):
         Parameters
         ----------
         images : (N, C, size, size) tensor
-            In nanomaggies.
+            Raw cutouts in nanomaggies.
         index : (M,) int64 tensor, optional
-            Rows of ``images`` to take.
+            Rows of ``images`` to use.
         dihedral : (N or M,) integer tensor, optional
-            How to flip and turn each cutout, 0 to 7, after the normalisation.
+            Flip and rotation of each cutout, 0 to 7, applied after the normalisation.
         mask : bool tensor, broadcastable to ``images``, optional
-            True means bad.
+            True marks a bad pixel.
 
         Returns
         -------
         (N or M, C, side, side) tensor
+            Preprocessed cutouts.
 
         Raises
         ------
         ValueError
-            The images are of another size.
+            The images do not have the size of this layer.
         """
         if images.ndim != 4 or images.shape[-2:] != (self.size, self.size):
             raise ValueError(
                 f"images has shape {tuple(images.shape)}; this model takes (N, bands, {self.size}, "
-                f"{self.size}). Build it with size=... for others."
+                f"{self.size}). Build it with size=... for other cutouts."
             )
         if mask is not None:
             mask = mask.expand(images.shape)[..., self._window, self._window]
@@ -118,29 +120,32 @@ class Preprocess(nn.Module):
 
 
 class RadialResidual(nn.Module):
-    """Subtract the azimuthal median profile of every plane, then clip; NaN becomes 0.
+    """A layer that subtracts the azimuthal median profile of every plane, then clips.
+
+    NaN becomes 0.
 
     Parameters
     ----------
     side : int
-        Of the planes, in pixels.
+        Side of the planes in pixels.
     clip_range : float
+        Limit of the absolute value of the result.
     dtype : torch.dtype, optional
-        Of the result.
+        Dtype of the result; float32 if None.
     """
 
     def __init__(self, side: int, clip_range: float, dtype: torch.dtype | None) -> None:
         super().__init__()
         ring = np.floor(radius_map(side, side)).astype(np.int64).reshape(-1)
         self._rings = [np.flatnonzero(ring == k) for k in range(RINGS)]
-        # Sorted by ring, so that one index serves all of them.
+        # Sorted by ring, so that one gather collects all rings.
         self.register_buffer("_pixels", torch.from_numpy(np.concatenate(self._rings)), False)
         self.register_buffer("_ring", torch.from_numpy(np.minimum(ring, RINGS - 1)), False)
         self._lengths = [len(pixels) for pixels in self._rings]
         self.clip_range, self.dtype = clip_range, dtype
 
     def forward(self, planes: Tensor) -> Tensor:
-        """Take the profile off (..., H, W) planes of float32."""
+        """Subtract the profile from float32 planes (..., H, W)."""
         flat = planes.flatten(-2)
         inside = torch.split(flat[..., cast(Tensor, self._pixels)], self._lengths, dim=-1)
         profile = torch.stack([_median(values) for values in inside], dim=-1)
@@ -150,7 +155,7 @@ class RadialResidual(nn.Module):
 
 
 def _median(values: Tensor) -> Tensor:
-    """Median over the last axis as of NumPy: NaN wins, and two middle values are averaged."""
+    """Return the median over the last axis like NumPy: NaN wins, middle pairs are averaged."""
     count = values.shape[-1]
     if count == 0:
         return values.new_zeros(values.shape[:-1])

@@ -1,4 +1,4 @@
-"""From a raw three-band cutout to what a network sees, as existing scripts call it."""
+"""Preprocess a raw three-band cutout, through the functions that existing scripts call."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ MODES = ("raw_robust", "residual_radial_profile")
 
 
 def center_crop(img: NDArray[Any], target_size: int) -> NDArray[Any]:
-    """The central ``target_size`` square of the last two axes, as a view.
+    """Return the central square of the last two axes, of side ``target_size``, as a view.
 
     Raises
     ------
     ValueError
-        The image is smaller than the crop.
+        ``target_size`` is below 1 or larger than the image.
     """
     height, width = img.shape[-2:]
     if target_size < 1 or target_size > min(height, width):
         raise ValueError(
             f"target_size={target_size} does not fit an image of {height} x {width}; "
-            f"allowed is 1 to {min(height, width)}."
+            f"it must be 1 to {min(height, width)}."
         )
     top, left = (height - target_size) // 2, (width - target_size) // 2
     return img[..., top : top + target_size, left : left + target_size]
@@ -47,29 +47,29 @@ def preprocess_stack(
     Parameters
     ----------
     img3 : (C, H, W) array
-        Bands in nanomaggies, usually g, r, z.
+        Bands in nanomaggies, usually g, r and z.
     mode : {"raw_robust", "residual_radial_profile"}
-        The second subtracts the azimuthal median profile of every normalised band.
+        ``residual_radial_profile`` also subtracts the azimuthal median profile of every
+        normalised band.
     crop : bool
-        Cut out the centre first.
+        Crop the centre first.
     crop_size : int, optional
         Side of the crop in pixels: 64 if None, no crop if 0.
     clip_range : float
-        The result lies in ``[-clip_range, clip_range]``.
+        Limit of the result: ``[-clip_range, clip_range]``.
     annulus_r_in, annulus_r_out : float, optional
-        Radii in pixels, both or neither. Without them the legacy ``(20, 32)``.
+        Radii in pixels, both or neither; the legacy ``(20, 32)`` by default.
 
     Returns
     -------
-    (C, H', W') float32
-        Without NaN.
+    (C, H', W') float32 array
+        Result without NaN.
 
     Raises
     ------
     ValueError
-        An unknown mode, one radius without the other, a crop larger than the
-        image, a clip range that is not positive, or an input that is not
-        three-dimensional.
+        The mode is unknown, one radius is given without the other, the crop is larger than the
+        image, ``clip_range`` is not positive, or the input is not three-dimensional.
 
     Warns
     -----
@@ -77,17 +77,17 @@ def preprocess_stack(
         The annulus lies inside the galaxy, as the legacy one does at 101 x 101.
     """
     if mode not in MODES:
-        raise ValueError(f"mode={mode!r} is not known; allowed are {', '.join(map(repr, MODES))}.")
+        raise ValueError(f"mode={mode!r} is not known; use one of {', '.join(map(repr, MODES))}.")
     if (annulus_r_in is None) != (annulus_r_out is None):
         raise ValueError(
             f"annulus_r_in={annulus_r_in!r} and annulus_r_out={annulus_r_out!r}: give both radii, "
             f"or neither for the legacy ({LEGACY_ANNULUS.r_in}, {LEGACY_ANNULUS.r_out})."
         )
     if not clip_range > 0:
-        raise ValueError(f"clip_range={clip_range!r} is not above 0; 10 is what models expect.")
+        raise ValueError(f"clip_range={clip_range!r} must be above 0; models expect 10.")
     bands = np.asarray(img3)
     if bands.ndim != 3:
-        raise ValueError(f"img3 has shape {bands.shape}; allowed is (bands, H, W).")
+        raise ValueError(f"img3 has shape {bands.shape}; expected (bands, H, W).")
     if crop and crop_size != 0:
         bands = center_crop(bands, STAMP_SIZE if crop_size is None else crop_size)
     with np.errstate(over="ignore"):

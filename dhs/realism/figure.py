@@ -1,4 +1,4 @@
-"""A picture of the realism check: the AUC among those of shuffled labels, and both samples."""
+"""Figure of the realism check: the AUC and its null distribution, and both samples."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ try:
 except ImportError as error:
     raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
-# Of Okabe and Ito, told apart with any colour vision; hatching and dashes help besides.
+# Colours of Okabe and Ito, safe for colour blindness; hatching and dashes help in addition.
 REAL: dict[str, Any] = {"color": "#0072B2", "linestyle": "-", "linewidth": 1.8}
 INJECTED: dict[str, Any] = {"color": "#D55E00", "linestyle": (0, (4, 1.5)), "linewidth": 1.8}
 OBSERVED = "#009E73"
 NULL_BINS, VALUE_BINS = 24, 30
-LINES = 0.77  # of the height, so that they end below the legend
+LINES = 0.77  # fraction of the height, so that the lines end below the legend
 UNKNOWN = "of unknown origin"
 
 
@@ -36,12 +36,12 @@ def probe_figure(probe: Probe, metadata: Mapping[str, Any]) -> Figure:
     ----------
     probe : Probe
     metadata : mapping
-        As of `dhs.realism.run.Gathered`: model, preprocessing, and origins.
+        Model, preprocessing and origins, as in `dhs.realism.run.Gathered`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Two axes: the AUC beside those of shuffled labels; the probe's values of both samples.
+        Two panels: the AUC with those of shuffled labels, and the probe's values of both samples.
     """
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     figure.suptitle(_title(metadata), fontsize=13, x=0.01, ha="left")
@@ -55,14 +55,15 @@ def probe_figure(probe: Probe, metadata: Mapping[str, Any]) -> Figure:
 
 
 def draw_probe(probe: Probe, metadata: Mapping[str, Any], path: str | Path) -> None:
-    """Write the picture of `probe_figure` as PNG.
+    """Write the figure of `probe_figure` as PNG.
 
     Parameters
     ----------
-    probe, about
-        As of `probe_figure`.
+    probe : Probe
+    metadata : mapping
+        Same as in `probe_figure`.
     path : str or Path
-        Appears when the picture is complete.
+        File to write; it appears when the figure is complete.
     """
     figure = probe_figure(probe, metadata)
     with atomic_path(Path(path)) as temporary:

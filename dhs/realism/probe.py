@@ -1,4 +1,4 @@
-"""Are injections like real lenses, to the network? A linear probe on its penultimate features."""
+"""Linear probe that tells real lenses from injections by a network's penultimate features."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ LEVEL = 0.05
 FEWEST_PERMUTATIONS = 19  # with fewer, no p-value is as small as the level
 CONFIDENCE = 0.95
 SHRINKAGE = 0.3
-"""Of the ridge, in units of the variance of a standardised feature: features may be more than
-objects, and most of them hardly differ."""
+"""Penalty of the ridge regression, in units of the variance of a standardised feature. There may
+be more features than objects, and most features hardly differ between the samples."""
 
 
 class Side(NamedTuple):
-    """One of the two samples, as a probe saw it.
+    """One of the two samples of a probe.
 
-    ``given``: how many objects there were. ``groups``: how many groups they form. ``rows``,
-    ``fold``: (n,) int64, which of them entered, and the fold of each. ``values``: (n,) float64,
-    their place on the direction that was fitted on the other folds, 1 where that expects a real
-    lens and 0 where it expects an injection.
+    ``given``: number of objects. ``groups``: number of groups. ``rows``, ``fold``: (n,) int64,
+    positions of the objects that the probe used, and their folds. ``values``: (n,) float64,
+    out-of-fold predictions; the probe is fitted to 1 for real lenses and 0 for injections.
     """
 
     given: int
@@ -36,12 +35,13 @@ class Side(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """What `probe` gives.
+    """Result of `probe`.
 
-    ``auc``: how well real lenses are told from injections that the probe was not fitted on, the
-    mean over the folds; 0.5 is chance. ``interval``: of 95 %. ``p_value``: share of the
-    permutations that reach this AUC, the true labels counted as one. ``null``: (permutations,)
-    float64, their AUCs. ``real``, ``injected``: the samples. ``folds``, ``seed``: as given.
+    ``auc``: out-of-fold AUC for real lenses against injections, averaged over the folds; 0.5 is
+    chance. ``interval``: 95 % interval of the AUC. ``p_value``: fraction of permutations that
+    reach this AUC, with the true labels counted as one permutation. ``null``: (permutations,)
+    float64, AUCs of the permutations. ``real``, ``injected``: the samples. ``folds``, ``seed``:
+    as given.
     """
 
     auc: float
@@ -55,13 +55,13 @@ class Probe(NamedTuple):
 
     @property
     def detectable(self) -> float:
-        """An AUC above this would have had a p-value of at most 0.05."""
+        """Smallest detectable AUC: any AUC above it has a p-value of at most 0.05."""
         allowed = int(LEVEL * (len(self.null) + 1) + 1e-9) - 1
         return float(np.sort(self.null)[len(self.null) - 1 - allowed])
 
     @property
     def used(self) -> int:
-        """How many objects of each side entered."""
+        """Number of objects of each side that the probe used."""
         return len(self.real.rows)
 
     @property
@@ -70,7 +70,7 @@ class Probe(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """What the AUC means, in words."""
+        """Explanation of the AUC in words."""
         low, high = self.interval
         found = (
             f"AUC {self.auc:.3f} ({100 * CONFIDENCE:g} % interval {low:.3f} to {high:.3f}), "
@@ -92,7 +92,7 @@ class Probe(NamedTuple):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the values of single objects, for JSON."""
+        """Return the results without the values of single objects, for JSON."""
         return {
             "auc": self.auc,
             "interval": list(self.interval),
@@ -125,27 +125,28 @@ def probe(
 ) -> Probe:
     """Try to tell real lenses from injections by a linear function of their features.
 
-    Fisher's linear discriminant, as ridge regression of the labels on standardised features,
-    fitted and judged in stratified folds. The AUC is the mean of those within the folds; its
-    interval, that of LeDell, Petersen & van der Laan (2015, EJS 9, 1583), takes the fits as given.
-    The p-value is from all of it repeated with the labels shuffled within the folds.
+    The probe is Fisher's linear discriminant: ridge regression of the labels on standardised
+    features, cross-validated in stratified folds. The AUC is the mean over the folds. Its interval
+    follows LeDell, Petersen & van der Laan (2015, EJS 9, 1583) and takes the fits as given. For
+    the p-value, everything is repeated with labels shuffled within the folds.
 
-    Objects of a group (injections into one host) are not independent, and shuffled labels are not
-    a fair comparison for them: one of each group and side is drawn. Then as many of the larger
-    side are drawn as the smaller one has. A group on both sides stays in one fold.
+    Objects of a group (injections into one host) are not independent, so shuffled labels are not
+    a fair comparison for them. Therefore one object per group and side is drawn. Then the larger
+    side is reduced at random to the size of the smaller one. A group that occurs on both sides
+    stays in one fold.
 
     Parameters
     ----------
     real, injected : (N, D) and (M, D) arrays
         Features, finite.
     real_groups, injected_groups : (N,) and (M,) array_like, optional
-        Of the objects; each is a group of its own by default.
+        Group of each object; by default each object is a group of its own.
     folds : int
-        At least 2.
+        Number of folds, at least 2.
     permutations : int
-        At least 19.
+        Number of permutations of the labels, at least 19.
     seed : int
-        Of the draws, the folds and the permutations.
+        Random seed of the draws, the folds and the permutations.
 
     Returns
     -------
@@ -154,8 +155,8 @@ def probe(
     Raises
     ------
     TypeError, ValueError
-        A number is out of its range; features do not fit each other, or are not finite; or there
-        are fewer than 5 objects per fold and side.
+        A number is out of range; the features of both sides differ in number, or are not finite;
+        or there are fewer than 5 objects per fold and side.
     """
     integer("folds", folds, 2, 1000)
     integer("permutations", permutations, FEWEST_PERMUTATIONS, 10**6)
@@ -163,7 +164,7 @@ def probe(
     sides = (_features("real", real), _features("injected", injected))
     if sides[0].shape[1] != sides[1].shape[1]:
         raise ValueError(
-            f"real has {sides[0].shape[1]} features and injected {sides[1].shape[1]}; both have to "
+            f"real has {sides[0].shape[1]} features and injected {sides[1].shape[1]}; both must "
             "come from one model."
         )
     groups = (
@@ -207,7 +208,7 @@ def one_of_each(groups: NDArray[Any], rng: np.random.Generator) -> NDArray[np.in
 def _cross_validate(
     features: NDArray[np.float64], labels: NDArray[np.bool_], fold: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """AUC of each row of labels; for the first row the values, and the variance of the AUC."""
+    """Return the AUC of each row of labels; for the first row also values and AUC variance."""
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import StandardScaler
 
@@ -217,7 +218,7 @@ def _cross_validate(
     for k in range(folds):
         is_out = fold == k
         scaler = StandardScaler().fit(features[~is_out])
-        # All labels at once: they share the matrix that is solved.
+        # Fit all rows of labels at once, since they share the matrix.
         ridge = Ridge(SHRINKAGE * (~is_out).sum(), solver="cholesky")
         ridge.fit(scaler.transform(features[~is_out]), labels[:, ~is_out].T.astype(np.float64))
         predicted = ridge.predict(scaler.transform(features[is_out])).T
@@ -230,7 +231,7 @@ def _cross_validate(
 def _auc(
     values: NDArray[np.float64], is_real: NDArray[np.bool_]
 ) -> tuple[float, NDArray[np.float64]]:
-    """The AUC, and the influence of every object on it."""
+    """Return the AUC and the influence of every object on it."""
     below = _share_below(values[is_real], values[~is_real])
     above = 1 - _share_below(values[~is_real], values[is_real])
     auc = below.mean()
@@ -241,7 +242,7 @@ def _auc(
 
 
 def _share_below(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each value, the share of the others below it; equal ones count half."""
+    """Return for each value the fraction of others below it; ties count half."""
     ordered = np.sort(others)
     ends = ordered.searchsorted(values, "left") + ordered.searchsorted(values, "right")
     return np.asarray(ends / (2 * len(others)), np.float64)
@@ -262,7 +263,7 @@ def _folds(
 def _shuffled(
     is_real: NDArray[np.bool_], fold: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Labels shuffled within each fold, so that every fold keeps as many of both."""
+    """Shuffle labels within each fold, so that every fold keeps its number of both labels."""
     shuffled = is_real.copy()
     for k in range(int(fold.max()) + 1):
         shuffled[fold == k] = rng.permutation(is_real[fold == k])
@@ -279,7 +280,7 @@ def _features(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
     if bad.size:
         raise ValueError(
             f"{name}: {bad.size} of {len(features)} objects have features that are not finite, the "
-            f"first in row {bad[0]}; look at its cutout, and at the weights of the network."
+            f"first in row {bad[0]}; check its cutout and the weights of the network."
         )
     return features.astype(np.float64)
 

@@ -1,4 +1,4 @@
-"""The realism check on files: real lenses and injections, their features, and the record."""
+"""Run the realism check on files: gather real lenses and injections, and write the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dhs import checkpoint
 from dhs.arguments import MOST_ID, integer
 from dhs.checkpoint.header import now, versions
-from dhs.jobs.lock import only_writer, remove_leftovers
+from dhs.jobs.claim import output_folder
 from dhs.model.batch_size import choose_device, describe_device
 from dhs.model.features import features_of
 from dhs.realism.figure import draw_probe
@@ -28,7 +28,12 @@ MOST_SAMPLED = 10**6
 
 
 class Gathered(NamedTuple):
-    """What `gather` gives: features (N, D) float32, groups, and ``metadata`` for the record."""
+    """Result of `gather`.
+
+    ``real``, ``injected``: features (N, D) and (M, D) float32. ``real_groups``,
+    ``injected_groups``: group of each object. ``metadata``: settings and origins, for the record.
+    ``rejected``: cutouts that cannot be used.
+    """
 
     real: NDArray[np.float32]
     injected: NDArray[np.float32]
@@ -53,34 +58,34 @@ def gather(
     allow_deprecated: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Gathered:
-    """Draw real lenses and injections, and take their features from one network.
+    """Draw real lenses and injections, and compute their features with one network.
 
     Parameters
     ----------
     model : path
         A checkpoint.
     real, injected : sequence of paths
-        One pack, of which only the lenses are taken; or files, folders and patterns of cutouts. For
-        ``injected`` also the folder of one selection grid, of which one injection per host is
-        drawn, and no failed one.
+        One pack, whose lenses are used; or files, folders and patterns of cutouts. ``injected``
+        may also be the folder of one selection grid; one injection per host is drawn from it,
+        excluding failed ones.
     label_col : str
-        Of packs: the column of the labels, 1 for a lens.
+        Column of the labels in packs, 1 for a lens.
     split : str, optional
-        Of a pack of real lenses: ``train``, ``val`` or ``test`` only.
+        Use only this split, ``train``, ``val`` or ``test``, of a pack of real lenses.
     least_snr : float, optional
-        Of a grid: least ``arc_snr_r`` of an injection.
+        Smallest ``arc_snr_r`` of an injection from a grid.
     sample : int
-        Draw at most so many of each side.
+        Largest number of cutouts to draw per side.
     seed : int
-        Of the draws.
+        Random seed of the draws.
     batch_size : int
-        Of every forward pass.
+        Cutouts per forward pass.
     device : {"auto", "cpu", "cuda"}
-        As of `dhs.model.batch_size.choose_device`.
+        See `dhs.model.batch_size.choose_device`.
     allow_deprecated : bool
-        Use a checkpoint that is marked as deprecated.
+        Accept a checkpoint that is marked as deprecated.
     progress : function, optional
-        Called with how many cutouts are done and how many there are.
+        Called with the number of cutouts done and the total.
 
     Returns
     -------
@@ -89,10 +94,10 @@ def gather(
     Raises
     ------
     SpecMismatchError
-        The grid was computed with other preprocessing than the checkpoint's.
-    ValueError
-        The checkpoint cannot be used; a number is out of its range; there is no lens, or no
-        injection left; or cutouts of a pack are of another size than the checkpoint takes.
+        The grid and the checkpoint have different preprocessing.
+    TypeError, ValueError
+        The checkpoint cannot be used; a number is out of range; no lens or no injection is left;
+        or the cutouts of a pack have a different size than the checkpoint takes.
     OSError
         A file cannot be read.
     """
@@ -105,8 +110,8 @@ def gather(
     is_grid = len(injected) == 1 and is_grid_folder(Path(injected[0]))
     if least_snr is not None and not is_grid:
         raise ValueError(
-            f"least_snr={least_snr:g} needs the arc_snr_r of a selection grid, which "
-            f"{', '.join(map(str, injected))} is not; leave it out."
+            f"least_snr={least_snr:g} needs the arc_snr_r of a selection grid, but "
+            f"{', '.join(map(str, injected))} is not a grid; leave it out."
         )
     draw = Draw(loaded, label_col, sample, rng)
     lenses = draw.of(real, split)
@@ -141,26 +146,32 @@ def gather(
 
 
 def write_check(folder: Path, gathered: Gathered, probe: Probe) -> dict[str, Any]:
-    """Write ``realism.json`` and ``realism.png``, each of which appears whole.
+    """Write ``realism.png`` and ``realism.json``, each of them atomically.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder.
+    gathered : Gathered
+    probe : Probe
+        Result of `dhs.realism.probe.probe` on the gathered features.
 
     Returns
     -------
     dict
-        What ``realism.json`` holds.
+        Content of ``realism.json``.
 
     Raises
     ------
     OSError
-        A file cannot be written, or another process writes the folder.
+        A file cannot be written, or another process is writing to the folder.
     """
     record = gathered.metadata | {
         "probe": probe.to_dict(),
         "versions": versions() | {"scikit-learn": sklearn.__version__},
         "created": now(),
     }
-    with only_writer(folder, "a realism check") as sign:
-        sign()
-        remove_leftovers(folder, "realism.png", "realism.json")
+    with output_folder(folder, "a realism check", "realism.png", "realism.json"):
         draw_probe(probe, gathered.metadata, folder / "realism.png")
         with atomic_path(folder / "realism.json") as temporary:
             temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""Real lenses and injections for the realism check: drawn from packs, files, and grids."""
+"""Draw real lenses and injections for the realism check from packs, files and grids."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ LENS = 1
 
 
 class Sample(NamedTuple):
-    """Cutouts of one side.
+    """Cutouts of one side, real or injected.
 
-    ``rows``: what reads them. ``groups``: of each, which it is independent of others by. ``metadata``:
-    where they are from, for the record. ``rejected``: what could not be used.
+    ``rows``: reads the cutouts. ``groups``: group of each cutout; cutouts of different groups are
+    independent. ``metadata``: origin of the cutouts, for the record. ``rejected``: cutouts that
+    cannot be used.
     """
 
     rows: Rows
@@ -42,20 +43,20 @@ class Sample(NamedTuple):
 
 
 def is_grid_folder(path: Path) -> bool:
-    """Whether a path is the folder of a selection grid."""
+    """Return whether a path is the folder of a selection grid."""
     return (path / GRID).exists()
 
 
 class Draw:
-    """Draws samples that a checkpoint can take.
+    """Draws samples of cutouts that a checkpoint can take.
 
     Parameters
     ----------
     loaded : Checkpoint
     label_col : str
-        Of packs.
+        Column of the labels in packs.
     sample : int
-        At most so many of a side.
+        Largest number of cutouts per side.
     rng : numpy.random.Generator
     """
 
@@ -65,13 +66,13 @@ class Draw:
         self._made, self._label_col, self._sample, self._rng = loaded, label_col, sample, rng
 
     def of(self, paths: Sequence[str | Path], split: str | None) -> Sample:
-        """From one pack, its lenses alone; or from files, folders and patterns.
+        """Draw lenses from one pack, or cutouts from files, folders and patterns.
 
         Raises
         ------
         ValueError
-            There is no lens, no cutout that can be used, or no pack to split; or a pack holds
-            cutouts of another size.
+            There is no lens or no usable cutout, ``split`` is given without a pack, or a pack
+            holds cutouts of a different size.
         OSError
             A file cannot be read.
         """
@@ -79,20 +80,20 @@ class Draw:
             return self._of_pack(str(paths[0]), split)
         if split is not None:
             raise ValueError(
-                f"split={split!r} is of a pack, which {', '.join(map(str, paths))} is not; leave "
-                "it out."
+                f"split={split!r} needs a pack, but {', '.join(map(str, paths))} is not a pack; "
+                "leave it out."
             )
         return self._of_files(paths)
 
     def of_grid(self, folder: Path, least_snr: float | None) -> Sample:
-        """From a selection grid: of every host one injection, which did not fail.
+        """Draw one injection per host, excluding failed ones, from a selection grid.
 
         Raises
         ------
         SpecMismatchError
-            The grid was computed with other preprocessing than the checkpoint's.
+            The grid and the checkpoint have different preprocessing.
         ValueError
-            It is no grid, or no injection is left.
+            The folder is not a grid, or no injection is left.
         OSError
             A file cannot be read.
         """
@@ -100,9 +101,9 @@ class Draw:
         self._made.spec.require_same(grid.spec, str(self._made.path), str(folder))
         ids, hosts = _injections(grid, least_snr)
         if not ids.size:
-            least = "" if least_snr is None else f" of an arc_snr_r of at least {least_snr:g}"
-            raise ValueError(f"{folder} holds no injections{least} that did not fail.")
-        # Drawn before the features are taken: two injections into one host are not independent.
+            least = "" if least_snr is None else f" with an arc_snr_r of at least {least_snr:g}"
+            raise ValueError(f"{folder} holds no successful injections{least}.")
+        # Two injections into one host are not independent, so draw before computing features.
         single = one_of_each(hosts, self._rng)
         chosen = single[self._some(len(single))]
         metadata = {
@@ -144,7 +145,7 @@ class Draw:
         return Sample(_Some(data, rows), groups[rows], metadata, [])
 
     def _of_files(self, paths: Sequence[str | Path]) -> Sample:
-        """From files; a reservoir (Vitter 1985, algorithm R) holds no more than is drawn."""
+        """Draw cutouts from files; reservoir sampling (Vitter 1985, algorithm R) limits memory."""
         rejected: list[Rejected] = []
         kept: list[Cutout] = []
         found, size = 0, self._made.size
@@ -171,7 +172,7 @@ class Draw:
         if not kept:
             first = rejected[0]
             raise ValueError(
-                f"{len(rejected)} of {', '.join(map(str, paths))} rejected, and none left; the "
+                f"{', '.join(map(str, paths))}: no cutout is usable, {len(rejected)} rejected; the "
                 f"first, {first.path}: {first.reason}"
             )
         metadata = {
@@ -184,12 +185,12 @@ class Draw:
         return Sample(_Images(kept), groups, metadata, rejected)
 
     def _some(self, count: int) -> NDArray[np.int64]:
-        """At most as many positions as a sample has, in rising order."""
+        """Draw positions below ``count``, at most a sample's size, in rising order."""
         return np.sort(self._rng.permutation(count)[: self._sample])
 
 
 class _Some:
-    """Some rows of a dataset."""
+    """A subset of the rows of a dataset."""
 
     def __init__(self, data: LensDataset, rows: NDArray[np.int64]) -> None:
         self._data, self._rows = data, rows
@@ -224,7 +225,7 @@ class _Images:
 def _injections(
     grid: GridResult, least_snr: float | None
 ) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-    """Ids and hosts of the injections that did not fail and are as bright as asked for."""
+    """Return ids and hosts of the injections that did not fail and reach ``least_snr``."""
     ids, hosts = [np.empty(0, np.int64)], [np.empty(0, str)]
     for part in grid.batches("injection_id", HOST, "arc_snr_r", "failure"):
         is_wanted = part["failure"] == ""

@@ -1,4 +1,4 @@
-"""One HTML file that shows what folders of artefacts hold."""
+"""One HTML file that shows the artefacts in a set of folders."""
 
 from __future__ import annotations
 

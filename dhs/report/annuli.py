@@ -1,4 +1,4 @@
-"""The sections of the two annuli: what each makes of cutouts, and how much light each holds."""
+"""Sections that compare the two annuli: normalised cutouts, and the galaxy light in each."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ from fastnorm.io import Rejected
 from fastnorm.normalize import annulus_median_mad, normalize_outer_annulus
 
 SAYS = (
-    "The two galaxies of the brightest centres, in the r band, raw and normalised: where a galaxy "
-    "reaches into the legacy annulus, its light passes for sky. Neighbours may lie in either."
+    "The two galaxies with the brightest centres, in the r band, raw and normalised. Where a "
+    "galaxy reaches into the legacy annulus, its light is taken for sky. Either annulus may "
+    "contain neighbours."
 )
 LIGHT_SAYS = (
-    "How much of a galaxy's light each annulus holds, and takes for sky: the larger the galaxy, "
-    "the more."
+    "How much of a galaxy's light each annulus contains, and takes for sky. The larger the "
+    "galaxy, the more light it is."
 )
 SHOWN, LOOKED_AT = 2, 200
 SIMULATED = "simulated for this report, seed 1"
@@ -48,7 +49,7 @@ R = BANDS.index("r")
 
 
 class Shown(NamedTuple):
-    """Galaxies that are drawn: where they are from, their names, and (n, 3, H, W) float32."""
+    """Galaxies to draw: their origin, their names, and pixels (n, 3, H, W) float32."""
 
     origin: str
     names: list[str]
@@ -58,13 +59,13 @@ class Shown(NamedTuple):
 def choose_galaxies(
     packs: Sequence[Document], rejected: list[Rejected]
 ) -> tuple[Shown, list[Block]]:
-    """The two brightest of the first pack that can be used, or simulated ones.
+    """Choose the two brightest galaxies of the first usable pack, or simulated ones.
 
     Returns
     -------
     shown : Shown
     notices : list of Block
-        Packs that cannot be used, and why.
+        Packs that cannot be used, with the reason.
     """
     notices = []
     for pack in packs:
@@ -81,7 +82,7 @@ def choose_galaxies(
 
 
 def section(shown: Shown, notices: list[Block]) -> Section:
-    """Pictures and statistics before and after."""
+    """Return the section with images and statistics under both annuli."""
     result = Section("annuli", "The annulus, before and after", SAYS)
     result.blocks += [text(f"The galaxies are {shown.origin}."), *notices]
     for name, image in zip(shown.names, shown.images, strict=True):
@@ -94,11 +95,11 @@ def section(shown: Shown, notices: list[Block]) -> Section:
 
 
 def light_section(shown: Shown) -> Section:
-    """Shares of light of discs of all sizes, and of the galaxies that are shown."""
+    """Return the section with the light of discs of all sizes and of the galaxies shown."""
     result = Section("light", "Galaxy light in the annuli", LIGHT_SAYS)
     drawn = figure(
         {"title": "scale length of an exponential disc (px)", "rangemode": "tozero"},
-        {"title": "share of its light", "tickformat": ".0%", "rangemode": "tozero"},
+        {"title": "fraction of its light", "tickformat": ".0%", "rangemode": "tozero"},
     )
     rows = []
     for k, (name, annulus) in enumerate(_annuli(CUTOUT_SIZE)):
@@ -119,15 +120,20 @@ def light_section(shown: Shown) -> Section:
         chart(
             "light-share",
             drawn,
-            "Share of the light of exponential discs in both annuli, against their scale length",
-            f"Of a disc of scale {DISC_SCALE:g} px (dotted) the legacy annulus holds {legacy:.1%}, "
-            f"the corrected one {corrected:.1%}, of what falls on the cutout.",
+            "Fraction of the light of exponential discs in both annuli, against their scale length",
+            f"For a disc of scale length {DISC_SCALE:g} px (dotted line), the legacy annulus "
+            f"contains {legacy:.1%} of the light on the cutout, and the corrected one "
+            f"{corrected:.1%}.",
             legend=[key_entry(name, 1 - k) for k, (name, _) in enumerate(_annuli(CUTOUT_SIZE))],
         ),
-        table("Share of the light of a disc", ["annulus", "4 px", "8 px", "12 px", "16 px"], rows),
         table(
-            f"The galaxies above, {shown.origin}: flux in the annulus as a share of the cutout's, "
-            "r band, neighbours included",
+            "Fraction of the light of a disc, by scale length",
+            ["annulus", "4 px", "8 px", "12 px", "16 px"],
+            rows,
+        ),
+        table(
+            f"The galaxies above, {shown.origin}: flux in the annulus as a fraction of the flux "
+            "on the cutout, r band, neighbours included",
             ["galaxy", "legacy", "corrected"],
             [
                 [name, *_shares(image)]
@@ -147,7 +153,7 @@ def _annuli(size: int) -> list[tuple[str, Annulus]]:
 
 
 def _of_pack(document: Document) -> Shown | None:
-    """The brightest central galaxies among rows spread over a pack; None if it is too small."""
+    """Return the brightest central galaxies of a sample of rows; None if cutouts are too small."""
     pack = open_pack(document.path)
     height, width = pack.cutout_shape[1:]
     if LEGACY_ANNULUS.pixel_count(height, width) < MINIMUM_PIXELS or height != width:
@@ -174,14 +180,14 @@ def _simulated() -> Shown:
     ]
     names = [str(result.rows[k]["galaxy_id"]) for k in best]
     return Shown(
-        f"{SIMULATED}, as no pack of cutouts was found that can be shown",
+        f"{SIMULATED}, because no usable pack of cutouts was found",
         names,
         result.images[best],
     )
 
 
 def _panels(name: str, image: NDArray[np.float32]) -> list[dict[str, Any]]:
-    """Raw, and normalised under both annuli; circles are drawn by the page."""
+    """Return a raw image and one normalised under each annulus; the page draws the circles."""
     height, width = image.shape[1:]
     annuli = _annuli(min(height, width))
     circles = [
@@ -238,8 +244,8 @@ def _statistics(name: str, image: NDArray[np.float32]) -> Block:
         shift = (values[0] - values[2]) / values[3] if values[3] else None
         rows.append([band, *[number(value * 1e3, 2) for value in values], number(shift, 2)])
     return table(
-        f"{name}: median and MAD in both annuli, 10⁻³ nanomaggy; shift of the median in MADs of "
-        "the corrected annulus",
+        f"{name}: median and MAD in both annuli, in 10⁻³ nanomaggies; shift of the median, legacy "
+        "minus corrected, in MADs of the corrected annulus",
         ["band", "legacy median", "legacy MAD", "corrected median", "corrected MAD", "shift"],
         rows,
     )

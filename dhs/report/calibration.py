@@ -1,4 +1,4 @@
-"""The section of calibration, from what ``dhs evaluate`` wrote."""
+"""The calibration section, from the output of ``dhs evaluate``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dhs.report.style import chart, figure, line_style, mark_style, named, numbe
 from fastnorm.io import Rejected
 
 SAYS = (
-    "Where the line is the diagonal, a score is the probability of a lens, for the share of "
-    "lenses of these objects."
+    "Where the line follows the diagonal, a score is the probability that an object is a lens, "
+    "given the fraction of lenses among these objects."
 )
 
 
@@ -32,7 +32,7 @@ def _calibration(position: int, evaluation: Document) -> list[Block]:
     metadata = evaluation.metadata
     drawn = figure(
         {"title": "mean score in the bin", "range": [-0.02, 1.02], "dtick": 0.2},
-        {"title": "share of lenses", "range": [-0.02, 1.02], "dtick": 0.2},
+        {"title": "fraction of lenses", "range": [-0.02, 1.02], "dtick": 0.2},
         height=440,
     )
     drawn.add_scatter(
@@ -73,11 +73,11 @@ def _calibration(position: int, evaluation: Document) -> list[Block]:
         f"{table_name(i)}: expected calibration error {number(i['calibration']['ece'], 4)}"
         for i in metadata["tables"]
     )
-    label = "Share of lenses against the mean score, in bins of the score"
-    head = ["scores", "bin", "mean score", "share of lenses", "lenses"]
+    label = "Fraction of lenses against the mean score, in bins of the score"
+    head = ["scores", "bin", "mean score", "fraction of lenses", "lenses"]
     return [
         *describe_evaluation(evaluation),
         chart(f"calibration-{position}", drawn, label, f"{errors}.", legend=legend_of(metadata)),
-        details("The bins as a table", [table("Bins of the score", head, rows)]),
+        details("The bins as a table", [table("Calibration in bins of the score", head, rows)]),
         text(str(metadata["ece_definition"])),
     ]

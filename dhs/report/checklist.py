@@ -1,4 +1,4 @@
-"""The section of the retraining plan's checklist."""
+"""The section with the checklist of the retraining plan."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fastnorm.io import Rejected
 from fastnorm.text import printable
 
 SAYS = (
-    "What has to hold before results with the corrected annulus replace the published ones, line "
-    "by line, with what was found."
+    "The conditions that must hold before results with the corrected annulus replace the "
+    "published ones, each with the evidence that was found."
 )
 MARKS = {
     Verdict.HOLDS: ("holds", "\N{CHECK MARK}"),
@@ -21,7 +21,7 @@ MARKS = {
 
 
 def section(audit: Audit, rejected: Sequence[Rejected]) -> Section:
-    """Verdicts with their evidence, and the files that could not be read."""
+    """Return the section with verdicts, their evidence, and the files that could not be read."""
     result = Section("plan", "The retraining plan", SAYS)
     state = "The plan is fulfilled." if audit.holds else "The plan is not fulfilled yet."
     result.blocks = [
@@ -32,7 +32,7 @@ def section(audit: Audit, rejected: Sequence[Rejected]) -> Section:
         rows = [[printable(item.path), printable(item.reason)] for item in rejected]
         result.blocks += [
             heading("What could not be read"),
-            table("Files, and why", ["file", "reason"], rows),
+            table("Files that could not be read, with the reason", ["file", "reason"], rows),
         ]
     return result
 

@@ -1,4 +1,4 @@
-"""The sections of the realism check and of grids compared."""
+"""The sections on realism checks and on comparisons of grids."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dhs.report.style import badge, number, rate, with_interval
 from fastnorm.io import Rejected
 
 REALISM_SAYS = (
-    "Whether the network can tell injected arcs from real lenses: an AUC near 0.5 means that it "
-    "cannot, and that completeness measured with injections may stand for that of real lenses."
+    "Whether the network can tell injected arcs from real lenses. An AUC near 0.5 means that it "
+    "cannot: completeness measured with injections then applies to real lenses too."
 )
 COMPARISON_SAYS = (
-    "Two models on the same injected arcs: which finds more, and whether the difference is more "
-    "than chance."
+    "Two models on the same injected arcs: which one finds more, and whether the difference is "
+    "significant."
 )
 
 
 def realism_section(documents: Sequence[Document], rejected: list[Rejected]) -> Section:
-    """The probe of every realism.json."""
+    """Return the section with the probe of every realism.json."""
     result = Section("realism", "Realism check", REALISM_SAYS)
     result.blocks += each(documents, lambda document: document.path, _realism, rejected)
     if not result.blocks:
@@ -31,7 +31,7 @@ def realism_section(documents: Sequence[Document], rejected: list[Rejected]) -> 
 
 
 def comparison_section(documents: Sequence[Document], rejected: list[Rejected]) -> Section:
-    """The table of every comparison.json."""
+    """Return the section with the table of every comparison.json."""
     result = Section("comparisons", "Models compared on the same injections", COMPARISON_SAYS)
     result.blocks += each(documents, lambda document: document.path, _comparison, rejected)
     if not result.blocks:
@@ -49,16 +49,16 @@ def _realism(document: Document) -> list[Block]:
     rows = [
         ["AUC, 95 % interval", with_interval(probe["auc"], *probe["interval"])],
         ["told apart", "yes" if probe["told_apart"] else "no"],
-        ["p value of the permutations", rate(probe["p_value"])],
-        ["detectable AUC", number(probe["detectable_auc"])],
-        ["cutouts of each", f"{probe['used_of_each']:,}"],
-        ["data of the real lenses", metadata["real"]["data_origin"] or "not known"],
-        ["hosts of the injections", metadata["injected"]["data_origin"] or "not known"],
+        ["p-value of the permutation test", rate(probe["p_value"])],
+        ["smallest detectable AUC", number(probe["detectable_auc"])],
+        ["cutouts of each kind", f"{probe['used_of_each']:,}"],
+        ["data of the real lenses", metadata["real"]["data_origin"] or "unknown"],
+        ["hosts of the injections", metadata["injected"]["data_origin"] or "unknown"],
         ["network", f"{metadata['checkpoint']['architecture']['arch']}, trained on {trained}"],
     ]
     blocks = [heading(str(document.path), badge(spec, size)), text(probe["verdict"])]
     if metadata["real"]["data_origin"] == "simulated":
-        blocks.append(note("The “real” lenses of this check are simulated ones."))
+        blocks.append(note("The “real” lenses of this check are simulated."))
     return [*blocks, table("The probe", ["quantity", "value"], rows)]
 
 

@@ -1,4 +1,4 @@
-"""The commands that make artefacts again, from what they recorded; nothing is guessed."""
+"""Commands that recreate artefacts, built only from the settings the artefacts recorded."""
 
 from __future__ import annotations
 
@@ -16,18 +16,28 @@ TRAINING_SECTIONS = {"dataset", "train"}
 
 
 def command(*words: object) -> str:
-    """A line for a shell; names that stand for what is not recorded are in capitals."""
+    """Return a shell command; names in capitals stand for values that were not recorded."""
     return shlex.join(str(word) for word in words)
 
 
 def with_file(name: str, content: Mapping[str, Any], line: str) -> str:
-    """A command, and the YAML file that it reads."""
+    """Return a command together with the YAML file that it reads.
+
+    Parameters
+    ----------
+    name : str
+        File name of the YAML file.
+    content : mapping
+        Content of the YAML file.
+    line : str
+        The command.
+    """
     text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
     return f"# {name}\n{text}\n{line}"
 
 
 def of_checkpoint(checkpoint: Checkpoint) -> str:
-    """Training from the recorded configuration, or the import of an old file."""
+    """Return the training with the recorded configuration, or the import of an old file."""
     if checkpoint.imported_from is not None:
         old = checkpoint.imported_from["file"]
         line = command(
@@ -36,7 +46,7 @@ def of_checkpoint(checkpoint: Checkpoint) -> str:
         )
         return f"# {old}: sha256 {checkpoint.imported_from['sha256']}\n{line}"
     if not checkpoint.config.keys() >= TRAINING_SECTIONS:
-        return "# its training was not recorded"
+        return "# the training was not recorded"
     return with_file("training.yaml", checkpoint.config, "dhs train training.yaml")
 
 
@@ -46,7 +56,7 @@ def of_grid(grid: GridResult) -> str:
 
 
 def of_scores(document: Document) -> str:
-    """Scoring; of the checkpoints the names are known, and of the cutouts what they are."""
+    """Return the scoring command; DATA stands for the cutouts, whose path is not recorded."""
     metadata = document.metadata
     first, *others = [member["checkpoint"] for member in metadata["members"]]
     words = ["dhs", "score", first, "DATA", "--out", document.path]
@@ -77,7 +87,7 @@ def of_evaluation(document: Document) -> str:
         ("--split", truth["split"]),
     ):
         words += [] if value is None else [option, value]
-    # Rates are refused only where none was asked for.
+    # Rates are refused only if no --fpr was given.
     for point in [] if metadata["refused"] else metadata["tables"][0]["recall_at_fpr"]:
         words += ["--fpr", f"{point['fpr']:g}"]
     words += ["--interval", metadata["interval"]["method"]]
@@ -121,7 +131,7 @@ def _data(option: str, metadata: Mapping[str, Any]) -> list[object]:
 
 
 def of_pack(document: Document) -> str:
-    """The simulation, or the packing; of a manifest only the checksum is known."""
+    """Return the simulation or the packing; only the checksum of a manifest is recorded."""
     metadata, out = document.metadata, document.path
     if "source_manifest_sha256" in metadata:
         words = ["dhs", "pack", "MANIFEST", "--out", out, "--data-origin", metadata["data_origin"]]
@@ -133,4 +143,4 @@ def of_pack(document: Document) -> str:
     if {"n", "seed", "lens_fraction"} <= metadata.keys():
         words = ["dhs", "simulate", "--out", out, "--n", metadata["n"], "--seed", metadata["seed"]]
         return command(*words, "--lens-fraction", metadata["lens_fraction"])
-    return "# how it was made was not recorded"
+    return "# the command was not recorded"

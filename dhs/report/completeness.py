@@ -1,4 +1,4 @@
-"""The section of completeness maps, whose threshold is moved with a slider."""
+"""The section of completeness maps, with a slider that moves the threshold."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from dhs.selection.grid_result import GridResult
 from fastnorm.io import Rejected
 
 SAYS = (
-    "The share of injected arcs that is found, by Einstein radius and by the brightness of the "
-    "source, over all PSFs and depths; move the slider to choose the score above which an arc "
-    "counts as found."
+    "The fraction of injected arcs that is found, by Einstein radius and source magnitude, over "
+    "all PSFs and depths. Move the slider to choose the score above which an arc counts as found."
 )
 NOT_ENOUGH = "n/a"
 CELL_WIDTH, CELL_HEIGHT, BESIDE, BELOW = 54, 52, 170, 150
 
 
 def section(grids: Sequence[GridResult], rejected: list[Rejected]) -> Section:
-    """A map, a slider and a table for every grid."""
+    """Return the section with a map, a slider and a table for every grid."""
     result = Section("completeness", "Completeness", SAYS)
     numbered = list(enumerate(grids))
     result.blocks += each(
@@ -38,10 +37,13 @@ def section(grids: Sequence[GridResult], rejected: list[Rejected]) -> Section:
 
 
 def grid_heading(grid: GridResult) -> list[Block]:
-    """Which grid it is: folder, annulus, model, hosts."""
+    """Return the blocks that identify a grid: folder, annulus, model, hosts."""
     metadata = grid.metadata
-    failed = f"; {metadata['failed']:,} could not be made" if metadata["failed"] else ""
-    words = f"{grid.model}; hosts: {metadata['data_origin']}; {metadata['injections']:,} injections{failed}."
+    failed = f"; {metadata['failed']:,} failed" if metadata["failed"] else ""
+    words = (
+        f"{grid.model}; hosts: {metadata['data_origin']}; "
+        f"{metadata['injections']:,} injections{failed}."
+    )
     return [heading(str(grid.folder), badge(grid.spec)), text(words)]
 
 
@@ -65,8 +67,8 @@ def _of_grid(position: int, grid: GridResult) -> list[Block]:
         key,
         drawn,
         "Map of completeness: Einstein radius across, source magnitude upwards",
-        f"In each cell: completeness, and below it the number of injections. {NOT_ENOUGH}: fewer "
-        f"than {FEWEST_PER_BIN} injections.",
+        "Each cell shows the completeness and, below it, the number of injections. "
+        f"{NOT_ENOUGH}: fewer than {FEWEST_PER_BIN} injections.",
         least_width=CELL_WIDTH * len(radii) + BESIDE,
     )
     slider = {
@@ -83,15 +85,15 @@ def _of_grid(position: int, grid: GridResult) -> list[Block]:
 
 
 def _step(levels: Levels, level: int) -> dict[str, Any]:
-    """What is said of a threshold, in full and in short."""
+    """Return the texts for one threshold, in full and in short."""
     score = levels.scores[level]
     digits = 3 if 0.01 < score < 0.99 else 5
     name = levels.names[level]
     own = f", the grid's own threshold: {name}" if name else ""
     false = levels.negatives[level]
     if false is None:
-        rates = "not known: the grid scored no non-lenses"
-        short = "false-positive rate not known"
+        rates = "unknown: the grid scored no non-lenses"
+        short = "false-positive rate unknown"
     else:
         share = false.found / false.negatives
         rates = (
@@ -111,7 +113,7 @@ def _step(levels: Levels, level: int) -> dict[str, Any]:
 
 
 def _texts(levels: Levels, level: int) -> list[list[str]]:
-    """What stands in the cells of the table."""
+    """Return the texts of the table's cells."""
     return [
         [
             f"{number(found / tried, 2)} of {tried:,}" if tried >= FEWEST_PER_BIN else NOT_ENOUGH

@@ -1,4 +1,4 @@
-"""The section of recall, from what ``dhs evaluate`` wrote."""
+"""The recall section, from the output of ``dhs evaluate``."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from fastnorm.io import Rejected
 
 COMMAND = "dhs evaluate SCORES... --truth MANIFEST --out DIR"
 SAYS = (
-    "The share of lenses that is found, against the share of non-lenses that is mistaken for "
-    "one; bands are 95 % bootstrap intervals, threshold included."
+    "The fraction of lenses that is found, against the fraction of non-lenses mistaken for "
+    "lenses. Bands are 95 % bootstrap intervals that include the uncertainty of the threshold."
 )
 
 
 def section(evaluations: Sequence[Document], rejected: list[Rejected]) -> Section:
-    """Draw ROC curves with their bands, and tabulate recall at fixed false-positive rates."""
+    """Draw ROC curves with their bands and tabulate recall at fixed false-positive rates."""
     result = Section("recall", "Recall and false positives", SAYS)
     numbered = list(enumerate(evaluations))
     result.blocks += each(
@@ -45,21 +45,21 @@ def section(evaluations: Sequence[Document], rejected: list[Rejected]) -> Sectio
 
 
 def table_name(metadata: Mapping[str, Any]) -> str:
-    """Name of a score table, with what its annuli are."""
+    """Return the name of a score table with the annuli it was made with."""
     kinds = {status_of(s).partition(",")[0]: radii(s) for s in specs_of(metadata)}
     said = " and ".join(f"{kind} annulus" for kind in kinds)
     return f"{metadata['name']}, {said}"
 
 
 def describe_evaluation(evaluation: Document) -> list[Block]:
-    """Which evaluation it is: file, objects, truth, and whether annuli differ."""
+    """Return the blocks that identify an evaluation: file, objects, truth, mixed annuli."""
     metadata = evaluation.metadata
     blocks = [heading(str(evaluation.path))]
     blocks.append(
         text(
             f"{metadata['lenses']:,} lenses and {metadata['negatives']:,} non-lenses; data: "
-            f"{metadata['data_origin'] or 'origin not known'}; truth: {metadata['truth']['path']}, split "
-            f"{metadata['truth']['split'] or 'all'}."
+            f"{metadata['data_origin'] or 'origin unknown'}; truth: "
+            f"{metadata['truth']['path']}, split {metadata['truth']['split'] or 'all'}."
         )
     )
     if metadata["across_annuli"]:
@@ -76,13 +76,13 @@ def _recall(position: int, evaluation: Document) -> list[Block]:
     else:
         blocks.append(
             note(
-                f"{evaluation.path} was written before curves were kept in it: give the same dhs "
-                "evaluate again to see them."
+                f"{evaluation.path} contains no curves, because an older version wrote it. Run the "
+                "same dhs evaluate again to see them."
             )
         )
     blocks.append(_recall_table(metadata))
-    blocks += _groups_table(metadata, "tiers", "Recall of every kind of lens")
-    blocks += _groups_table(metadata, "categories", "What is detected of every kind of non-lens")
+    blocks += _groups_table(metadata, "tiers", "Recall by kind of lens")
+    blocks += _groups_table(metadata, "categories", "False-positive rate by kind of non-lens")
     if metadata["comparisons"]:
         blocks.append(_differences(metadata["comparisons"]))
     return blocks
@@ -100,7 +100,7 @@ def _roc_chart(key: str, metadata: Mapping[str, Any]) -> Block:
         {"title": "recall", "range": [-0.02, 1.02]},
         height=440,
     )
-    # Fewer than ten false positives set no threshold.
+    # Fewer than ten false positives do not determine a threshold.
     few: dict[str, Any] = {"x0": 1 / negatives, "x1": min(10 / negatives, 1), "layer": "below"}
     drawn.add_vrect(fillcolor="#efefec", line_width=0, **few)
     for k, item in enumerate(metadata["tables"]):
@@ -142,13 +142,13 @@ def _roc_chart(key: str, metadata: Mapping[str, Any]) -> Block:
         key,
         drawn,
         "Recall against the false-positive rate, on a logarithmic axis",
-        f"{areas}. Marks: the thresholds of the table; grey ground: below ten false positives.",
+        f"{areas}. Markers: the thresholds in the table. Grey: fewer than ten false positives.",
         legend=legend_of(metadata),
     )
 
 
 def legend_of(metadata: Mapping[str, Any]) -> list[Legend]:
-    """An entry for every score table."""
+    """Return one legend entry for every score table."""
     return [key_entry(table_name(item), k) for k, item in enumerate(metadata["tables"])]
 
 
@@ -183,7 +183,7 @@ def _recall_table(metadata: Mapping[str, Any]) -> Block:
 
 
 def _groups_table(metadata: Mapping[str, Any], key: str, caption: str) -> list[Block]:
-    """What is detected of every kind of lens or non-lens; nothing where there are no kinds."""
+    """Tabulate the detected fraction by kind of object; return no table without kinds."""
     rows = [
         [
             table_name(item),
@@ -196,7 +196,7 @@ def _groups_table(metadata: Mapping[str, Any], key: str, caption: str) -> list[B
         for point in item["recall_at_fpr"]
         for group in point[key]
     ]
-    return [table(caption, ["scores", "FPR", "kind", "share", "detected"], rows)] if rows else []
+    return [table(caption, ["scores", "FPR", "kind", "fraction", "detected"], rows)] if rows else []
 
 
 def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Block:
@@ -216,7 +216,7 @@ def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Block:
             ]
             for point in pair["at_fpr"]
         ]
-    head = ["scores", "of", "difference", "only first", "only second", "McNemar p"]
+    head = ["scores", "quantity", "difference", "only first", "only second", "McNemar p"]
     caption = "Differences on the same objects, with 95 % bootstrap intervals"
     return table(caption, head, rows)
 

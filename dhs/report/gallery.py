@@ -1,4 +1,4 @@
-"""The section of injections that were found and that were missed."""
+"""The section with injections that were found and injections that were missed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ from fastnorm.figure import colour_picture
 from fastnorm.io import Rejected
 
 SAYS = (
-    "Arcs injected into real or simulated galaxies, from faint to bright, in colours of z, r and "
-    "g; point at a picture, or reach it with the Tab key, for the parameters of the injection."
+    "Arcs injected into real or simulated galaxies, from faint to bright, in z, r and g as red, "
+    "green and blue. Point at an image, or reach it with the Tab key, to see the parameters of "
+    "the injection."
 )
 PARAMETERS = {
     "theta_e_arcsec": ("Einstein radius", "″", 2),
@@ -46,7 +47,7 @@ PARAMETERS = {
     "depth_5sig": ("depth", " mag", 2),
     "score": ("score", "", 3),
 }
-"""Columns of ``injections.parquet``: what they are, their unit, and decimals to show."""
+"""Columns of ``injections.parquet``: their label, their unit, and the decimals to show."""
 
 
 def section(
@@ -54,15 +55,16 @@ def section(
     rejected: list[Rejected],
     open_images: OpenImages | None = None,
 ) -> Section:
-    """Pictures of every grid at its first threshold of a false-positive rate.
+    """Return the section with images of every grid at its first false-positive-rate threshold.
 
     Parameters
     ----------
     grids : sequence of GridResult
+        Grids to show.
     rejected : list of Rejected
-        Grids whose injections cannot be made again are added.
+        Grids whose injections cannot be recreated are appended.
     open_images : function, optional
-        `dhs.selection.images.InjectedRows` by default.
+        Recreates injections of a grid; `dhs.selection.images.InjectedRows` by default.
     """
     if open_images is None:
         from dhs.selection.images import InjectedRows
@@ -136,15 +138,15 @@ def _table(chosen: dict[str, Any], values: pd.DataFrame) -> Block:
         named = [row["injection_id"], outcome, row["host_id"]]
         numbers = [number(float(row[name]), digits) for name, (*_, digits) in known.items()]
         rows.append(named + numbers)
-    return table("Parameters of the injections that are shown", head, rows)
+    return table("Parameters of the injections shown", head, rows)
 
 
 def _kept_picture(grid: GridResult) -> list[Block]:
-    """The gallery that the grid drew when it ran, if there is one."""
+    """Return the gallery that the grid drew when it ran, or a note that there is none."""
     path = grid.folder / "gallery.png"
     if not path.is_file():
-        return [note("The grid's own gallery.png is not there either.")]
-    said = "The gallery that the grid drew when it ran; its parameters are written below each."
+        return [note("The grid has no gallery.png of its own either.")]
+    said = "The gallery that the grid drew when it ran, with the parameters below each image."
     try:
         return [picture(png_file(path), "Injections found and missed, drawn by the grid", said)]
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Completeness of a grid at many thresholds, in one pass over its injections."""
+"""The completeness of a grid at many thresholds, in one pass over its injections."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from scipy.special import expit
 
 from dhs.selection.completeness import FEWEST_PER_BIN
 from dhs.selection.grid_result import GridResult, kind
-from dhs.statistics.metrics import binomial_interval
+from dhs.statistics.intervals import binomial_interval
 
 STEPS = 56
 SAMPLE = 200_000
-"""Logits of injections, at most, that levels are chosen by where no non-lens was scored."""
+"""Largest number of injection logits used to choose levels if no non-lens was scored."""
 
 Count = NDArray[np.int64]
 
 
 class FalsePositives(NamedTuple):
-    """``found`` of ``negatives`` non-lenses lie above a level; 95 % Clopper-Pearson interval."""
+    """Number of non-lenses above a level, with a 95 % Clopper-Pearson interval of the rate."""
 
     found: int
     negatives: int
@@ -29,12 +29,13 @@ class FalsePositives(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """What a grid finds, by threshold.
+    """Detections of a grid, by threshold.
 
-    ``logits`` (K,) float64, rising. ``names`` (K,) list of str: what the grid calls those that are
-    its own, otherwise empty. ``tried`` (M, T) int64: injections that were scored, by bin of source
-    magnitude and by Einstein radius, over all PSFs and depths. ``found`` (K, M, T) int64: those
-    above each threshold. ``negatives`` (K,) list, None without scores of non-lenses.
+    ``logits`` (K,) float64: thresholds, ascending. ``names`` (K,) list of str: name of a threshold
+    that the grid defines itself, otherwise empty. ``tried`` (M, T) int64: scored injections by bin
+    of source magnitude and by Einstein radius, over all PSFs and depths. ``found`` (K, M, T)
+    int64: scored injections above each threshold. ``negatives`` (K,) list: None if the grid scored
+    no non-lenses.
     """
 
     logits: NDArray[np.float64]
@@ -49,25 +50,25 @@ class Levels(NamedTuple):
 
     @property
     def is_sufficient(self) -> NDArray[np.bool_]:
-        """(M, T): cells with enough injections to speak of a share."""
+        """Cells with enough injections to give a fraction, (M, T) bool."""
         return self.tried >= FEWEST_PER_BIN
 
     def overall(self, level: int) -> tuple[int, int, float, float]:
-        """Found, tried, and the 95 % Jeffreys interval of their share, over all cells."""
+        """Return found, tried, and the 95 % Jeffreys interval of the fraction, over all cells."""
         found, tried = int(self.found[level].sum()), int(self.tried.sum())
         return found, tried, *binomial_interval(found, tried, "jeffreys")
 
 
 def completeness_levels(grid: GridResult) -> Levels:
-    """Count what a grid finds at its own thresholds and at many between.
+    """Count the detections of a grid at its own thresholds and at many in between.
 
-    Levels are even steps in the logarithm of the false-positive rate where non-lenses were scored,
+    Levels are even steps in the logarithm of the false-positive rate if non-lenses were scored,
     otherwise quantiles of the injections' scores.
 
     Parameters
     ----------
     grid : GridResult
-        Its injections are read in pieces.
+        Grid whose injections are read in batches.
 
     Raises
     ------
@@ -85,12 +86,12 @@ def completeness_levels(grid: GridResult) -> Levels:
         is_scored = ~np.isnan(batch["logit"])
         radius = batch["cell"][is_scored].astype(np.int64) // per_radius
         magnitude = grid.bin_of(batch["source_r_mag"][is_scored])
-        # How many thresholds lie below: a score on a threshold is no detection.
+        # A score equal to a threshold is not a detection.
         above = np.searchsorted(logits, batch["logit"][is_scored].astype(np.float64), "left")
         np.add.at(counts, (above, magnitude, radius), 1)
     tried = counts.sum(axis=0)
     if not tried.any():
-        raise ValueError(f"{grid.folder}: no injection has a score; run the grid anew.")
+        raise ValueError(f"{grid.folder}: no injection has a score; run the grid again.")
     found = np.cumsum(counts[::-1], axis=0)[::-1][1:]
     return Levels(logits, names, tried, found, [_false(negatives, level) for level in logits])
 

@@ -1,4 +1,4 @@
-"""The page: sections, style, script and the plotting library in one file."""
+"""The HTML page: sections, style, script and the plotting library in one file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ except ImportError as error:
 
 
 def render(sections: Sequence[Section], folders: Sequence[Path]) -> str:
-    """Put sections into the page.
+    """Render sections as an HTML page.
 
     Parameters
     ----------
     sections : sequence of Section
+        Sections in the order of the page.
     folders : sequence of Path
-        Those that were searched.
+        Folders that were searched.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -1,4 +1,4 @@
-"""What a page is made of: sections, and the blocks in them."""
+"""Sections of a page, and the blocks in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastnorm.text import printable
 
 Item = TypeVar("Item")
 _NUMBER = re.compile(r"[\d\u2212]|\u2013?$")
-"""The start of what is a number, perhaps with its interval; or a dash, or nothing."""
+"""Start of a cell that holds a number (with or without its interval), a dash, or nothing."""
 
 UNREADABLE = (
     ValueError,
@@ -26,19 +26,19 @@ UNREADABLE = (
     IndexError,
     pyarrow.ArrowException,
 )
-"""What an artefact raises that is damaged, gone, or not what it says."""
+"""Errors raised by an artefact that is damaged, missing, or of another kind."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Something on the page; the template has a macro for every kind.
+    """An element of the page; the template has a macro for every kind.
 
     Attributes
     ----------
     kind : str
         Name of the macro.
     content : dict
-        What it needs, by name.
+        Arguments of the macro, by name.
     """
 
     kind: str
@@ -47,14 +47,18 @@ class Block:
 
 @dataclass
 class Section:
-    """A heading, a sentence, and what is shown.
+    """A section of the page: a heading, an introduction, and blocks.
 
     Attributes
     ----------
     key : str
         Anchor of the section.
-    title, says : str
+    title : str
+        Heading.
+    says : str
+        Introduction, one or two sentences.
     blocks : list of Block
+        Content.
     """
 
     key: str
@@ -72,12 +76,12 @@ def text(words: str) -> Block:
 
 
 def note(words: str) -> Block:
-    """What is missing, and what would bring it."""
+    """Return a note that something is missing, and what would add it."""
     return Block("note", {"text": words})
 
 
 def missing(what: str, command: str) -> Block:
-    """Say that nothing was found for a section, and which command makes it."""
+    """Return a note that nothing was found for a section, with the command that creates it."""
     return Block("missing", {"what": what, "command": command})
 
 
@@ -86,7 +90,17 @@ def unreadable(item: Rejected) -> Block:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Block:
-    """A table whose first column heads its rows; columns of numbers are aligned to the right."""
+    """Return a table with row headers in its first column and numbers aligned to the right.
+
+    Parameters
+    ----------
+    caption : str
+        Caption of the table.
+    head : sequence of str
+        Column headers.
+    rows : iterable of sequence
+        Cells of every row; each is converted to str.
+    """
     filled = [[str(value) for value in row] for row in rows]
     columns = list(zip(*filled, strict=True)) or [()] * len(head)
     is_number = [all(_NUMBER.match(value) for value in column) for column in columns]
@@ -102,7 +116,7 @@ def picture(uri: str, alt: str, caption: str) -> Block:
 
 
 def details(title: str, blocks: Sequence[Block]) -> Block:
-    """Blocks that are shown on demand, and in print."""
+    """Return blocks that are shown on demand and in print."""
     return Block("details", {"title": title, "blocks": list(blocks)})
 
 
@@ -116,17 +130,18 @@ def each(
     make: Callable[[Item], list[Block]],
     rejected: list[Rejected],
 ) -> list[Block]:
-    """Blocks of every artefact; of one that cannot be read, a notice that names it and says why.
+    """Return the blocks of every artefact, or a notice with the reason if it cannot be read.
 
     Parameters
     ----------
     items : iterable
+        Artefacts.
     path_of : function
-        The file of an item.
+        Returns the file of an item.
     make : function
-        The blocks of an item.
+        Returns the blocks of an item.
     rejected : list of Rejected
-        Those that cannot be read are added.
+        Items that cannot be read are appended.
     """
     blocks: list[Block] = []
     for item in items:
@@ -139,14 +154,14 @@ def each(
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says; of a missing entry, that it is one."""
+    """Return the reason for an error as a sentence for the report."""
     if isinstance(error, KeyError):
-        return f"lacks the entry {error}; make it anew."
+        return f"has no entry {error}; create it again."
     if isinstance(error, TypeError | AttributeError | IndexError):
-        return f"is not what it should be ({type(error).__name__}: {error}); make it anew."
+        return f"has unexpected content ({type(error).__name__}: {error}); create it again."
     return str(error)
 
 
 def in_script(text: str) -> str:
-    """JSON that may stand in a script element, whatever names it holds."""
+    """Escape JSON so that it is safe inside a script element."""
     return text.replace("<", "\\u003c")

@@ -1,4 +1,4 @@
-"""Pixels as pictures that are part of the page."""
+"""Images embedded in the page as data addresses."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MOST_BYTES = 4 * 2**20
 
 
 def data_uri(content: bytes) -> str:
-    """PNG as an address that holds its content."""
+    """Encode a PNG as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def png(pixels: NDArray[Any]) -> str:
-    """Draw (H, W, 3 or 4) uint8 or float, the first row lowest, as a data address."""
+    """Encode pixels (H, W, 3 or 4), uint8 or float, as a data URI with the first row lowest."""
     stream = BytesIO()
     imsave(stream, pixels, format="png", origin="lower")
     return data_uri(stream.getvalue())
@@ -32,18 +32,18 @@ def png(pixels: NDArray[Any]) -> str:
 def coloured(
     image: NDArray[np.float32], low: float, high: float, linear: float, colours: str
 ) -> str:
-    """Draw a plane (H, W) on an asinh scale, as a data address.
+    """Draw one band on an asinh scale, as a data URI.
 
     Parameters
     ----------
     image : (H, W) float32
-        What is not finite is grey.
+        Pixels; those that are not finite are drawn grey.
     low, high : float
-        Ends of the colours.
+        Values at the ends of the colour map.
     linear : float
-        Width of the linear part.
+        Width of the linear part of the scale.
     colours : str
-        Name of a colour map of matplotlib.
+        Name of a matplotlib colour map.
     """
     shades = colormaps[colours](AsinhNorm(linear, low, high)(np.nan_to_num(image)))
     shades[~np.isfinite(image)] = (0.6, 0.6, 0.6, 1)
@@ -51,19 +51,19 @@ def coloured(
 
 
 def png_file(path: Path) -> str:
-    """A picture from a file, as a data address.
+    """Read a PNG file as a data URI.
 
     Raises
     ------
     ValueError
-        It is no PNG, or larger than 4 MiB.
+        The file is not a PNG, or is larger than 4 MiB.
     OSError
-        It cannot be read.
+        The file cannot be read.
     """
     size = path.stat().st_size
     if size > MOST_BYTES:
-        raise ValueError(f"{path} has {size} bytes, more than the {MOST_BYTES} of a picture here.")
+        raise ValueError(f"{path} has {size} bytes; a report takes images of at most {MOST_BYTES}.")
     content = path.read_bytes()
     if not content.startswith(PNG):
-        raise ValueError(f"{path} is no PNG.")
+        raise ValueError(f"{path} is not a PNG file.")
     return data_uri(content)

@@ -1,4 +1,4 @@
-"""The section of how everything was made."""
+"""The section on how every artefact was created."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dhs.selection.grid_result import GridResult
 from fastnorm.io import Rejected
 
 SAYS = (
-    "Every artefact with its file, what it was made from, and the command that makes it again; "
-    "what was not recorded is in capitals."
+    "Every artefact with its file, its inputs, and the command that creates it again. Words in "
+    "capitals stand for values that were not recorded."
 )
 
 
 def section(artefacts: Artefacts, rejected: list[Rejected]) -> Section:
-    """A card for every artefact, in the order in which they are made."""
-    result = Section("made", "How everything was made", SAYS)
+    """Return the section with a card for every artefact, in the order of creation."""
+    result = Section("made", "How everything was created", SAYS)
 
     def of(
         items: Iterable[Any], make: Callable[[Any], list[Block]], path_of: Callable[[Any], Path]
@@ -70,10 +70,10 @@ def _pack(document: Document) -> list[Block]:
     drawn = metadata.get("split")
     seed = metadata.get("seed", drawn.get("seed") if isinstance(drawn, Mapping) else None)
     entries = {
-        "data": metadata.get("data_origin", "not known"),
+        "data": metadata.get("data_origin", "unknown"),
         "cutouts": metadata.get("n"),
         "seed": seed,
-        "configuration, sha256": metadata.get("config_sha256"),
+        "configuration SHA-256": metadata.get("config_sha256"),
         "versions": _versions(metadata),
     }
     kind = "simulated survey" if "config_sha256" in metadata else "pack"
@@ -81,7 +81,7 @@ def _pack(document: Document) -> list[Block]:
 
 
 def _alike(checkpoints: Iterable[Checkpoint]) -> list[list[Checkpoint]]:
-    """Checkpoints of the same weights and mark together, as best and last often are."""
+    """Group checkpoints with the same weights and deprecation mark, such as best and last."""
     groups: dict[tuple[str, str | None], list[Checkpoint]] = {}
     for checkpoint in checkpoints:
         groups.setdefault((checkpoint.fingerprint, checkpoint.deprecated), []).append(checkpoint)
@@ -92,12 +92,12 @@ def _checkpoints(alike: list[Checkpoint]) -> list[Block]:
     checkpoint, *others = alike
     data = checkpoint.data
     entries = {
-        "the same as": ", ".join(str(other.path) for other in others),
+        "identical to": ", ".join(str(other.path) for other in others),
         "architecture": checkpoint.arch,
         "status": checkpoint.status,
         "deprecated": checkpoint.deprecated,
         "data": data["data_origin"],
-        "data, fingerprint": data.get("fingerprint"),
+        "data fingerprint": data.get("fingerprint"),
         "fingerprint": checkpoint.fingerprint,
         "seed": (checkpoint.config.get("dataset") or {}).get("seed"),
         "versions": _versions({"versions": checkpoint.versions}),
@@ -115,7 +115,7 @@ def _scores(document: Document) -> list[Block]:
         "checkpoints": ", ".join(
             f"{member['checkpoint']} {member['checkpoint_fingerprint'][:12]}" for member in members
         ),
-        "data": metadata.get("data_origin") or "not known",
+        "data": metadata.get("data_origin") or "unknown",
         "fingerprint": metadata.get("fingerprint"),
         "batch size": metadata.get("batch_size"),
         "device": metadata.get("device"),
@@ -128,7 +128,7 @@ def _scores(document: Document) -> list[Block]:
 def _evaluation(document: Document) -> list[Block]:
     metadata = document.metadata
     entries = {
-        "data": metadata["data_origin"] or "not known",
+        "data": metadata["data_origin"] or "unknown",
         "across annuli": metadata["across_annuli"],
         "seed": metadata["bootstrap"]["seed"],
         "versions": _versions(metadata),
@@ -142,11 +142,11 @@ def _grid(grid: GridResult) -> list[Block]:
     metadata = grid.metadata
     entries = {
         "model": grid.model,
-        "checkpoint, fingerprint": metadata["checkpoint"]["fingerprint"],
+        "checkpoint fingerprint": metadata["checkpoint"]["fingerprint"],
         "checkpoint trained on": metadata["checkpoint"].get("data_origin"),
         "data": metadata["data_origin"],
         "fingerprint": metadata["injections_fingerprint"],
-        "draws, fingerprint": metadata["draws_fingerprint"],
+        "draws fingerprint": metadata["draws_fingerprint"],
         "seed": metadata["config"].get("seed"),
         "versions": _versions(metadata.get("determining", {})),
     }
@@ -157,8 +157,8 @@ def _comparison(document: Document) -> list[Block]:
     metadata = document.metadata
     entries = {
         "data": metadata["data_origin"],
-        "preprocessing differs": "; ".join(metadata.get("preprocessing_differs", [])),
-        "draws, fingerprint": metadata.get("draws_fingerprint"),
+        "differences in preprocessing": "; ".join(metadata.get("preprocessing_differs", [])),
+        "draws fingerprint": metadata.get("draws_fingerprint"),
     }
     badges = [
         badge(PreprocessSpec.from_dict(metadata[side]["spec"])) for side in ("first", "second")
@@ -190,7 +190,7 @@ def _methods(path: Path) -> list[Block]:
 
 
 def _old(path: Path) -> list[Block]:
-    entries = {"annulus": "not in the file; import it to see"}
+    entries = {"annulus": "not recorded in the file; import the file to find out"}
     line = commands.command(
         *("dhs", "checkpoint", "import", path, "--out"),
         f"{path.stem}.safetensors",

@@ -1,6 +1,6 @@
 "use strict";
 
-// Charts, drawn by Plotly from the JSON beside each.
+// Plotly draws each chart from the JSON next to it.
 const CONFIG = {
   displaylogo: false,
   responsive: true,
@@ -14,7 +14,7 @@ for (const source of document.querySelectorAll("script[data-chart]")) {
   charts.push(source.dataset.chart);
 }
 
-// A map follows its slider, and so do the words and the table beside it.
+// The slider updates its map, the text and the table.
 for (const map of document.querySelectorAll("[data-map]")) {
   const levels = JSON.parse(map.querySelector("script[data-levels]").textContent);
   const slider = map.querySelector("input[type=range]");
@@ -39,11 +39,11 @@ for (const map of document.querySelectorAll("[data-map]")) {
   };
 
   slider.addEventListener("input", show);
-  // A browser may keep the slider's place when the page is loaded again.
+  // A browser may keep the slider's position when the page is reloaded.
   show();
 }
 
-// What is wider than its box is scrolled with keys too.
+// Content wider than its box can be scrolled with keys too.
 const reach = () => {
   for (const box of document.querySelectorAll(".scroll, pre")) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
@@ -54,7 +54,7 @@ reach();
 window.addEventListener("resize", reach);
 document.addEventListener("toggle", reach, true);
 
-// Paper is narrower than most screens, and shows what is folded away.
+// Paper is narrower than most screens, and printing opens folded details.
 const PAPER_WIDTH = 640;
 let folded = [];
 

@@ -1,4 +1,4 @@
-"""How things are named and drawn: badges of annuli, numbers, lines told apart without colour."""
+"""Names and styles: annulus badges, numbers, and lines that differ by more than colour."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ _LAYOUT: dict[str, Any] = {
     "plot_bgcolor": "white",
     "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
     "showlegend": False,
-    # A page is scrolled over its charts; the button of the mode bar brings zooming.
+    # Dragging scrolls the page; zooming needs the button in the mode bar.
     "dragmode": False,
     "hoverlabel": {"font": {"family": FONT}},
 }
 
 
 def figure(x: Mapping[str, Any], y: Mapping[str, Any], *, height: int = 380) -> go.Figure:
-    """An empty chart of the page's looks.
+    """Return an empty chart in the style of the page.
 
     Parameters
     ----------
     x, y : mapping
-        Of the axes, as `plotly.graph_objects.layout.XAxis` has them, but ``title`` is a string.
+        Properties of the axes, see `plotly.graph_objects.layout.XAxis`; ``title`` is a string.
     height : int
-        CSS pixels.
+        Height in CSS pixels.
     """
     axes = {name: _axis(**given) for name, given in (("xaxis", x), ("yaxis", y))}
     return go.Figure(layout=_LAYOUT | {"height": height} | axes)
@@ -67,7 +67,7 @@ def _axis(title: str, **given: Any) -> dict[str, Any]:
 
 
 def line_style(position: int) -> dict[str, Any]:
-    """Colour and dashes of the line at this position."""
+    """Return the colour, dashes and width of the line at a position."""
     style = BIN_STYLES[position % len(BIN_STYLES)]
     return {"color": style["color"], "dash": DASHES[position % len(DASHES)], "width": 2}
 
@@ -81,13 +81,25 @@ def mark_style(position: int) -> dict[str, Any]:
 
 
 def faint(colour: str, opacity: float = 0.16) -> str:
-    """A colour of six hexadecimal digits, made transparent."""
+    """Return a transparent version of a colour of six hexadecimal digits."""
     red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"
 
 
 def key_entry(name: str, position: int, *, dash: str | None = None, width: int = 2) -> Legend:
-    """An entry of a legend: a sample of the line, drawn by the page so that names can wrap."""
+    """Return a legend entry; the page draws it, so that long names can wrap.
+
+    Parameters
+    ----------
+    name : str
+        Text of the entry.
+    position : int
+        Position of the line, see `line_style`.
+    dash : str, optional
+        Dashes that replace those of the position.
+    width : int
+        Line width in pixels.
+    """
     style = line_style(position)
     gaps = {"solid": "none", "dash": "9 6", "dot": "3 3", "dashdot": "9 4 3 4"}
     gaps |= {"longdash": "14 6", "longdashdot": "14 4 3 4"}
@@ -104,21 +116,22 @@ def chart(
     legend: Sequence[Legend] = (),
     least_width: int = 0,
 ) -> Block:
-    """A chart with what it shows in words, for those who do not see it.
+    """Return a chart with a description in words, for screen readers.
 
     Parameters
     ----------
     key : str
-        Its id on the page.
+        Id on the page.
     drawn : plotly.graph_objects.Figure
+        The chart.
     label : str
-        What is drawn.
+        Quantities that are drawn.
     summary : str
-        What is to be seen in it.
+        Result that the chart shows.
     legend : sequence
-        As of `key_entry`.
+        Entries, see `key_entry`.
     least_width : int
-        CSS pixels, below which it scrolls.
+        Width in CSS pixels below which the chart scrolls.
     """
     content: dict[str, Any] = {"key": key, "label": label, "summary": summary}
     content |= {"legend": list(legend), "least_width": least_width, "height": drawn.layout.height}
@@ -126,13 +139,13 @@ def chart(
 
 
 def named(words: Any) -> str:
-    """A name for Plotly, which takes tags and entities for markup."""
+    """Escape a name for Plotly, which interprets tags and entities."""
     escaped = printable(str(words)).replace("&", "&amp;")
     return escaped.replace("<", "&lt;").replace(">", "&gt;")
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with so many decimals and a real minus sign; a dash where there is none."""
+    """Format a number with a real minus sign; return an en dash for None."""
     return EN_DASH if value is None else f"{value:.{digits}f}".replace("-", MINUS)
 
 
@@ -141,7 +154,7 @@ def with_interval(value: float, low: float, high: float, digits: int = 3) -> str
 
 
 def rate(value: float) -> str:
-    """A rate or a probability in as few digits as say it."""
+    """Format a rate or a probability with two significant digits."""
     return f"{value:.2g}"
 
 
@@ -154,7 +167,7 @@ def status_of(spec: PreprocessSpec, size: int | None = None) -> str:
 
 
 def badge(spec: PreprocessSpec, size: int | None = None) -> Block:
-    """A mark that names the annulus and says what it is; legacy ones are never without."""
+    """Return the badge that names the annulus; every legacy artefact has one."""
     status = status_of(spec, size)
     kind = status.partition(",")[0]
     mark = {"corrected": "\N{CHECK MARK}", "legacy": "\N{WARNING SIGN}"}.get(kind, "?")
@@ -163,6 +176,16 @@ def badge(spec: PreprocessSpec, size: int | None = None) -> Block:
 
 
 def model_name(architecture: str, spec: PreprocessSpec, size: int | None = None) -> str:
-    """Architecture and annulus, for legends."""
+    """Return architecture and annulus, for legends.
+
+    Parameters
+    ----------
+    architecture : str
+        Name of the architecture.
+    spec : PreprocessSpec
+        Preprocessing of the model.
+    size : int, optional
+        Edge of its cutouts in pixels; ``CUTOUT_SIZE`` by default.
+    """
     kind = status_of(spec, size).partition(",")[0]
     return f"{architecture}, {kind} annulus {radii(spec)}"

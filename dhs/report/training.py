@@ -1,4 +1,4 @@
-"""The section of training curves."""
+"""The section with training curves."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dhs.train.records import METRICS
 from fastnorm.io import Rejected
 
 SAYS = (
-    "Loss and validation AUC of every training, epoch by epoch; the AUC is that of the data the "
-    "network was trained on, simulated or real."
+    "Loss and validation AUC of every training run, by epoch. The AUC is measured on validation "
+    "data from the same source as the training data, simulated or real."
 )
 
 
 def section(checkpoints: Sequence[Checkpoint], rejected: list[Rejected]) -> Section:
-    """Draw the ``metrics.jsonl`` beside the checkpoints, each training once."""
+    """Draw the ``metrics.jsonl`` next to the checkpoints, each training run once."""
     result = Section("training", "Training curves", SAYS)
     by_folder: dict[Path, Checkpoint] = {}
     for checkpoint in checkpoints:
@@ -39,23 +39,23 @@ def section(checkpoints: Sequence[Checkpoint], rejected: list[Rejected]) -> Sect
     if curves:
         result.blocks += _charts(curves)
     elif not problems:
-        result.blocks.append(missing(f"No {METRICS} lies beside a checkpoint.", "dhs train CONFIG"))
+        result.blocks.append(missing(f"No checkpoint has a {METRICS}.", "dhs train CONFIG"))
     without = [str(folder) for folder in by_folder if folder not in kept]
     if without and curves:
         result.blocks.append(
-            note(f"Without {METRICS}, hence without a curve: {', '.join(without)}.")
+            note(f"These folders have no {METRICS} and thus no curve: {', '.join(without)}.")
         )
     result.blocks += problems
     return result
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The epochs of a training.
+    """Read the epochs of a training run.
 
     Raises
     ------
     ValueError
-        A line is no JSON, or lacks what an epoch has.
+        A line is not JSON, or has no loss, AUC or epoch.
     OSError
         The file cannot be read.
     """
@@ -67,11 +67,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             epoch["val_auc"] = None if epoch["val_auc"] is None else float(epoch["val_auc"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{path}: line {count} is no epoch of a training ({error}); train anew."
+                f"{path}: line {count} is not a training epoch ({error}); train again."
             ) from error
         epochs.append(epoch)
     if not epochs:
-        raise ValueError(f"{path} is empty; train anew.")
+        raise ValueError(f"{path} is empty; train again.")
     return epochs
 
 
@@ -116,7 +116,7 @@ def _charts(curves: list[tuple[Checkpoint, list[dict[str, Any]]]]) -> list[Block
             "training-loss",
             losses,
             "Training and validation loss against the epoch",
-            "Thick lines: validation. Thin lines: training.",
+            "Thick lines: validation loss. Thin lines: training loss.",
             legend=legend,
         ),
         chart(
@@ -127,7 +127,7 @@ def _charts(curves: list[tuple[Checkpoint, list[dict[str, Any]]]]) -> list[Block
             legend=legend,
         ),
         table(
-            "Trainings",
+            "Training runs",
             ["model", "epochs", "last training loss", "last validation loss", "best AUC", "epoch"]
             + ["data"],
             rows,

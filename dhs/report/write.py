@@ -1,4 +1,4 @@
-"""Write the report: every section in turn, then the page."""
+"""Builds every section of the report, then writes the page."""
 
 from __future__ import annotations
 
@@ -32,31 +32,32 @@ def write_report(
     progress: Callable[[int, int], None] | None = None,
     open_images: OpenImages | None = None,
 ) -> list[Rejected]:
-    """Write the report, which appears whole and needs nothing besides itself.
+    """Write the report as one self-contained file, atomically.
 
     Parameters
     ----------
     artefacts : Artefacts
+        Artefacts to show.
     audit : Audit
-        Of the same.
+        Audit of the same artefacts.
     out : Path
-        .html.
+        HTML file to write.
     progress : function, optional
-        Called with how many sections are done and how many there are.
+        Called with the number of sections done and their total.
     open_images : function, optional
-        What makes injections of a grid again; `dhs.selection.images.InjectedRows` by default.
+        Recreates injections of a grid; `dhs.selection.images.InjectedRows` by default.
 
     Returns
     -------
     list of Rejected
-        What could not be read, each once; the rest of the report is there.
+        Files that could not be read, each once; the report contains everything else.
 
     Raises
     ------
     OSError
         The file cannot be written.
     ImportError
-        A package that draws is missing.
+        A plotting package is missing.
     """
     rejected: list[Rejected] = []
     shown, notices = annuli.choose_galaxies(artefacts.packs, rejected)
@@ -81,7 +82,7 @@ def write_report(
     every = sorted(failed.values(), key=lambda item: str(item.path))
     page = render([checklist.section(audit, every), *sections], artefacts.folders)
     with atomic_path(out) as temporary:
-        # Names of files may hold bytes that are no UTF-8.
+        # File names may contain bytes that are not valid UTF-8.
         temporary.write_bytes(page.encode("utf-8", "backslashreplace"))
     report(len(makers) + 1, len(makers) + 1)
     return every

@@ -1,4 +1,4 @@
-"""Several lens finders on the same cutouts, each under its own annulus, and one logit of all."""
+"""Ensembles of lens finders, each with its own annulus, combined into one logit per cutout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dhs.score.input import manifest_ids
 from fastnorm.io.maskbits import MaskBits
 
 COMBINATIONS = ("mean", "trained")
-ACROSS_ANNULI_HINT = "If mixing them is the point, give --across-annuli (across_annuli=True)."
+ACROSS_ANNULI_HINT = "To mix them anyway, give --across-annuli (across_annuli=True)."
 HIDDEN_UNITS, FOLDS, SEED = 300, 5, 1337
 MOST_PASSES = 1000
 TOLERANCE = 1e-4
@@ -29,13 +29,13 @@ SMALLEST_PROBABILITY = 1e-12
 
 
 class Member(NamedTuple):
-    """A lens finder, and what its checkpoint says."""
+    """A lens finder and its checkpoint."""
 
     finder: LensFinder
     checkpoint: Checkpoint
 
     def describe(self) -> dict[str, Any]:
-        """For the metadata of a table."""
+        """Return a description for the metadata of a table."""
         record = self.checkpoint
         return {
             "checkpoint": record.path.name,
@@ -51,22 +51,26 @@ class Member(NamedTuple):
 def load_members(
     paths: Sequence[str | Path], *, allow_deprecated: bool = False, across_annuli: bool = False
 ) -> list[Member]:
-    """Load the checkpoints of an ensemble, or the only one.
+    """Load one checkpoint or the members of an ensemble.
 
     Parameters
     ----------
     paths : sequence of paths
     allow_deprecated : bool
-        As of `dhs.checkpoint.load`.
+        Same as in `dhs.checkpoint.load`.
     across_annuli : bool
-        Members may differ in their preprocessing.
+        Allow members with different preprocessing.
+
+    Returns
+    -------
+    list of Member
 
     Raises
     ------
     SpecMismatchError
-        Two members differ in their preprocessing.
+        Two members have different preprocessing, and ``across_annuli`` is false.
     ValueError
-        A checkpoint cannot be used, is deprecated, or is there twice; or the members take cutouts
+        A checkpoint cannot be used, is deprecated, or occurs twice; or the members take cutouts
         of different sizes.
     OSError
         A file cannot be read.
@@ -81,61 +85,66 @@ def load_members(
         if other.size != first.size:
             raise ValueError(
                 f"{first.path} takes cutouts of {first.size} x {first.size}, {other.path} of "
-                f"{other.size} x {other.size}; members of an ensemble see the same cutouts."
+                f"{other.size} x {other.size}; all members of an ensemble must take the same size."
             )
         twin = next((one for one in found[:k] if one.fingerprint == other.fingerprint), None)
         if twin is not None:
-            raise ValueError(f"{other.path} is the same model as {twin.path}; name it once.")
+            raise ValueError(f"{other.path} is the same model as {twin.path}; give it once.")
     return [Member(*checkpoint.load(path, allow_deprecated=allow_deprecated)) for path in paths]
 
 
 def common_mask_bits(members: Sequence[Member]) -> MaskBits:
-    """Which of MASKBITS made a pixel bad in the training of every member.
+    """Return the MASKBITS that marked bad pixels in the training of all members.
 
     Raises
     ------
     ValueError
-        Two members differ.
+        Two members have different bits.
     """
     first, *others = (member.checkpoint for member in members)
     for other in others:
         if other.mask_bits != first.mask_bits:
             raise ValueError(
                 f"{first.path} was trained with masks of the MASKBITS {first.mask_bits}, "
-                f"{other.path} of {other.mask_bits}; members of an ensemble see the same masks."
+                f"{other.path} of {other.mask_bits}; all members of an ensemble must use the same."
             )
     return first.mask_bits
 
 
 def mean_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean over the members of (N, M) logits."""
+    """Average (N, M) logits over the members."""
     mean: NDArray[np.float32] = logits.mean(axis=1, dtype=np.float64).astype(np.float32)
     return mean
 
 
 class Truth(NamedTuple):
-    """Labels of some objects: ``labels`` by id, 1 for a lens; ``name`` of the file."""
+    """Labels of objects: ``labels`` by id, 1 for a lens; ``name`` of the file."""
 
     labels: dict[str, int]
     name: str
 
 
 def read_truth(path: str | Path, label_col: str) -> Truth:
-    """Read labels; rows without one are left out.
+    """Read labels; rows without a label are skipped.
 
     Parameters
     ----------
     path : path
         A manifest, or a pack.
     label_col : str
+        Column of the labels, 1 for a lens and 0 for a non-lens.
+
+    Returns
+    -------
+    Truth
 
     Raises
     ------
     OSError
-        It cannot be read.
+        The file cannot be read.
     ValueError
-        It lacks a column, a label is neither 0 nor 1, or an id is missing or there twice; or there
-        are too few labels of one kind.
+        A column is missing; a label is neither 0 nor 1; an id is missing or occurs twice; or there
+        are too few lenses or non-lenses.
     """
     path = Path(path)
     table, _ = read_manifest(path / MANIFEST if path.is_dir() else path)
@@ -152,35 +161,36 @@ def _require_enough(labels: NDArray[np.int_], where: str) -> None:
     if min(lenses, others) < FOLDS:
         raise ValueError(
             f"{where} labels of {lenses} lenses and {others} non-lenses; a trained combiner needs "
-            f"{FOLDS} of each, one for every fold. Bring more, or combine by the mean."
+            f"{FOLDS} of each, one for every fold. Give more, or combine by the mean."
         )
 
 
 class Combiner:
-    """A small network on the logits of the members; no object is scored by one that saw its label.
+    """A small network on the logits of the members, trained on labelled objects.
 
-    One hidden layer on standardised logits, fitted once without every fold of the labelled objects,
-    and once with all of them, for the objects without a label. Labels should be those of objects
-    that no member was trained on, as members are surer of the others.
+    The network has one hidden layer on standardised logits. It is fitted once without each fold
+    of the labelled objects, and once with all of them for objects without a label, so no object is
+    scored by a network that saw its label. Use labels of objects that no member was trained on,
+    because members are overconfident on their training data.
 
     Parameters
     ----------
     ids : (N,) array of str
-        Of labelled objects.
+        Ids of the labelled objects.
     logits : (N, M) float32
     labels : (N,) int
     where : str
-        What a message says of them.
+        Beginning of an error message about these labels.
 
     Attributes
     ----------
     fold : dict of str to int
-        By id, for the labelled objects.
+        Fold of each labelled object by id.
 
     Raises
     ------
     ValueError
-        There are too few labels of one kind.
+        There are too few lenses or non-lenses.
     """
 
     def __init__(
@@ -209,9 +219,9 @@ class Combiner:
         Returns
         -------
         logits : (N,) float32
-            Log-odds of the combiner's probability, which is kept away from 0 and 1 by 1e-12.
+            Log-odds of the combiner's probability, which is clipped to [1e-12, 1 - 1e-12].
         fold : (N,) int8
-            Whose combiner was taken; -1 is that of all labelled objects.
+            Fold whose combiner was used; -1 is the combiner of all labelled objects.
         """
         fold = np.array([self.fold.get(identity, NO_LABEL) for identity in ids], np.int8)
         probability = np.empty(len(ids))
@@ -223,7 +233,7 @@ class Combiner:
         return logit(np.clip(probability, *limits)).astype(np.float32), fold
 
     def describe(self) -> dict[str, Any]:
-        """For the metadata of a table."""
+        """Return a description for the metadata of a table."""
         import sklearn
 
         settings = {"hidden_units": HIDDEN_UNITS, "folds": FOLDS, "seed": SEED}
@@ -233,13 +243,25 @@ class Combiner:
 def fit_without_each(
     logits: NDArray[np.float32], labels: NDArray[np.int_], folds: NDArray[np.int8]
 ) -> dict[int, Any]:
-    """Fit without each fold, by its number; and with all, under -1."""
+    """Fit one network without each fold, and one with all folds.
+
+    Parameters
+    ----------
+    logits : (N, M) float32
+    labels : (N,) int
+    folds : (N,) int8
+
+    Returns
+    -------
+    dict
+        Classifiers by the number of the excluded fold; -1 for the one fitted with all folds.
+    """
     numbers = [*np.unique(folds).tolist(), NO_LABEL]
     return {number: fit(logits[folds != number], labels[folds != number]) for number in numbers}
 
 
 def fit(logits: NDArray[np.float32], labels: NDArray[np.int_]) -> Any:
-    """Fit one network; a scikit-learn classifier of (N, M) float64."""
+    """Fit one network; return a scikit-learn classifier for (N, M) float64 logits."""
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -1,4 +1,4 @@
-"""What is to be scored: a pack, a manifest of files, or files; read in order, from any place."""
+"""Input to score: a pack, a manifest of files, or files, read in order from any position."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CUTOUT_PATH, MASK_PATH = "cutout_path", "mask_path"
 
 
 class InputCutout(NamedTuple):
-    """A cutout: ``pixels`` (3, H, W) float32 in nanomaggies; ``mask`` likewise, or None."""
+    """A cutout: ``pixels`` (3, H, W) float32 in nanomaggies; ``mask`` (3, H, W) bool or None."""
 
     id: str
     path: str
@@ -39,9 +39,9 @@ class Input(Protocol):
     Attributes
     ----------
     data_origin : str or None
-        None where nobody says it.
+        None if it is not stated.
     rejected : list of Rejected
-        What was seen to be none before any was read.
+        Paths rejected on opening, before any cutout is read.
     has_unique_ids : bool
         No two cutouts have the same id.
     """
@@ -51,13 +51,13 @@ class Input(Protocol):
     has_unique_ids: bool
 
     def __len__(self) -> int:
-        """How many cutouts there should be."""
+        """Return the expected number of cutouts."""
 
     def identities(self, start: int, stop: int) -> Iterator[str]:
-        """All that determines what `read` gives, but for the pixels' own bytes."""
+        """Return strings that determine the result of `read`, without reading the pixels."""
 
     def read(self, start: int, stop: int) -> Iterator[InputCutout | Rejected]:
-        """Cutouts number ``start`` to ``stop``, or why there is none."""
+        """Read cutouts number ``start`` to ``stop``; yield the reason for each rejected one."""
 
 
 def open_input(
@@ -65,19 +65,19 @@ def open_input(
     size: int,
     mask_bits: MaskBits = MaskBits(),  # noqa: B008
 ) -> Input:
-    """Open what is to be scored.
+    """Open the cutouts to score.
 
     Parameters
     ----------
     data : sequence of paths
-        One pack (its folder, or the manifest in it); one manifest, .parquet or .csv, with a column
-        ``cutout_path``; or as of `fastnorm.io.find_cutouts`. A manifest may have ``galaxy_id``
-        (otherwise the name of the file without its suffix is the id) and ``mask_path``; no label
-        is needed.
+        One pack (its folder, or the manifest in it); one manifest, ``.parquet`` or ``.csv``, with
+        a column ``cutout_path``; or paths for `fastnorm.io.find_cutouts`. A manifest may have
+        columns ``galaxy_id`` (by default the file name without suffix is the id) and
+        ``mask_path``; it needs no labels.
     size : int
         Side of the cutouts that the checkpoint takes, in pixels.
     mask_bits : MaskBits
-        Which of MASKBITS made a pixel bad for the checkpoint.
+        MASKBITS that marked bad pixels in the training of the checkpoint.
 
     Returns
     -------
@@ -86,9 +86,9 @@ def open_input(
     Raises
     ------
     ValueError
-        A pack or a manifest is not alone, is damaged, or lacks a column; an id is missing or there
-        twice; a path leads out of the manifest's folder; the cutouts of a pack are of another size,
-        or its masks are of other MASKBITS.
+        A pack or manifest is given with other paths, is damaged, or lacks a column; an id is
+        missing or occurs twice; a path leads out of the manifest's folder; or the cutouts of a
+        pack have a different size, or its masks different MASKBITS.
     OSError
         A table cannot be read.
     """
@@ -110,21 +110,21 @@ def open_input(
 
 
 def require_same_mask_bits(ours: MaskBits, theirs: str | None, name: str | Path) -> None:
-    """Refuse masks that were made of other bits of MASKBITS than those of a model.
+    """Refuse masks that were built from different MASKBITS than those of a model.
 
     Parameters
     ----------
     ours : MaskBits
-        Of the model.
+        Bits of the model.
     theirs : str, optional
-        As the metadata of a pack say it; None means the usual ones.
+        Bits in the metadata of a pack; None means the default bits.
     name : path
-        Of the pack.
+        Path of the pack.
 
     Raises
     ------
     ValueError
-        They differ.
+        The bits differ.
     """
     if MaskBits.parse(theirs or str(MaskBits())) != ours:
         raise ValueError(
@@ -134,12 +134,12 @@ def require_same_mask_bits(ours: MaskBits, theirs: str | None, name: str | Path)
 
 
 def manifest_ids(table: pd.DataFrame, name: str) -> NDArray[np.str_]:
-    """Ids of the rows of a manifest: ``galaxy_id``, or else the names of the files.
+    """Return the ids of a manifest's rows: ``galaxy_id``, or else the names of the files.
 
     Raises
     ------
     ValueError
-        There is neither column, or an id is missing or there twice.
+        Both columns are missing, or an id is missing or occurs twice.
     """
     if ID not in table and CUTOUT_PATH in table:
         paths = Manifest(table, name).column(CUTOUT_PATH, CUTOUT_PATH)
@@ -160,7 +160,7 @@ class _Packed:
             )
         self._name = printable(folder)
         self._ids = Manifest(self._pack.table, self._name).ids()
-        # Plain arrays: to slice a numpy.memmap costs half as much as to copy the cutout.
+        # Use plain arrays: slicing a numpy.memmap costs half as much as copying the cutout.
         self._shards = [np.asarray(shard) for shard in self._pack.shards]
         self._masks = [np.asarray(mask) for mask in self._pack.masks or ()]
         self.data_origin: str | None = self._pack.data_origin
@@ -235,7 +235,7 @@ class _Files:
         self.rejected: list[Rejected] = []
         self.has_unique_ids = False
         self._paths = find_cutouts(paths, self.rejected)
-        # A file that holds no cutout is still one that has to be told of.
+        # A file without cutouts counts as one, so that it is reported.
         counts = (max(1, count_cutouts(path)) for path in self._paths)
         self._ends = list(accumulate(counts))
         self._open: tuple[int, int, Iterator[InputCutout | Rejected]] | None = None
@@ -250,12 +250,12 @@ class _Files:
     def read(self, start: int, stop: int) -> Iterator[InputCutout | Rejected]:
         for k, first, last in self._slices(start, stop):
             events = self._events(k, first)
-            # To the end of the file where it should be, in case there is more to be told.
+            # Read the last slice to the end of the file, in case there are more rejections.
             yield from islice(events, None if last is None else last - first)
             self._open = None if last is None else (k, last, events)
 
     def _slices(self, start: int, stop: int) -> Iterator[tuple[int, int, int | None]]:
-        """Files by number, and which of their cutouts; None stands for the end of the file."""
+        """Yield file numbers and ranges of their cutouts; a stop of None is the end of the file."""
         while start < stop:
             k = bisect_right(self._ends, start)
             begin = self._ends[k - 1] if k else 0
@@ -264,7 +264,7 @@ class _Files:
             start = upto
 
     def _events(self, k: int, first: int) -> Iterator[InputCutout | Rejected]:
-        """From a place in a file on; a stack stays open where it is read on from."""
+        """Read a file from a position on; reuse the open iterator if it is at this position."""
         opened, self._open = self._open, None
         if opened is not None and opened[:2] == (k, first):
             return opened[2]
@@ -287,7 +287,7 @@ class _Files:
 
 
 def _state(path: Path) -> str:
-    """What changes when a file does."""
+    """Return path, size and modification time of a file, which change with its content."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Scores on their way into a table: parts that are whole or absent, kept until all are there."""
+"""Parts of an unfinished table of scores, each written atomically and kept until all are done."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS_PER_GROUP = 2**16
 
 
 class Part(NamedTuple):
-    """A stretch of the work: ``ids`` and ``paths`` (N,) str, ``logits`` (N, M), ``rejected``."""
+    """A part of the work: ``ids`` and ``paths`` (N,) str, ``logits`` (N, M), ``rejected``."""
 
     ids: NDArray[np.object_]
     paths: NDArray[np.object_]
@@ -33,21 +33,36 @@ class Part(NamedTuple):
     rejected: list[Rejected]
 
     def at(self, rows: NDArray[np.bool_]) -> Part:
-        """Some of the rows."""
+        """Select rows of the part."""
         return Part(self.ids[rows], self.paths[rows], self.logits[rows], self.rejected)
 
 
 def parts_folder(out: Path) -> Path:
-    """Where the parts of a table lie while it is made."""
+    """Return the folder for the parts of an unfinished table."""
     return out.with_name(f".{out.name}.parts")
 
 
 def part_path(folder: Path, number: int, key: str) -> Path:
+    """Return the path of a part.
+
+    Parameters
+    ----------
+    folder : Path
+        Result of `parts_folder`.
+    number : int
+        Position of the part.
+    key : str
+        Result of `part_key`.
+
+    Returns
+    -------
+    Path
+    """
     return folder / f"part-{number:06d}-{key[:32]}.parquet"
 
 
 def part_key(configuration: Mapping[str, Any], identities: Iterable[str]) -> str:
-    """The sha256 of all that determines a part."""
+    """Compute the SHA-256 of everything that determines a part."""
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
     for identity in identities:
         digest.update(b"\n" + identity.encode())
@@ -69,20 +84,20 @@ def write_part(path: Path, part: Part) -> None:
 
 
 def read_part(path: Path) -> Part:
-    """Read what `write_part` wrote.
+    """Read a part written by `write_part`.
 
     Raises
     ------
     OSError
-        It cannot be read.
+        The file cannot be read.
     ValueError
-        It is damaged: its bytes are not those that were written.
+        The file is damaged: its content does not match its name and checksum.
     """
     with made_again_if_damaged(path):
         table = read_table(path)
         metadata = metadata_of(table, path)
         if (metadata["part"], metadata["sha256"]) != (path.name, content_sha256(table)):
-            raise ValueError("its content is not that of its name and checksum")
+            raise ValueError("its content does not match its name and checksum")
         rejected = [Rejected(Path(name), why) for name, why in metadata["rejected"]]
         logits = [table[name].to_numpy() for name in table.column_names[2:]]
         ids, paths = (table[name].to_numpy() for name in ("galaxy_id", "path"))
@@ -90,7 +105,7 @@ def read_part(path: Path) -> Part:
 
 
 def read_rows(paths: Sequence[Path], has_unique_ids: bool) -> Iterator[Part]:
-    """The parts in order; a cutout whose id was there before is among the rejected instead."""
+    """Read parts in order; move cutouts with the id of an earlier cutout to the rejected ones."""
     known: set[str] = set()
     for path in paths:
         part = read_part(path)
@@ -121,7 +136,7 @@ def count_rows(paths: Sequence[Path]) -> int:
 
 
 def in_groups(parts: Iterable[Part], rows: int = ROWS_PER_GROUP) -> Iterator[Part]:
-    """Parts put together to as many rows as are read well at a time, or more."""
+    """Merge consecutive parts into groups of at least ``rows`` rows."""
     group: list[Part] = []
     for part in parts:
         group.append(part)
@@ -143,14 +158,14 @@ def _joined(group: list[Part]) -> Part:
 
 
 def configuration(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What the logits of every cutout depend on, besides the batch."""
+    """Return the settings, apart from the batch size, that the logits depend on."""
     members = [member["checkpoint_fingerprint"] for member in metadata["members"]]
     names = ("device", "versions", "mask_bits")
     return {"members": members} | {name: metadata.get(name) for name in names}
 
 
 def recorded_batch_size(out: Path, metadata: Mapping[str, Any]) -> int | None:
-    """The batch size of an earlier run of this configuration, interrupted or complete."""
+    """Return the batch size of an earlier run of this configuration, or None."""
     for there in (_read_metadata(parts_folder(out) / METADATA_FILE), read_metadata(out)):
         if there is not None and configuration(there) == configuration(metadata):
             return int(there["batch_size"])
@@ -158,7 +173,7 @@ def recorded_batch_size(out: Path, metadata: Mapping[str, Any]) -> int | None:
 
 
 def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Record what a run does, for the one that goes on with it."""
+    """Record the settings of a run, so that a later run can resume it."""
     with atomic_path(folder / METADATA_FILE) as temporary:
         temporary.write_text(json.dumps(metadata, sort_keys=True, indent=1), "utf-8")
 
@@ -168,7 +183,7 @@ def _read_metadata(path: Path) -> dict[str, Any] | None:
 
 
 def read_metadata(out: Path) -> dict[str, Any] | None:
-    """What a table says of itself; None where there is none of scores."""
+    """Read the metadata of a table; None if the file is missing or not a table of scores."""
     try:
         text = (parquet.read_schema(out).metadata or {}).get(METADATA_KEY, b"{}")
         found = json.loads(text)

@@ -1,11 +1,13 @@
-"""Score cutouts with one checkpoint or several: raw nanomaggies in, a table out.
+"""Score cutouts in nanomaggies with one or more checkpoints, and write a table.
 
-The work is cut into parts of a fixed number of batches. Each becomes a file beside the table, under
-the hash of all that determines it, so that an interrupted run goes on to the same bytes.
+The work is divided into parts of a fixed number of batches. Each part is a file next to the table,
+named by a hash of everything that determines it. An interrupted run resumes from the complete
+parts and gives identical output.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import shutil
@@ -21,7 +23,8 @@ from pyarrow import parquet
 
 import fastnorm
 from dhs.arguments import integer
-from dhs.jobs.lock import only_writer, remove_leftovers
+from dhs.jobs.claim import remove_leftovers
+from dhs.jobs.lock import only_writer
 from dhs.model.batch_size import choose_batch_size, choose_device, describe_device
 from dhs.pack import MANIFEST
 from dhs.score.ensemble import (
@@ -52,11 +55,11 @@ from fastnorm.io import Rejected
 
 
 class Scored(NamedTuple):
-    """What `score` gives.
+    """Result of `score`.
 
-    ``out``: the table, None if there is nothing to write. ``written``: rows of it. ``rejected``:
-    what could not be scored. ``metadata``: what the table says of itself, as
-    `dhs.score.table.ScoreTable`. ``was_complete``: there was nothing to do.
+    ``out``: path of the table, None if no cutout was scored. ``written``: number of rows.
+    ``rejected``: cutouts that could not be scored. ``metadata``: metadata of the table; see
+    `dhs.score.table.ScoreTable`. ``was_complete``: the table was complete before this call.
     """
 
     out: Path | None
@@ -85,27 +88,29 @@ def score(
     Parameters
     ----------
     checkpoints : path, or sequence of paths
-        Several are an ensemble; each normalises with its own annulus.
+        Several checkpoints form an ensemble; each normalises with its own annulus.
     data : sequence of paths
-        As of `dhs.score.input.open_input`.
+        Same as in `dhs.score.input.open_input`.
     out : path
-        .parquet; appears whole. Parts of unfinished work lie beside it in ``.OUT.parts``.
+        Table to write, ``.parquet``; it appears when it is complete. Parts of unfinished work are
+        next to it in ``.OUT.parts``.
     combine : {"mean", "trained"}
-        The mean of the members' logits, or a `dhs.score.ensemble.Combiner` of them.
+        Combine the members by the mean of their logits, or by a `dhs.score.ensemble.Combiner`.
     truth : path, optional
-        Manifest with the labels that a combiner is trained on.
+        Manifest or pack with the labels for training a combiner.
     label_col : str
-        Its column of labels, 0 or 1.
+        Column of the labels in ``truth``, 0 or 1.
     across_annuli : bool
-        Members may differ in their preprocessing; the table says so.
+        Allow members with different preprocessing; the table records it.
     batch_size : int, optional
-        Of every forward pass; the last bits of a logit depend on it. By default that of the run
-        which is continued, otherwise as of `dhs.model.batch_size.choose_batch_size`.
+        Cutouts per forward pass; the last bits of a logit depend on it. By default the batch size
+        of the run that is resumed, otherwise the result of
+        `dhs.model.batch_size.choose_batch_size`.
     device : {"auto", "cpu", "cuda"}
     allow_deprecated : bool
-        Score with a checkpoint that is marked as deprecated.
+        Accept a checkpoint that is marked as deprecated.
     progress : function, optional
-        Called with how many cutouts are done and how many there are.
+        Called with the number of cutouts done and the total.
 
     Returns
     -------
@@ -114,13 +119,13 @@ def score(
     Raises
     ------
     SpecMismatchError
-        Two members differ in their preprocessing.
-    ValueError
-        An argument is not allowed; a checkpoint cannot be used, is deprecated, or gives logits
-        that are no numbers; the cutouts are of another size; there are too few labels.
+        Two members have different preprocessing, and ``across_annuli`` is false.
+    TypeError, ValueError
+        An argument is not allowed; a checkpoint cannot be used, is deprecated, or gives NaN or
+        infinite logits; a pack has cutouts of a different size; or there are too few labels.
     OSError
-        A file cannot be read or written, or another process writes the same table. The parts
-        that are complete are kept.
+        A file cannot be read or written, or another process is writing the same table. Complete
+        parts are kept.
     """
     paths = [checkpoints] if isinstance(checkpoints, str | Path) else list(checkpoints)
     labels = _check_combination(combine, len(paths), truth, label_col)
@@ -142,9 +147,9 @@ def score(
     work = Work(members, cutouts, where, out, metadata)
     metadata["fingerprint"] = _fingerprint(work, cutouts, metadata, labels)
     folder = parts_folder(out)
-    with only_writer(folder, f"the parts of {out}") as sign:
-        sign()
-        remove_leftovers(out.parent, out.name)
+    with only_writer(folder, f"the parts of {out}") as record_owner:
+        record_owner()
+        remove_leftovers(out.parent, glob.escape(out.name))
         result = _complete(out, metadata, cutouts)
         if result is None:
             write_metadata(folder, metadata)
@@ -165,13 +170,13 @@ def _check_combination(
     if combine == "mean":
         if truth is not None:
             raise ValueError(
-                f"truth={str(truth)!r} is only for combine='trained'; leave it out, or ask for it."
+                f"truth={str(truth)!r} is only for combine='trained'; leave it out, or give both."
             )
         return None
     if members < 2:
-        raise ValueError("combine='trained' needs two checkpoints or more; name an ensemble.")
+        raise ValueError("combine='trained' needs two checkpoints or more; give an ensemble.")
     if truth is None:
-        raise ValueError("combine='trained' needs labels; give truth, a manifest that has them.")
+        raise ValueError("combine='trained' needs labels; give truth, a manifest with labels.")
     return read_truth(truth, label_col)
 
 
@@ -179,7 +184,7 @@ def _refuse_to_replace(out: Path, inputs: Sequence[str | Path]) -> None:
     files = [Path(path) for path in inputs]
     files += [path / MANIFEST for path in files]
     if out.resolve() in {path.resolve() for path in files}:
-        raise ValueError(f"out={str(out)!r} is read, and would be replaced; name another file.")
+        raise ValueError(f"out={str(out)!r} is an input and would be replaced; give another file.")
 
 
 def _describe(
@@ -201,7 +206,7 @@ def _describe(
 def _fingerprint(
     work: Work, cutouts: Input, metadata: Mapping[str, Any], truth: Truth | None
 ) -> str:
-    """The sha256 of all that determines a table."""
+    """Compute the SHA-256 of everything that determines a table."""
     rejected = [str(item) for item in cutouts.rejected]
     labels = None if truth is None else truth.labels
     text = json.dumps([work.keys, metadata, labels, rejected], sort_keys=True)
@@ -209,7 +214,7 @@ def _fingerprint(
 
 
 def _complete(out: Path, metadata: Mapping[str, Any], cutouts: Input) -> Scored | None:
-    """An earlier run's table, if it is this one and no cutout was rejected while it was read."""
+    """Return an earlier run's table if it is the same and no cutout was rejected in reading."""
     there = read_metadata(out)
     if there is None or there.get("fingerprint") != metadata["fingerprint"]:
         return None
@@ -222,7 +227,7 @@ def _complete(out: Path, metadata: Mapping[str, Any], cutouts: Input) -> Scored 
 def _merge(
     work: Work, cutouts: Input, out: Path, metadata: dict[str, Any], truth: Truth | None
 ) -> Scored:
-    """Put the parts together."""
+    """Merge the parts into the table."""
     rejected = list(cutouts.rejected)
     parts = partial(read_rows, work.paths, cutouts.has_unique_ids)
     if not count_rows(work.paths):

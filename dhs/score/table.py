@@ -1,4 +1,4 @@
-"""Tables of scores: one row per cutout, and in the metadata what made them."""
+"""Tables of scores, one row per cutout, with their provenance in the metadata."""
 
 from __future__ import annotations
 
@@ -35,22 +35,23 @@ class ScoreTable:
     path : Path
         The file.
     ids : (N,) array of str
-        No two alike.
+        Unique ids.
     logits : (N,) float32
-        Larger means more likely a lens.
+        A larger logit means more likely a lens.
     scores : (N,) float64
-        Their sigmoid.
+        Sigmoid of the logits.
     paths : (N,) array of str
-        Where the cutouts were read from.
+        Paths of the cutouts.
     metadata : dict
         ``members`` (one or more of ``checkpoint``, ``checkpoint_fingerprint``, ``spec``,
         ``spec_fingerprint``, ``architecture``, ``data_origin``, ``deprecated``), ``combination``
         (``single``, ``mean`` or ``trained``), ``spec_fingerprint``, ``data_origin`` and
         ``mask_bits`` of the cutouts, ``batch_size``, ``device``, ``versions``.
     member_logits : (N, M) float32, or None
-        Those of the members of an ensemble.
+        Logits of the members of an ensemble.
     fold : (N,) int8, or None
-        Of a trained combiner: the fold whose objects it did not see; -1 for objects without label.
+        For a trained combiner: fold of each object, which its combiner did not see; -1 for objects
+        without a label.
     """
 
     path: Path
@@ -67,23 +68,23 @@ class ScoreTable:
 
     @property
     def specs(self) -> list[PreprocessSpec]:
-        """The preprocessing of the members, each once."""
+        """Distinct preprocessing specs of the members."""
         return specs_of(self.metadata)
 
     @property
     def name(self) -> str:
-        """For legends: architecture and annulus, as ``bottlenecked_resnet (32.5, 45)``."""
+        """Architecture and annulus for legends, such as ``bottlenecked_resnet (32.5, 45)``."""
         return describe_members(self.metadata)
 
 
 def specs_of(metadata: Mapping[str, Any]) -> list[PreprocessSpec]:
-    """The preprocessing of the members, each once."""
+    """Return the distinct preprocessing specs of the members."""
     given = [PreprocessSpec.from_dict(member["spec"]) for member in metadata["members"]]
     return list(dict.fromkeys(given))
 
 
 def describe_members(metadata: Mapping[str, Any]) -> str:
-    """Architecture and annulus of every member, in short."""
+    """Name the architecture and annulus of every member."""
     names = []
     for member in metadata["members"]:
         spec = PreprocessSpec.from_dict(member["spec"])
@@ -99,7 +100,7 @@ def describe_members(metadata: Mapping[str, Any]) -> str:
 
 
 def joint_fingerprint(specs: Sequence[PreprocessSpec]) -> str:
-    """The fingerprint of one preprocessing, or the sha256 over those of several, sorted."""
+    """Return the fingerprint of one spec, or the SHA-256 over the sorted ones of several."""
     distinct = sorted({spec.fingerprint for spec in specs})
     if len(distinct) == 1:
         return distinct[0]
@@ -110,23 +111,23 @@ def joint_fingerprint(specs: Sequence[PreprocessSpec]) -> str:
 def open_table(
     path: Path, metadata: Mapping[str, Any], members: int, has_folds: bool
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Write a table in pieces.
+    """Open a table for writing in row groups.
 
     Parameters
     ----------
     path : Path
-        .parquet; to be put into place by the caller.
+        File to write, ``.parquet``. Give a temporary path: the file is not written atomically.
     metadata : mapping
-        As of `ScoreTable`.
+        Same as in `ScoreTable`.
     members : int
-        Of an ensemble, whose logits get columns ``logit_0``, ...; 0 writes none.
+        Number of members of an ensemble, whose logits get columns ``logit_0``, ...; 0 writes none.
     has_folds : bool
         Write a column ``fold``.
 
     Yields
     ------
     function
-        Takes columns by name, all but ``score``, and appends them as one row group.
+        Takes all columns but ``score`` by name, and appends them as one row group.
     """
     schema = pyarrow.schema(
         {
@@ -146,7 +147,7 @@ def open_table(
 
 
 def write_table(out: Path, table: ScoreTable) -> None:
-    """Write a table, which appears whole; ``table.path`` and ``table.scores`` are not looked at."""
+    """Write a table atomically to ``out``; ``table.path`` and ``table.scores`` are not used."""
     members = [] if table.member_logits is None else list(table.member_logits.T)
     columns: dict[str, Any] = {
         "galaxy_id": pyarrow.array(table.ids.tolist(), pyarrow.string()),
@@ -164,7 +165,7 @@ def write_table(out: Path, table: ScoreTable) -> None:
 
 
 def read_table(path: str | Path) -> ScoreTable:
-    """Read a table that `dhs score` wrote.
+    """Read a table written by ``dhs score``.
 
     Parameters
     ----------
@@ -179,15 +180,15 @@ def read_table(path: str | Path) -> ScoreTable:
     OSError
         The file cannot be read.
     ValueError
-        It is no table of scores: a column or what made it is missing, a score is NaN, an id is
-        there twice, or the preprocessing is not that of its fingerprint.
+        The file is not a valid table of scores: a column or its provenance is missing, a score is
+        NaN, an id occurs twice, or the preprocessing does not match its fingerprint.
     """
     path = Path(path)
     table = read_arrow(path)
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(
-            f"{path} has no column {', '.join(missing)}; name a table that dhs score wrote."
+            f"{path} has no column {', '.join(missing)}; give a table written by dhs score."
         )
     empty = [name for name in COLUMNS if table[name].null_count]
     if empty:
@@ -214,7 +215,7 @@ def read_table(path: str | Path) -> ScoreTable:
 def _checked_metadata(found: dict[str, Any], path: Path) -> dict[str, Any]:
     if not {"members", "combination", "spec_fingerprint"} <= set(found):
         raise ValueError(
-            f"{path} does not say what made its scores (members, combination and spec_fingerprint "
+            f"{path} has no provenance of its scores (members, combination and spec_fingerprint "
             "in its metadata 'dhs'); score the cutouts again with dhs score."
         )
     try:
@@ -222,11 +223,11 @@ def _checked_metadata(found: dict[str, Any], path: Path) -> dict[str, Any]:
         described = describe_members(found)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: what it says of its members is wrong: {type(error).__name__}: {error}"
+            f"{path}: the metadata of its members are invalid: {type(error).__name__}: {error}"
         ) from error
     if joint_fingerprint(specs) != found["spec_fingerprint"]:
         raise ValueError(
-            f"{path}: the preprocessing of {described} is not that of its fingerprint: its "
+            f"{path}: the preprocessing of {described} does not match its fingerprint: the "
             "metadata were changed. Score the cutouts again."
         )
     return found
@@ -248,18 +249,18 @@ def _require_sound(
     if len(found) < len(ids):
         twice = first[count > 1].min()
         raise ValueError(
-            f"{path}: {len(ids) - len(found)} rows have the id of another, the first {ids[twice]}; "
-            "every cutout needs an id of its own."
+            f"{path}: {len(ids) - len(found)} rows have the id of another row, the first "
+            f"{ids[twice]}; ids must be unique."
         )
 
 
 def require_same_preprocessing(tables: Sequence[ScoreTable], hint: str = "") -> None:
-    """Refuse tables that cannot be compared.
+    """Refuse to compare tables with different preprocessing.
 
     Raises
     ------
     dhs.preprocess.spec.SpecMismatchError
-        Two have different preprocessing; both are named, with what differs.
+        Two tables have different preprocessing; the message names both and their differences.
     """
     for table in tables[1:]:
         if joint_fingerprint(tables[0].specs) == joint_fingerprint(table.specs):
@@ -270,7 +271,7 @@ def require_same_preprocessing(tables: Sequence[ScoreTable], hint: str = "") -> 
 
 
 def highest(path: Path, count: int) -> list[tuple[str, float]]:
-    """Ids and scores of the ``count`` highest logits, the first ones of equals."""
+    """Return ids and scores of the ``count`` highest logits; earlier rows win ties."""
     best: list[tuple[float, str]] = []
     with parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(columns=["galaxy_id", "logit"]):

@@ -1,4 +1,4 @@
-"""The work of a table of scores, cut into parts of a fixed number of batches."""
+"""The work for a table of scores, divided into parts of a fixed number of batches."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ BATCHES_PER_PART = 16
 
 
 class Work:
-    """Which cutouts make which part.
+    """The parts of a table of scores.
 
     Parameters
     ----------
     members : sequence of Member
-        Their models on ``device``.
+        Lens finders; their models are on ``device``.
     cutouts : Input
     device : torch.device
     out : Path
-        The table.
+        Path of the table.
     metadata : dict
-        As of `dhs.score.table.ScoreTable`.
+        Metadata of the table; see `dhs.score.table.ScoreTable`.
 
     Attributes
     ----------
     keys : list of str
-        Of the parts: all that determines them.
+        Hash of everything that determines each part.
     paths : list of Path
-        Of the parts; those that are there are complete.
+        Path of each part; existing parts are complete.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class Work:
         self.paths = [part_path(folder, number, key) for number, key in enumerate(self.keys)]
 
     def make_parts(self, progress: Callable[[int, int], None]) -> None:
-        """Score what is missing; ``progress`` as of `dhs.score.score`.
+        """Score the missing parts; see `dhs.score.score` for ``progress``.
 
         Raises
         ------
         ValueError
-            A network gives logits that are no numbers, or a batch does not fit into memory.
+            A network gives NaN or infinite logits, or a batch does not fit into memory.
         OSError
             A file cannot be read or written.
         """
@@ -109,7 +109,7 @@ class Work:
                 yield found
 
     def _logits(self, batch: list[InputCutout]) -> NDArray[np.float32]:
-        """Logits of every member, (B, M)."""
+        """Compute the logits (B, M) of all members."""
         stack = _Stack(batch, self._device)
         columns = []
         for finder, loaded in self._members:
@@ -123,24 +123,24 @@ class Work:
             wrong = np.flatnonzero(~np.isfinite(logits))
             if wrong.size:
                 raise ValueError(
-                    f"{loaded.path} gives logits that are no finite numbers for {wrong.size} of the "
+                    f"{loaded.path} gives NaN or infinite logits for {wrong.size} of the "
                     f"{len(batch)} cutouts of a batch, the first {batch[wrong[0]].id}: its weights "
-                    "are damaged, or its training diverged. Name another checkpoint."
+                    "are damaged, or its training diverged. Give a different checkpoint."
                 )
             columns.append(logits)
         return np.stack(columns, axis=1)
 
     @contextmanager
     def keeping_parts(self) -> Iterator[None]:
-        """Say in an error of writing what there is, and how to go on."""
+        """Add the complete parts, and how to resume, to an error of writing."""
         try:
             yield
         except OSError as error:
             complete = sum(path.exists() for path in self.paths)
             raise OSError(
                 f"{self._out} cannot be written: {error.strerror or error}. {complete} of its "
-                f"{len(self.paths)} parts are complete and stay in {parts_folder(self._out)}; once "
-                "that is mended, the same command goes on from them."
+                f"{len(self.paths)} parts are complete and stay in {parts_folder(self._out)}. Fix "
+                "the problem and run the same command again to resume."
             ) from error
 
 
@@ -149,7 +149,7 @@ def _report(progress: Callable[[int, int], None], before: int, total: int, count
 
 
 class _Stack:
-    """Cutouts on the device, as `dhs.model.inference.logits_of` reads them."""
+    """Cutouts on the device, for `dhs.model.inference.logits_of`."""
 
     def __init__(self, batch: list[InputCutout], device: torch.device) -> None:
         self._images = torch.from_numpy(np.stack([seen.pixels for seen in batch])).to(device)

@@ -1,4 +1,4 @@
-"""Two grids of the same injections: which model finds which arcs, cell by cell."""
+"""Compare two grids with the same injections: which model finds which arcs, cell by cell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from dhs.jobs.lock import only_writer, remove_leftovers
+from dhs.jobs.claim import output_folder
 from dhs.manifest.format import METADATA_KEY
 from dhs.selection.comparison import Comparison
 from dhs.selection.grid_result import GridResult
@@ -37,9 +37,9 @@ def compare(
     Parameters
     ----------
     first, second : Path
-        Folders of finished grids. Their injections are read side by side, in pieces.
+        Folders of finished grids. Their injections are read side by side in batches.
     progress : function, optional
-        Called with how many injections are done and how many there are.
+        Called with the number of injections done and the total.
 
     Returns
     -------
@@ -48,9 +48,9 @@ def compare(
     Raises
     ------
     ValueError
-        A folder holds no whole grid; the data are of different origin; the injections are not
-        the same (what the configurations differ in is named), or none of them has two scores; or
-        no threshold is common.
+        A folder does not hold a complete grid; the data are of different origin; the injections
+        differ (the message names the settings that differ); no injection has a score in both
+        grids; or the grids have no common threshold.
     """
     one, other = GridResult(first), GridResult(second)
     require_same_injections(one, other)
@@ -91,7 +91,7 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     ----------
     comparison : Comparison
     out : Path
-        Folder; it is made if need be.
+        Output folder; it is created if needed.
 
     Returns
     -------
@@ -100,23 +100,20 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     Raises
     ------
     OSError
-        A file cannot be written, or another process writes the folder.
+        A file cannot be written, or another process is writing to the folder.
     ImportError
         matplotlib is missing.
     """
     from dhs.figures import save
     from dhs.selection.figure_compare import comparison_figure
 
-    out.mkdir(parents=True, exist_ok=True)
     paths = {
         suffix: out / f"{COMPARISON_STEM}.{suffix}" for suffix in ("parquet", "csv", "png", "json")
     }
     metadata = json.dumps(comparison.metadata(), indent=1, allow_nan=False)
     table = pyarrow.Table.from_pandas(comparison.table, preserve_index=False)
     table = table.replace_schema_metadata({METADATA_KEY: metadata})
-    with only_writer(out, "a comparison") as sign:
-        sign()
-        remove_leftovers(out, *(path.name for path in paths.values()))
+    with output_folder(out, "a comparison", *(path.name for path in paths.values())):
         with atomic_path(paths["parquet"]) as temporary:
             parquet.write_table(table, temporary)
         with atomic_path(paths["csv"]) as temporary:
@@ -132,7 +129,7 @@ def _count(places: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int6
 
 
 def _with_thresholds(table: pd.DataFrame, thresholds: list[CommonThreshold]) -> pd.DataFrame:
-    """Put the thresholds where their numbers are."""
+    """Replace the column of threshold numbers by columns of the thresholds."""
     of_first = pd.DataFrame([common.first.to_dict() for common in thresholds])
     columns = {
         "threshold_type": of_first["threshold_type"],

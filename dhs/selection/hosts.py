@@ -1,4 +1,4 @@
-"""Non-lenses that arcs are injected into, and which cell of the grid each belongs to."""
+"""Hosts: non-lenses that arcs are injected into, assigned to the cells of a grid."""
 
 from __future__ import annotations
 
@@ -17,18 +17,23 @@ from dhs.pack import MANIFEST
 from dhs.selection.config import PSFDEPTH_UNITS, Axis, GridConfig, HostsSection
 
 AMBIGUOUS_RANGE = (20.0, 28.0)
-"""Depths between these could be magnitudes, or inverse variances of a very shallow survey."""
+"""A median depth in this range may be a magnitude, or an inverse variance of a shallow survey."""
 
 UNIT_KEY = b"unit"
 
 
 def depth_of_inverse_variance(psfdepth: NDArray[np.float64]) -> NDArray[np.float64]:
-    """5-sigma AB magnitude of a point source: ``22.5 - 2.5 log10(5 / sqrt(psfdepth))``.
+    """Compute the 5-sigma depth of a point source: ``22.5 - 2.5 log10(5 / sqrt(psfdepth))``.
 
     Parameters
     ----------
     psfdepth : array of float64
-        Inverse variance of its flux, nanomaggies^-2, above 0.
+        Inverse variance of the flux of a point source, nanomaggies^-2, above 0.
+
+    Returns
+    -------
+    array of float64
+        AB magnitude.
     """
     depth: NDArray[np.float64] = AB_ZEROPOINT_MAG - 2.5 * np.log10(5 / np.sqrt(psfdepth))
     return depth
@@ -44,29 +49,29 @@ class Hosts:
     Attributes
     ----------
     data : LensDataset
-        The whole split.
+        The whole split, lenses included.
     rows : (N,) int64
-        Which of it are non-lenses.
+        Positions of the non-lenses in the split.
     fwhm : (N, 3) float64
-        Of the PSF in g, r, z, arcsec; g and z are NaN where they follow from r.
+        FWHM of the PSF in g, r, z, arcsec; NaN in g and z if it has to follow from r.
     depth : (N,) float64
-        5-sigma AB magnitude in r.
+        5-sigma depth in r, AB mag.
     q, phi : (N,) float64 or None
-        Axis ratio and position angle, radians, of the light, where the mass is tied to it.
+        Axis ratio and position angle (radians) of the light, if the mass is tied to it.
     pools : dict
-        Cell to the hosts in it, as positions in ``rows``; cells with too few are left out.
+        Hosts of each cell as positions in ``rows``; cells with too few hosts are excluded.
     counts : list of dict
         Number of hosts for every seeing and depth.
     used, outside, without_seeing : int
-        Hosts of cells that have enough of them, those that no cell holds, and those without a
-        seeing or depth above 0.
+        Number of hosts in cells with enough hosts, of hosts outside all cells, and of hosts
+        without a valid seeing or depth.
     fingerprint : str
-        The sha256 over the split and the columns used.
+        SHA-256 over the split and the columns used.
 
     Raises
     ------
     ValueError
-        There is no non-lens, a column is missing, the unit of the depth is not clear, or no cell
+        There is no non-lens, a column is missing, the unit of the depth is unknown, or no cell
         has enough hosts.
     """
 
@@ -121,9 +126,8 @@ class Hosts:
             raise ValueError(
                 f"{self.data.name}: no cell has hosts.fewest_per_cell={fewest} hosts, the fullest "
                 f"has {most}. Of {len(self)} non-lenses {self.outside} lie outside the axes and "
-                f"{self.without_seeing} have no seeing or depth; seen are seeing "
-                f"{_span(width)} arcsec and depth {_span(depth)} mag. Widen the axes, or give "
-                "more hosts."
+                f"{self.without_seeing} have no seeing or depth. Seeing is {_span(width)} arcsec, "
+                f"depth {_span(depth)} mag. Widen the axes, or give more hosts."
             )
         self.used = sum(len(pool) for pool in by_place.values() if len(pool) >= fewest)
         per_radius = len(by_place)
@@ -142,7 +146,7 @@ class Hosts:
 
 
 def _place(axis: Axis, values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Which cell of an axis holds a value; -1 for none."""
+    """Return the cell of an axis for each value; -1 for values outside the axis."""
     centres = axis.centres()
     with np.errstate(invalid="ignore"):
         place = np.floor((values - centres[0]) / axis.step + 0.5)
@@ -170,11 +174,11 @@ def _depths(manifest: Manifest, section: HostsSection) -> NDArray[np.float64]:
     given = values[np.isfinite(values) & (values > 0)]
     if not unit:
         low, high = AMBIGUOUS_RANGE
-        # Their median: a placeholder among magnitudes must not make them variances.
+        # Use the median, so that a placeholder among magnitudes does not change the verdict.
         if given.size and low <= np.median(given) <= high:
             raise ValueError(
                 f"{manifest.name}: the median of {column} lies between {low:g} and {high:g}, and "
-                "no unit is declared: they may be magnitudes or inverse variances. Say "
+                "no unit is declared: the values may be magnitudes or inverse variances. Give "
                 "--psfdepth-unit mag or --psfdepth-unit nanomaggy^-2 (hosts.psfdepth_unit)."
             )
         unit = "nanomaggy^-2"
@@ -186,7 +190,7 @@ def _depths(manifest: Manifest, section: HostsSection) -> NDArray[np.float64]:
 
 
 def _declared_unit(section: HostsSection) -> str:
-    """Unit that the column declares in its metadata; empty if it says nothing."""
+    """Return the unit in the metadata of the depth column; empty if there is none."""
     dataset = section.dataset()
     path = Path(dataset.parquet_path or dataset.manifest_path)
     path = path / MANIFEST if path.is_dir() else path
@@ -197,13 +201,13 @@ def _declared_unit(section: HostsSection) -> str:
     if unit and unit not in PSFDEPTH_UNITS:
         raise ValueError(
             f"{path}: {section.psfdepth_col} declares the unit {unit!r}; allowed are "
-            f"{' and '.join(PSFDEPTH_UNITS)}. Say which it is, with hosts.psfdepth_unit."
+            f"{' and '.join(PSFDEPTH_UNITS)}. Give the correct one as hosts.psfdepth_unit."
         )
     return unit
 
 
 def _numbers(manifest: Manifest, name: str, key: str) -> NDArray[np.float64]:
-    """A column of numbers, NaN where there is none."""
+    """Return a column of numbers, with NaN for missing values."""
     table = manifest.table
     if name in table and table[name].isna().any():
         table = table.assign(**{name: table[name].fillna(np.nan)})

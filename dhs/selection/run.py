@@ -1,4 +1,4 @@
-"""``dhs grid``: injection and recovery over the whole grid, resumable to the same bytes."""
+"""``dhs grid``: injection and recovery over a grid; resumed runs give identical output."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from dhs.arguments import integer
 from dhs.checkpoint import DeprecatedCheckpointWarning
 from dhs.config.file import located
 from dhs.jobs import executors
-from dhs.jobs.lock import only_writer
+from dhs.jobs.claim import output_folder
 from dhs.jobs.malloc import keep_freed_memory
+from dhs.jobs.processes import local_pool
 from dhs.manifest.format import METADATA_KEY
 from dhs.model.batch_size import choose_device
 from dhs.selection.config import GridConfig
@@ -47,10 +48,11 @@ Progress = Callable[[int, int], None]
 
 
 class Grid(NamedTuple):
-    """What `run_grid` gives.
+    """Result of `run_grid`.
 
-    ``out``: the folder. ``metadata``: the content of ``grid.json``. ``scored``: how many injections and
-    non-lenses this call scored. ``deaths``: how often workers died. ``pictures``: their paths.
+    ``out``: the folder. ``metadata``: content of ``grid.json``. ``scored``: number of injections
+    and non-lenses that this call scored. ``deaths``: number of times a worker died. ``pictures``:
+    paths of the figures.
     """
 
     out: Path
@@ -61,7 +63,7 @@ class Grid(NamedTuple):
 
 
 class WorkerTask(NamedTuple):
-    """What a worker has to know: the grid, where to put shards, and what it has to come to."""
+    """Input of a worker: the grid, the folder for shards, and the expected fingerprint."""
 
     config: GridConfig
     folder: Path
@@ -69,11 +71,11 @@ class WorkerTask(NamedTuple):
 
 
 class Workers(NamedTuple):
-    """Where the work is done.
+    """Workers of a run.
 
-    ``processes``: of this machine; 1 stays in this one, None is `default_workers`.
-    ``dask``: address of a Dask scheduler, or of its file. ``dask_local``: workers of a Dask
-    cluster that is started for this run.
+    ``processes``: number of processes on this machine; 1 uses the current process, None uses
+    `default_workers`. ``dask``: address of a Dask scheduler, or path of its scheduler file.
+    ``dask_local``: number of workers of a Dask cluster that is started for this run.
     """
 
     processes: int | None = None
@@ -88,21 +90,21 @@ def run_grid(
     progress: Progress | None = None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Grid:
-    """Run a grid into ``config.out_dir``, or finish one that was interrupted.
+    """Run a grid into ``config.out_dir``, or resume an interrupted run.
 
-    The files are the same wherever the work is done, and however often it was interrupted. A
-    folder that is complete already is aggregated again, which takes other thresholds into account.
+    The output does not depend on where the work is done or how often it is interrupted. A
+    complete folder is aggregated again, so its thresholds may change.
 
     Parameters
     ----------
     config : GridConfig
     workers : Workers
-        Where to make the shards. Processes are started afresh, so that a script needs
+        Workers that compute the shards. Processes are spawned, so a script needs
         ``if __name__ == "__main__":``.
     progress : function, optional
-        Called with how many rows are done, and how many there are to be.
+        Called with the number of rows done and the total.
     warn : function
-        Told of every worker that died.
+        Called with a message for every worker that died.
 
     Returns
     -------
@@ -111,25 +113,20 @@ def run_grid(
     Raises
     ------
     TypeError, ValueError
-        A number is out of its range; checkpoint or hosts cannot be used; there are too few
-        non-lenses for a false-positive rate; the folder holds something else, or a grid of
-        another configuration.
+        A number is out of range; the checkpoint or the hosts cannot be used; there are too few
+        non-lenses for a false-positive rate; or the folder holds something else, or a grid with a
+        different configuration.
     WorkersDiedError
         See `dhs.jobs.executors.run_all`.
     OSError
-        A file cannot be read or written, or another process is writing the folder.
+        A file cannot be read or written, or another process is writing to the folder.
     """
     given, config = config, with_absolute_paths(config)
     count = _check_workers(workers, config)
     engine = Engine(config)
     require_enough(config.fpr_targets, len(engine.hosts), engine.hosts.data.name)
     out = Path(config.out_dir)
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; name a folder for the grid.")
-    out.mkdir(parents=True, exist_ok=True)
-    with only_writer(out, "a grid") as sign:
-        claim(out, engine)
-        sign()
+    with output_folder(out, "a grid", claim=partial(claim, out, engine)):
         todo = missing(out, engine)
         total = sum(shard.rows for shard in engine.shards())
         left = sum(shard.rows for shard in todo)
@@ -150,7 +147,7 @@ def run_grid(
             merge(out, engine, "injections", SCHEMA)
         except OSError as error:
             raise OSError(
-                f"{error}. Shards that are complete are kept in {out}; the same command goes on."
+                f"{error}. Complete shards are kept in {out}; run the same command again to resume."
             ) from error
         metadata = aggregate(out, engine, given)
         remove_shards(out)
@@ -161,7 +158,7 @@ def run_grid(
 
 
 def with_absolute_paths(config: GridConfig) -> GridConfig:
-    """So that workers of another folder, or another machine, find the same files."""
+    """Make paths absolute, so that workers in another folder or on another machine find them."""
     hosts = {
         name: str(Path(located(path)).absolute())
         for name in ("parquet_path", "manifest_path")
@@ -177,11 +174,22 @@ def with_absolute_paths(config: GridConfig) -> GridConfig:
 
 
 def aggregate(out: Path, engine: Engine, given: GridConfig) -> dict[str, Any]:
-    """Thresholds and completeness from complete tables: writes the selection function and JSON.
+    """Compute thresholds and completeness from complete tables, and write the results.
 
-    ``given`` is the configuration as the user wrote it: its paths mean something elsewhere, too.
+    Parameters
+    ----------
+    out : Path
+        Folder of the grid.
+    engine : Engine
+    given : GridConfig
+        Configuration as the user wrote it; relative paths stay valid on other machines.
+
+    Returns
+    -------
+    dict
+        Content of ``grid.json``.
     """
-    # Statistics and figures are not loaded by workers.
+    # Import here, because workers do not need statistics and figures.
     from dhs.selection.completeness import selection_function
 
     config = engine.config
@@ -225,7 +233,7 @@ def _write(out: Path, table: Any, metadata: dict[str, Any]) -> None:
 
 
 def default_workers(config: GridConfig) -> int:
-    """One process per core and threads of a worker; one on a GPU, which they would share."""
+    """Return the number of cores divided by threads per worker; 1 on a GPU, which is shared."""
     if choose_device(config.device).type == "cuda":
         return 1
     return max(threads.num_threads() // config.threads, 1)
@@ -233,11 +241,13 @@ def default_workers(config: GridConfig) -> int:
 
 def _check_workers(workers: Workers, config: GridConfig) -> int:
     if workers.dask is not None and workers.dask_local is not None:
-        raise ValueError("dask and dask_local both say where to work; give one.")
+        raise ValueError("dask and dask_local exclude each other; give only one of them.")
     if workers.processes is not None and (
         workers.dask is not None or workers.dask_local is not None
     ):
-        raise ValueError("workers are processes of this machine; with Dask, its own count.")
+        raise ValueError(
+            "workers is a number of processes on this machine; with Dask, the cluster sets it."
+        )
     if workers.dask_local is not None:
         return integer("dask_local", workers.dask_local, 1, 1024)
     asked = workers.processes
@@ -257,7 +267,7 @@ def _make(
         return 0
     if workers.dask is not None or workers.dask_local is not None:
         with executors.dask_cluster(workers.dask, count) as (executor, found):
-            # Dask does a job again whose worker died: the executor itself does not break.
+            # Dask repeats a job whose worker died, so the executor itself does not break.
             work = partial(_work, task)
             return executors.run_all(
                 work, todo, lambda: nullcontext(executor), found, advance, warn
@@ -269,7 +279,7 @@ def _make(
                 engine.make(shard, engine.path(task.folder, shard), advance)
         return 0
     folder = Path(engine.config.out_dir)
-    pool = partial(executors.local, count, engine.config.threads, folder)
+    pool = partial(local_pool, count, engine.config.threads, folder)
     return executors.run_all(partial(_work, task), todo, pool, count, advance, warn)
 
 
@@ -278,20 +288,20 @@ _one_at_a_time = threading.Lock()
 
 
 def _work(task: WorkerTask, shard: Shard) -> int:
-    """Make one shard in a worker, which keeps the opened grid; give the number of rows."""
+    """Compute one shard in a worker, which keeps the grid open; return the number of rows."""
     with _one_at_a_time, threads_of(task.config.threads):
         engine = _engines.get(task.fingerprint)
         if engine is None:
             keep_freed_memory()
-            # The first process has said so already.
+            # The main process has already issued this warning.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecatedCheckpointWarning)
                 engine = Engine(task.config)
             if engine.injections_fingerprint != task.fingerprint:
                 raise ValueError(
-                    "a worker sees another grid than this process: other files at the same paths, "
-                    f"or other versions (there {engine.determining['versions']}); workers need the "
-                    "same installation and the same files."
+                    "a worker sees a different grid than the main process: files at the same paths "
+                    f"or versions differ (versions of the worker: {engine.determining['versions']}); "
+                    "workers need the same installation and the same files."
                 )
             _engines.clear()
             _engines[task.fingerprint] = engine
@@ -302,7 +312,7 @@ def _work(task: WorkerTask, shard: Shard) -> int:
 
 @contextmanager
 def threads_of(count: int) -> Iterator[None]:
-    """Use so many threads for all computation, here and for a while."""
+    """Limit all computation in this context to ``count`` threads."""
     before = torch.get_num_threads(), threads.num_threads()
     torch.set_num_threads(count)
     fastnorm.set_num_threads(count)

@@ -1,6 +1,6 @@
-"""What a simulated survey looks like: ``configs/simulated_survey.yaml``, checked.
+"""Settings of a simulated survey, read from ``configs/simulated_survey.yaml`` and checked.
 
-The file says what every value is and why.
+The file explains every value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SURVEY_CONFIG_FILE = "simulated_survey.yaml"
 
 def _is_ordered(ends: tuple[float, float]) -> tuple[float, float]:
     if not ends[0] <= ends[1]:
-        raise ValueError(f"{ends} is no range: the first end has to be at most the second")
+        raise ValueError(f"{ends} is not a valid range: the first value must be at most the second")
     return ends
 
 
@@ -48,7 +48,7 @@ NumberRange = Annotated[tuple[Number, Number], _Ordered]
 
 
 class Bell(Section):
-    """A Gaussian, cut at both ends."""
+    """A Gaussian truncated at both ends."""
 
     mean: float
     sigma: Positive
@@ -59,13 +59,13 @@ class Bell(Section):
     def _ends_hold_the_mean(self) -> Self:
         if not self.low <= self.mean <= self.high:
             raise ValueError(
-                f"mean={self.mean:g} has to lie between low={self.low:g} and high={self.high:g}"
+                f"mean={self.mean:g} must be between low={self.low:g} and high={self.high:g}"
             )
         return self
 
 
 class Trend(Section):
-    """A Gaussian about a straight line in the r magnitude."""
+    """A Gaussian around a mean that is linear in the r magnitude."""
 
     at_r_mag: float
     value: float
@@ -181,7 +181,7 @@ class Lenses(Section):
 
 
 class SurveyConfig(Section):
-    """All of ``configs/simulated_survey.yaml``."""
+    """All sections of ``configs/simulated_survey.yaml``."""
 
     observation: Observation
     hosts: Hosts
@@ -192,7 +192,7 @@ class SurveyConfig(Section):
     lenses: Lenses
 
     def resolved(self) -> dict[str, Any]:
-        """Everything that the sky depends on, for JSON: this file and the priors of the arcs."""
+        """Return all settings of the sky for JSON: this file and the priors of the arcs."""
         priors = injection_priors()
         used = {"source_params", "lens_params", "model2_conditioning"}
         return {
@@ -201,33 +201,35 @@ class SurveyConfig(Section):
         }
 
     def sha256(self) -> str:
-        """Checksum of `resolved` as canonical JSON, in hexadecimal."""
+        """Return the SHA-256 of `resolved` as canonical JSON, in hexadecimal."""
         text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @cache
 def survey_config() -> SurveyConfig:
-    """The survey as it is in ``configs/simulated_survey.yaml``.
+    """Read the default settings from ``configs/simulated_survey.yaml``.
 
     Raises
     ------
     ValueError
-        The file has an unknown key, misses one, or a value is not allowed; each is named.
+        The file has an unknown key, lacks a key, or has a value that is not allowed. The
+        message names each.
     """
     with resources.as_file(resources.files("dhs.configs").joinpath(SURVEY_CONFIG_FILE)) as path:
         return read_survey_config(path)
 
 
 def read_survey_config(path: str | Path) -> SurveyConfig:
-    """A survey of another file, which has all keys of ``configs/simulated_survey.yaml``.
+    """Read the settings of a survey from a file with all keys of the default file.
+
+    ``configs/simulated_survey.yaml`` lists every key with its meaning.
 
     Raises
     ------
     OSError
         The file cannot be read.
     ValueError
-        As of `dhs.config.file.read_config_file`; ``configs/simulated_survey.yaml`` has every key,
-        with its meaning.
+        Same as in `dhs.config.file.read_config_file`.
     """
     return read_config_file(path, SurveyConfig)

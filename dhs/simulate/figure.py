@@ -1,4 +1,4 @@
-"""A picture of the first cutouts of a simulated survey."""
+"""Figure of the first cutouts of a simulated survey."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch, Rectangle
 except ImportError as error:
-    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+    raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
 PER_SIDE = 8
 MOST_DRAWN = PER_SIDE**2
 
-# Orange and sky blue of Okabe and Ito, told apart with any colour vision; dashes help besides.
+# Okabe and Ito's orange and sky blue differ for any colour vision. The dashes help too.
 FRAMES: dict[str, dict[str, Any]] = {
     BRIGHT: {"edgecolor": "#E69F00", "linestyle": "-"},
     LIMIT: {"edgecolor": "#56B4E9", "linestyle": (0, (3, 1.2))},
@@ -36,15 +36,16 @@ PANEL, GAP, TOP, EDGE, FRAME = 1.5, 0.07, 0.95, 0.12, 3.0
 
 
 def survey_figure(images: NDArray[np.float32], tiers: Sequence[str], title: str) -> Figure:
-    """Draw cutouts in rows of eight, those with an arc framed.
+    """Draw cutouts in rows of eight, with a frame around those that have an arc.
 
     Parameters
     ----------
     images : (N, 3, H, W) float32
-        Bands g, r, z in nanomaggies; N from 1 to 64.
+        Cutouts in g, r, z, nanomaggies. N is 1 to 64.
     tiers : (N,) sequence of str
         ``""``, ``"bright"`` or ``"limit"``.
     title : str
+        Title of the figure.
 
     Returns
     -------
@@ -53,12 +54,13 @@ def survey_figure(images: NDArray[np.float32], tiers: Sequence[str], title: str)
     Raises
     ------
     ValueError
-        No image, more than 64, or not as many tiers.
+        There is no image, there are more than 64, or the number of tiers differs.
     """
     count = len(images)
     if not 1 <= count <= MOST_DRAWN or count != len(tiers):
         raise ValueError(
-            f"images holds {count} cutouts and tiers {len(tiers)}; give 1 to {MOST_DRAWN} of both."
+            f"images has {count} cutouts and tiers has {len(tiers)} entries; give 1 to "
+            f"{MOST_DRAWN} of both."
         )
     rows = -(-count // PER_SIDE)
     width = 2 * EDGE + PER_SIDE * (PANEL + GAP) - GAP
@@ -97,19 +99,23 @@ def survey_figure(images: NDArray[np.float32], tiers: Sequence[str], title: str)
 def draw_survey(
     images: NDArray[np.float32], tiers: Sequence[str], title: str, path: str | Path
 ) -> None:
-    """Write the picture of `survey_figure` as PNG.
+    """Write the figure of `survey_figure` as PNG.
 
     Parameters
     ----------
-    images, tiers, title
-        As of `survey_figure`.
+    images : (N, 3, H, W) float32
+        Cutouts in g, r, z, nanomaggies. N is 1 to 64.
+    tiers : (N,) sequence of str
+        ``""``, ``"bright"`` or ``"limit"``.
+    title : str
+        Title of the figure.
     path : str or Path
-        Appears when the picture is complete.
+        File to write, atomically.
 
     Raises
     ------
     ValueError
-        As `survey_figure`.
+        Same as in `survey_figure`.
     """
     figure = survey_figure(images, tiers, title)
     with atomic_path(Path(path)) as temporary:

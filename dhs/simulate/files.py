@@ -21,8 +21,7 @@ from pyarrow import parquet
 import fastnorm
 from dhs.arguments import integer
 from dhs.constants import BANDS, CUTOUT_SIZE, PIXEL_SCALE
-from dhs.jobs import claim as folder
-from dhs.jobs.claim import claim_folder
+from dhs.manifest.claim import claim_folder
 from dhs.manifest.format import MANIFEST, METADATA_KEY
 from dhs.manifest.splits import assign_splits
 from dhs.pack.format import FLUX_UNIT, MOST_SHARDS, open_stack, part_path, pixel_sha256, shard_name
@@ -211,8 +210,3 @@ def finish(out: Path, settings: SurveySettings) -> None:
     draw_survey(first, tiers, title, out / PICTURE)
     with atomic_path(out / MANIFEST) as temporary:
         parquet.write_table(table.combine_chunks(), temporary)
-
-
-def remove_leftovers(out: Path) -> None:
-    """Remove the unfinished files of runs that were killed."""
-    folder.remove_leftovers(out, "shard-*.npy", PICTURE)

@@ -1,7 +1,7 @@
-"""A small simulated survey: cutouts of galaxies, some with an arc.
+"""Images of a simulated survey: cutouts of galaxies, some of them with an arc.
 
-Light is drawn without noise, seen through the PSF of its cutout, and then gets the noise of
-its sky and of its own photons. Conventions as in `dhs.injection`.
+Light is rendered without noise and convolved with the PSF of its cutout. Then the noise of the
+sky and of its own photons is added. Conventions as in `dhs.injection`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ DATA_ORIGIN = "simulated"
 LENS_FRACTION = 0.2
 
 MOST_GALAXIES = 4096
-"""Clumps of galaxy k of cutout i are placed by the stream of number ``4096 i + k``."""
+"""Largest number of galaxies in a cutout.
+
+The clumps of galaxy k of cutout i use the random stream with id ``4096 i + k``.
+"""
 
 MOST_CUTOUTS = MOST_ID // MOST_GALAXIES
 _INSIDE = slice(MARGIN, MARGIN + CUTOUT_SIZE)
 _IN_STAMP_ARCSEC = CUTOUT_SIZE / 2 * PIXEL_SCALE
-# A spiral arm is as narrow as exp(ARM_SHARPNESS cos(angle)); inside the bulge there is none.
+# The profile of a spiral arm is exp(ARM_SHARPNESS cos(angle)). Arms fade inside the bulge.
 _ARM_SHARPNESS = 1.5
 _ARMLESS_RADII = 0.4
 
@@ -42,10 +45,10 @@ SOURCE_COLUMNS = tuple(SourceParams.ranges)
 
 
 class Simulated(NamedTuple):
-    """What `simulate_cutouts` gives.
+    """Result of `simulate_cutouts`.
 
     ``images`` (N, 3, 101, 101) float32, nanomaggies. ``rows``: one dictionary per cutout, with
-    the columns of the manifest that do not name a file; see `dhs.simulate.files`.
+    the columns of the manifest that do not refer to a file; see `dhs.simulate.files`.
     """
 
     images: NDArray[np.float32]
@@ -58,18 +61,21 @@ def simulate_cutouts(
     lens_fraction: float = LENS_FRACTION,
     config: SurveyConfig | None = None,
 ) -> Simulated:
-    """Make cutouts of a survey. Each depends on its number, the seed and the settings alone.
+    """Simulate cutouts of a survey.
+
+    A cutout depends only on its number, the seed and the settings.
 
     Parameters
     ----------
     numbers : (N,) sequence of int
-        Which cutouts, in [0, 2**51 - 1]. They are all held in memory, twice.
+        Numbers of the cutouts in the survey, in [0, 2**51 - 1]. All N cutouts are held in
+        memory, twice.
     seed : int
-        Of the survey, in [0, 2**63 - 1].
+        Random seed of the survey, in [0, 2**63 - 1].
     lens_fraction : float
         Probability that a cutout has an arc, in [0, 1].
     config : SurveyConfig, optional
-        ``configs/simulated_survey.yaml`` by default.
+        Settings of the sky. By default ``configs/simulated_survey.yaml``.
 
     Returns
     -------
@@ -78,7 +84,7 @@ def simulate_cutouts(
     Raises
     ------
     TypeError, ValueError
-        A number, the seed or the share is out of its range.
+        A number, the seed or the fraction is out of its range.
     """
     seed, share = check_settings(seed, lens_fraction)
     chosen = id_array(np.asarray(numbers, np.int64), len(numbers))
@@ -103,7 +109,7 @@ def simulate_cutouts(
     sky = _sky_light(settings)
     noisy = np.empty((len(scenes), len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE), np.float32)
     for i, scene in enumerate(scenes):
-        # Photons of the object: its light over that of the sky, which made the sky's variance.
+        # The photon noise of an object follows from the ratio of its light to the sky's light.
         spread = sigma[i][:, None, None] * np.sqrt(1 + np.clip(images[i], 0, None) / sky)
         rng = generator(seed, scene.number, Purpose.SKY)
         noisy[i] = images[i] + spread * rng.standard_normal(images[i].shape)
@@ -112,19 +118,19 @@ def simulate_cutouts(
 
 
 def check_settings(seed: int, lens_fraction: float) -> tuple[int, float]:
-    """Seed and share of arcs, if they are allowed.
+    """Check the seed and the fraction of arcs, and return both.
 
     Raises
     ------
     TypeError, ValueError
-        The seed is no integer in [0, 2**63 - 1], or the share no number in [0, 1].
+        The seed is not an integer in [0, 2**63 - 1], or the fraction is not a number in [0, 1].
     """
     share = float(real_array("lens_fraction", lens_fraction, 0.0, 1.0, ndim=0))
     return integer("seed", seed, 0, MOST_ID), share
 
 
 def _galaxy_light(scenes: list[Scene], seed: int) -> NDArray[np.float32]:
-    """Hosts and neighbours before the PSF, (N, 3, padded, padded), all rendered at once."""
+    """Render hosts and neighbours without the PSF, (N, 3, padded, padded), all at once."""
     places = [(i, k) for i, scene in enumerate(scenes) for k in range(len(scene.galaxies))]
     galaxies = [scenes[i].galaxies[k] for i, k in places]
     x, y, re, n, q, phi = np.array([galaxy[:6] for galaxy in galaxies]).T
@@ -139,7 +145,7 @@ def _galaxy_light(scenes: list[Scene], seed: int) -> NDArray[np.float32]:
         clump_frac=np.array([galaxy.clump_frac for galaxy in galaxies]),
     )
     ids = [scenes[i].number * MOST_GALAXIES + k for i, k in places]
-    # All bands share their shape: one band of flux 1 is rendered.
+    # All bands have the same shape, so only one band with flux 1 is rendered.
     shape = (PADDED_SIZE, PADDED_SIZE)
     unit = render(None, source, shape, bands=("r",), seed=seed, ids=ids)[:, 0]
     light = np.zeros((len(scenes), len(BANDS), *shape), np.float32)
@@ -151,7 +157,7 @@ def _galaxy_light(scenes: list[Scene], seed: int) -> NDArray[np.float32]:
 
 
 def _spiral_arms(galaxy: Galaxy) -> NDArray[np.float32]:
-    """Two logarithmic arms as a factor of the disc's light, 1 on average along any ellipse."""
+    """Compute two logarithmic arms as a factor on the disc, with mean 1 along any ellipse."""
     place = (np.arange(PADDED_SIZE) - (PADDED_SIZE - 1) / 2) * PIXEL_SCALE
     dx, dy = place[None, :] - galaxy.x, place[:, None] - galaxy.y
     cosine, sine = np.cos(galaxy.phi), np.sin(galaxy.phi)
@@ -170,7 +176,7 @@ def _spiral_arms(galaxy: Galaxy) -> NDArray[np.float32]:
 def _star_light(
     star: Star, fwhm: NDArray[np.float64], kernel: NDArray[np.float64], beta: float
 ) -> NDArray[np.float32]:
-    """The PSF about a point anywhere, (3, 101, 101); normalised as the image of the PSF is."""
+    """Compute the light of a star, (3, 101, 101), with the normalisation of the PSF image."""
     place = (np.arange(CUTOUT_SIZE) - (CUTOUT_SIZE - 1) / 2) * PIXEL_SCALE
     square = (place[None, :] - star.x) ** 2 + (place[:, None] - star.y) ** 2
     shape = 4 * (2 ** (1 / beta) - 1) / fwhm**2
@@ -180,10 +186,10 @@ def _star_light(
 
 
 def _sky_sigma(scenes: list[Scene], psf: PSF) -> NDArray[np.float64]:
-    """Standard deviation of a pixel of sky, (N, 3), nanomaggies.
+    """Compute the standard deviation of a sky pixel, (N, 3), nanomaggies.
 
-    The flux of a point source is best measured with weights p / sum(p^2), p the PSF, so that
-    ``1 / psf_ivar = sigma^2 / sum(p^2)``.
+    The best estimate of a point source's flux has the weights p / sum(p^2), where p is the PSF.
+    Hence ``1 / psf_ivar = sigma^2 / sum(p^2)``.
     """
     ivar = np.array([scene.psf_ivar for scene in scenes])
     sigma: NDArray[np.float64] = np.sqrt((psf.images**2).sum(axis=(2, 3)) / ivar)
@@ -191,7 +197,7 @@ def _sky_sigma(scenes: list[Scene], psf: PSF) -> NDArray[np.float64]:
 
 
 def _sky_light(config: SurveyConfig) -> NDArray[np.float64]:
-    """Light of the sky on a pixel in g, r, z, (3, 1, 1), nanomaggies."""
+    """Return the sky's light per pixel in g, r, z, (3, 1, 1), nanomaggies."""
     level = [getattr(config.observation, f"sky_mag_per_arcsec2_{band}") for band in BANDS]
     return (flux_of_magnitude(level) * PIXEL_SCALE**2)[:, None, None]
 
@@ -203,7 +209,7 @@ def _add_arcs(
     sigma: NDArray[np.float64],
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Add the arcs to the images, and return what is true of them; nothing where there is none."""
+    """Add the arcs to the images, and return their true parameters, empty where there is no arc."""
     rows = [i for i, scene in enumerate(scenes) if scene.tier != NO_TIER]
     truths: list[dict[str, Any]] = [{} for _ in scenes]
     if not rows:

@@ -1,8 +1,8 @@
-"""What is on the sky of one simulated cutout, and how it was observed: numbers, no pixels.
+"""The objects of one simulated cutout and its observing conditions, as numbers without pixels.
 
-Everything is drawn from streams of (seed, number of the cutout), host first; the host, its
-surroundings and the observation do not depend on whether there is an arc. Conventions as
-in `dhs.injection`.
+Everything is drawn from the random streams of the seed and the number of the cutout, the host
+first. The host, its surroundings and the observation do not depend on whether there is an arc.
+Conventions as in `dhs.injection`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dhs.injection.streams import Purpose, generator
 from dhs.simulate.config import Bell, Limit, SurveyConfig, Trend
 
 MARGIN = 16
-"""Pixels beyond each edge of a cutout whose light is drawn too, as the PSF spreads it inwards."""
+"""Extra pixels rendered beyond each edge of a cutout, because the PSF spreads light inwards."""
 
 PADDED_SIZE = CUTOUT_SIZE + 2 * MARGIN
 _HALF_SIDE = PADDED_SIZE / 2 * PIXEL_SCALE
@@ -31,10 +31,10 @@ NO_TIER, BRIGHT, LIMIT = "", "bright", "limit"
 
 
 class Galaxy(NamedTuple):
-    """One Sersic profile: position, half-light radius and angles as of `SourceParams`.
+    """One Sersic profile, with position, half-light radius and angles as in `SourceParams`.
 
-    ``flux`` (g, r, z) in nanomaggies. ``arm_contrast`` 0 for no spiral arms, ``arm_pitch`` and
-    ``arm_phase`` in radians.
+    ``flux``: g, r, z, nanomaggies. ``arm_contrast``: 0 for no spiral arms. ``arm_pitch`` and
+    ``arm_phase``: radians.
     """
 
     x: float
@@ -52,7 +52,7 @@ class Galaxy(NamedTuple):
 
 
 class Star(NamedTuple):
-    """A point: x, y in arcsec from the centre, ``flux`` (g, r, z) in nanomaggies."""
+    """A point source: ``x``, ``y`` in arcsec from the centre, ``flux`` (g, r, z) in nanomaggies."""
 
     x: float
     y: float
@@ -61,26 +61,29 @@ class Star(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """One cutout before it is an image.
+    """The parameters of one cutout, before it is rendered.
 
     Attributes
     ----------
     number : int
-        Of the cutout in the survey.
+        Number of the cutout in the survey.
     galaxies : list of Galaxy
-        The host, of one or two profiles, and its neighbours.
+        The one or two profiles of the host, then its neighbours.
     stars : list of Star
     fwhm : (3,) float64
-        Of the PSF in g, r, z, arcsec.
+        FWHM of the PSF in g, r, z, arcsec.
     psf_ivar : (3,) float64
         Inverse variance of the flux of a point source, nanomaggies^-2.
     host : dict
-        Its parameters, by the columns of the manifest.
+        Parameters of the host, by column of the manifest.
     tier : str
         ``""`` for no arc, ``"bright"`` or ``"limit"``.
-    lens, source : LensParams and SourceParams of one injection, or None
+    lens : LensParams or None
+        Lens of the arc.
+    source : SourceParams or None
+        Source of the arc.
     arc_snr_r : float or None
-        What the arc is to be scaled to, where the tier asks for that.
+        Signal-to-noise ratio in r that the arc is scaled to, if the tier needs this.
     """
 
     number: int
@@ -96,13 +99,16 @@ class Scene:
 
 
 def draw_scene(config: SurveyConfig, seed: int, number: int, lens_fraction: float) -> Scene:
-    """Draw one cutout.
+    """Draw the parameters of one cutout.
 
     Parameters
     ----------
     config : SurveyConfig
-    seed, number : int
-        Of the survey and of the cutout, in [0, 2**63 - 1].
+        Settings of the sky.
+    seed : int
+        Random seed of the survey, in [0, 2**63 - 1].
+    number : int
+        Number of the cutout, in [0, 2**63 - 1].
     lens_fraction : float
         Probability of an arc, in [0, 1].
 
@@ -184,7 +190,7 @@ def _draw_spiral(
     """Draw disc and bulge; ``place`` is x, y, half-light radius of the disc, position angle."""
     late = config.late
     x, y, re, phi = place
-    # A thick disc seen under a random inclination (Hubble 1926).
+    # A thick disc with a random inclination (Hubble 1926).
     cosine, thin = rng.random(), late.thickness**2
     q = math.sqrt(cosine**2 * (1 - thin) + thin)
     share = rng.uniform(*late.bulge_fraction_range)
@@ -272,7 +278,7 @@ def _draw_arc(
     drawn = sample_lens_params(
         rng, theta_e, q_host=host["host_q"], phi_host_rad=host["host_phi_rad"]
     )
-    # Mass follows light in its centre, too.
+    # The centre of the mass also follows the light.
     centred = {"x0_arcsec": host["host_x_arcsec"], "y0_arcsec": host["host_y_arcsec"]}
     lens = LensParams(**(drawn.arrays() | centred))
     colours: dict[str, Any] = {
@@ -291,7 +297,7 @@ def _draw_arc(
 
 
 def _cut(rng: np.random.Generator, bell: Bell) -> float:
-    """A Gaussian cut at both ends, of one uniform number."""
+    """Draw from a Gaussian truncated at both ends, with one uniform random number."""
     low, high = ndtr((np.array([bell.low, bell.high]) - bell.mean) / bell.sigma)
     value = bell.mean + bell.sigma * float(ndtri(low + (high - low) * rng.random()))
     return min(max(value, bell.low), bell.high)
@@ -303,15 +309,15 @@ def _on_trend(rng: np.random.Generator, trend: Trend, r_mag: float) -> float:
 
 
 def _half_light_radius(rng: np.random.Generator, trend: Trend, r_mag: float) -> float:
-    # What is smaller is a point to any seeing.
+    # A smaller galaxy is a point source in any seeing.
     return max(10 ** _on_trend(rng, trend, r_mag), LEAST_HALF_LIGHT_ARCSEC)
 
 
 def _magnitudes(
     rng: np.random.Generator, ends: tuple[float, float], slope: float, count: int
 ) -> NDArray[np.float64]:
-    """Magnitudes whose counts grow by ``slope`` dex per magnitude."""
-    # From the faint end, so that no power overflows.
+    """Draw magnitudes whose counts grow by ``slope`` dex per magnitude."""
+    # Counting from the faint end avoids an overflow.
     weakest = 10 ** (slope * (ends[0] - ends[1]))
     result: NDArray[np.float64] = (
         ends[1] + np.log10(weakest + (1 - weakest) * rng.random(count)) / slope

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,19 +10,19 @@ from typing import NamedTuple
 from pyarrow import parquet
 
 from dhs.arguments import integer
-from dhs.jobs.claim import remove_parts
-from dhs.jobs.lock import SECONDS_TO_WAIT_FOR_THE_FOLDER, only_writer
+from dhs.jobs.claim import output_folder
 from dhs.jobs.processes import run_jobs
-from dhs.manifest.format import MANIFEST
+from dhs.manifest.claim import remove_parts
+from dhs.manifest.format import MANIFEST, TEMPORARY
 from dhs.simulate.config import SurveyConfig, survey_config
 from dhs.simulate.files import (
     CUTOUTS_PER_SHARD,
+    PICTURE,
     SurveySettings,
     check_folder,
     finish,
     make_shard,
     missing_shards,
-    remove_leftovers,
 )
 from dhs.simulate.images import LENS_FRACTION
 from dhs.simulate.scene import BRIGHT
@@ -91,14 +90,10 @@ def write_survey(
     settings = SurveySettings(n, seed, lens_fraction, chosen, CUTOUTS_PER_SHARD)
     integer("workers", workers, 1, 1024)
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; name a folder for the survey.")
-    out.mkdir(parents=True, exist_ok=True)
-    with _only_writer(out) as sign:
-        is_complete = check_folder(out, settings)
-        if not is_complete:
-            sign()
-        remove_leftovers(out)
+    claim = partial(check_folder, out, settings)
+    with output_folder(
+        out, "a survey", "shard-*.npy", PICTURE, *TEMPORARY, claim=claim
+    ) as is_complete:
         missing = [] if is_complete else missing_shards(out, settings)
         left = sum(len(settings.numbers(shard)) for shard in missing)
         if missing:
@@ -109,10 +104,6 @@ def write_survey(
             finish(out, settings)
         remove_parts(out)
     return _summary(out, settings, left, is_complete)
-
-
-def _only_writer(folder: Path) -> AbstractContextManager[Callable[[], None]]:
-    return only_writer(folder, "a survey", SECONDS_TO_WAIT_FOR_THE_FOLDER)
 
 
 def _summary(out: Path, settings: SurveySettings, simulated: int, was_complete: bool) -> Survey:

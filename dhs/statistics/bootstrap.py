@@ -1,4 +1,4 @@
-"""How much AUC, thresholds and recall scatter with the objects that happened to be there."""
+"""Bootstrap of AUC, thresholds and recall: their scatter due to the choice of objects."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Float = NDArray[np.float64]
 
 
 class Resampled(NamedTuple):
-    """What each of R resamples gives, for T models at F numbers of false positives.
+    """Results of R resamples for T models at F numbers of false positives.
 
-    ``auc``: (R, T). ``thresholds``, ``recalls``: (R, T, F), the threshold set anew each time. All
-    float64.
+    ``auc``: (R, T). ``thresholds``, ``recalls``: (R, T, F); each resample sets its own thresholds.
+    All are float64.
     """
 
     auc: Float
@@ -37,7 +37,7 @@ class _Model:
     def measure(
         self, lens_counts: NDArray[np.int64], negative_counts: NDArray[np.int64], allowed: Float
     ) -> tuple[float, Float, Float]:
-        """AUC, thresholds and recalls where every object is there as often as its count says."""
+        """Compute AUC, thresholds and recalls with each object repeated ``counts`` times."""
         counts = lens_counts[self.lens_order]
         lenses = np.r_[0, counts.cumsum()]
         negatives = np.r_[0, negative_counts[self.negative_order].cumsum()]
@@ -57,20 +57,22 @@ def resample(
     seed: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Resampled:
-    """Draw objects with replacement, as many lenses and as many non-lenses as there are.
+    """Resample lenses and non-lenses with replacement, keeping their numbers.
 
-    Every model sees the same draws, so that differences between models are paired.
+    Every model gets the same draws, so differences between models are paired.
 
     Parameters
     ----------
     lenses, negatives : sequences of T arrays, (L,) and (M,)
-        Scores of the same objects by each model; none is NaN.
+        Scores of the same objects by each of T models; none is NaN.
     allowed : (F,) int
-        How many non-lenses may be detected, 0 to M - 1; each sets a threshold.
+        Allowed numbers of false positives, 0 to M - 1; each sets a threshold.
     resamples : int
+        Number of resamples R.
     seed : int
+        Random seed.
     progress : function, optional
-        Called with how many resamples are done and how many there are.
+        Called with the number of resamples done and the total.
 
     Returns
     -------
@@ -97,18 +99,18 @@ def resample(
 
 
 def _draw(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
-    """How often each of n objects is drawn in n draws."""
+    """Count how often each of n objects occurs in n random draws."""
     return np.bincount(rng.integers(0, n, n), minlength=n)
 
 
 def percentile_interval(values: Float, confidence: float = 0.95) -> tuple[Float, Float]:
-    """Ends of the interval that holds so many of the resamples, along the first axis.
+    """Return the percentile interval of resampled values along the first axis.
 
     Parameters
     ----------
     values : (R, ...) float64
     confidence : float
-        In (0, 1); as much is left out on either side.
+        Fraction of the resamples in the interval, in (0, 1); both tails are equal.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Whether scores are probabilities: the reliability curve and the expected calibration error."""
+"""Calibration of scores: the reliability curve and the expected calibration error."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ DEFINITION = (
 
 
 class ReliabilityBin(NamedTuple):
-    """One bin of scores that holds at least one object.
+    """A bin of scores with at least one object.
 
-    ``low``, ``high``: its edges. ``objects``: how many it holds, ``lenses`` of them lenses.
-    ``mean_score``; ``lens_share``: where the two agree, scores are probabilities.
-    ``share_low``, ``share_high``: 95 % interval of the share.
+    ``low``, ``high``: edges of the bin. ``objects``, ``lenses``: numbers of objects and of lenses
+    among them. ``mean_score``, ``lens_share``: mean score and fraction of lenses; they agree if
+    scores are probabilities. ``share_low``, ``share_high``: 95 % interval of the fraction.
     """
 
     low: float
@@ -36,7 +36,7 @@ class ReliabilityBin(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """The expected calibration error, and the bins that it is the mean over."""
+    """The expected calibration error, and the bins over which it averages."""
 
     ece: float
     curve: list[ReliabilityBin]
@@ -45,7 +45,7 @@ class Calibration(NamedTuple):
 def calibration(
     labels: ArrayLike, scores: ArrayLike, *, bins: int = BINS, interval: str = "wilson"
 ) -> Calibration:
-    """Compare scores with the share of lenses among objects of that score.
+    """Compare scores with the fraction of lenses among objects of similar score.
 
     Parameters
     ----------
@@ -53,10 +53,10 @@ def calibration(
     scores : (N,) float
         Probabilities of being a lens, 0 to 1.
     bins : int
-        Of equal width from 0 to 1, at least 1; a score on an edge belongs to the lower bin. Those
-        without an object are left out.
+        Number of bins of equal width from 0 to 1, at least 1. A score on an edge belongs to the
+        lower bin. Empty bins are excluded.
     interval : str
-        As ``method`` of `dhs.statistics.metrics.binomial_interval`.
+        ``method`` of `dhs.statistics.intervals.binomial_interval`.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def calibration(
     Raises
     ------
     ValueError
-        There is no object, or a score is outside of [0, 1] or NaN.
+        There is no object, or a score is NaN or outside [0, 1].
     """
     is_lens, values = np.asarray(labels, bool).reshape(-1), np.asarray(scores, float).reshape(-1)
     if not values.size or values.shape != is_lens.shape:
@@ -74,7 +74,7 @@ def calibration(
             "score, and at least one."
         )
     if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError("scores holds values that are no probabilities, 0 to 1.")
+        raise ValueError("scores has values that are not probabilities; give values from 0 to 1.")
     edges = np.linspace(0, 1, bins + 1)
     number = np.clip(np.searchsorted(edges, values, "left") - 1, 0, bins - 1)
     objects = np.bincount(number, minlength=bins)

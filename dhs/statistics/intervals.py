@@ -12,15 +12,16 @@ INTERVALS = ("wilson", "clopper-pearson", "jeffreys")
 def binomial_interval(
     successes: int, trials: int, method: str = "wilson", confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of a share.
+    """Return the confidence interval of a binomial proportion.
 
     Parameters
     ----------
     successes, trials : int
     method : {"wilson", "clopper-pearson", "jeffreys"}
         Wilson (1927); Clopper & Pearson (1934); equal tails of the posterior under Jeffreys'
-        prior, with an end at 0 or 1 where no or all trials succeeded (Brown, Cai & DasGupta 2001).
+        prior, with an end at 0 or 1 if no or all trials succeeded (Brown, Cai & DasGupta 2001).
     confidence : float
+        In (0, 1).
 
     Returns
     -------
@@ -29,10 +30,13 @@ def binomial_interval(
     Raises
     ------
     ValueError
-        A number is out of range, or the method is not known.
+        A number is out of range, or the method is unknown.
     """
     if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"successes={successes!r} of trials={trials!r} is no share.")
+        raise ValueError(
+            f"successes={successes!r} of trials={trials!r} is not a proportion; give at least one "
+            "trial, and 0 to trials successes."
+        )
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence!r} is not between 0 and 1.")
     if method == "jeffreys":

@@ -1,4 +1,4 @@
-"""How good scores are: AUC, recall at a fixed false-positive rate, intervals, McNemar's test."""
+"""Metrics of scores: AUC, recall at a fixed false-positive rate, McNemar's test."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dhs.statistics.thresholds import allowed_false_positives, threshold_of
 class Recall(NamedTuple):
     """Recall at a fixed false-positive rate.
 
-    ``fpr``: asked for. ``threshold``: a score above it is a detection. ``found`` of ``lenses``:
-    how many are. ``recall``: their share. ``low``, ``high``: its interval. ``false_positives`` of
-    ``negatives``: how many non-lenses are detected.
+    ``fpr``: requested rate. ``threshold``: scores above it are detections. ``found``: number of
+    detected lenses, out of ``lenses``. ``recall``: their fraction, with interval ``low`` to
+    ``high``. ``false_positives``: number of detected non-lenses, out of ``negatives``.
     """
 
     fpr: float
@@ -32,7 +32,7 @@ class Recall(NamedTuple):
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
-    """Area under the ROC curve, by scikit-learn; None where there is one class only.
+    """Compute the area under the ROC curve with scikit-learn; None if there is only one class.
 
     Raises
     ------
@@ -55,16 +55,17 @@ def recall_at_fpr(
     interval: str = "wilson",
     confidence: float = 0.95,
 ) -> Recall:
-    """Share of the lenses that score above all but a share ``fpr`` of the non-lenses.
+    """Compute the recall at the threshold that at most a fraction ``fpr`` of non-lenses exceed.
 
     Parameters
     ----------
     lens_scores, negative_scores : 1-d arrays
-        Larger means more likely a lens.
+        Scores; a higher score means more likely a lens.
     fpr : float
-        In (0, 1).
+        False-positive rate, in (0, 1).
     interval, confidence
-        As of `binomial_interval`; of the lenses alone, the threshold taken as given.
+        Method and confidence of `dhs.statistics.intervals.binomial_interval`. The interval of the
+        recall takes the threshold as given.
 
     Returns
     -------
@@ -73,8 +74,8 @@ def recall_at_fpr(
     Raises
     ------
     ValueError
-        There are too few negatives to expect 10 false positives; the message says how many are
-        needed. Or a score is NaN, or there is no lens.
+        The rate allows fewer than 10 false positives (the message gives the number of negatives
+        needed), a score is NaN, or there is no lens.
     """
     lenses = _finite("lens_scores", lens_scores)
     negatives = _finite("negative_scores", negative_scores)
@@ -98,18 +99,19 @@ def recall_at_fpr(
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Exact two-sided p-value of McNemar's test (1947) of whether two models find as many.
+    """Compute the exact two-sided p-value of McNemar's test (1947) of equal recall.
 
     Parameters
     ----------
     only_first, only_second : int
-        How many of the same objects one model finds and the other does not. Those that both find,
-        or neither, say nothing.
+        Numbers of objects that only the first or only the second model finds. Objects that both
+        or neither find carry no information.
 
     Returns
     -------
     float
-        Of so unequal a division, if a fair coin made it; 1 where the models agree on every object.
+        Probability of a division at least as unequal under a fair coin; 1 if the models agree on
+        every object.
 
     Raises
     ------
@@ -118,8 +120,8 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     """
     if only_first < 0 or only_second < 0:
         raise ValueError(
-            f"only_first={only_first!r} and only_second={only_second!r} count objects; neither "
-            "may be negative."
+            f"only_first={only_first!r} and only_second={only_second!r} are counts of objects and "
+            "must not be negative."
         )
     discordant = only_first + only_second
     return float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0
@@ -129,5 +131,5 @@ def _finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
     array: NDArray[Any] = np.asarray(values, np.float64).reshape(-1)
     count = int(np.isnan(array).sum())
     if count:
-        raise ValueError(f"{name} holds {count} NaN of {array.size}; a score is a number.")
+        raise ValueError(f"{name} has {count} NaN of {array.size} scores; scores must be numbers.")
     return array

@@ -1,4 +1,4 @@
-"""Scores above which is a detection: fixed, or of a false-positive rate on the non-lenses."""
+"""Detection thresholds: fixed scores, or set by a false-positive rate on the non-lenses."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from dhs.statistics.intervals import binomial_interval
 
 @dataclass(frozen=True)
 class Threshold:
-    """A score above it is a detection.
+    """A detection threshold; scores above it are detections.
 
     Attributes
     ----------
     threshold, logit : float
-        As a score and as its logit, by which it is decided.
+        The threshold as a score and as a logit; detections are decided by the logit.
     threshold_type : str
-        ``fixed``, or as ``FPR=1.0e-03``.
+        ``fixed``, or a rate such as ``FPR=1.0e-03``.
     fpr_target : float or None
+        False-positive rate that sets the threshold.
     negatives, false_positives : int or None
-        How many non-lenses set it, and how many of them lie above.
+        Number of non-lenses that set the threshold, and number of those above it.
     fpr_low, fpr_high : float or None
         95 % Clopper-Pearson interval of the false-positive rate.
     """
@@ -45,12 +46,21 @@ class Threshold:
 
 
 def require_enough(fpr_targets: Sequence[float], negatives: int, name: str) -> None:
-    """Refuse rates for which there are too few non-lenses, before any work.
+    """Refuse false-positive rates for which there are too few non-lenses.
+
+    Parameters
+    ----------
+    fpr_targets : sequence of float
+        False-positive rates, in (0, 1).
+    negatives : int
+        Number of non-lenses.
+    name : str
+        Name of the data, for the message.
 
     Raises
     ------
     ValueError
-        How many are needed is said.
+        There are too few non-lenses for a rate; the message gives the number needed.
     """
     for rate in fpr_targets:
         try:
@@ -62,16 +72,20 @@ def require_enough(fpr_targets: Sequence[float], negatives: int, name: str) -> N
 def find_thresholds(
     fixed: Sequence[float], fpr_targets: Sequence[float], negatives: NDArray[np.float32]
 ) -> list[Threshold]:
-    """Every threshold, the fixed ones first, each kind rising.
+    """Return all thresholds: the fixed ones by rising score, then the others by falling rate.
 
     Parameters
     ----------
     fixed : sequence of float
-        Scores, in (0, 1).
+        Fixed scores, in (0, 1).
     fpr_targets : sequence of float
-        Of which there are enough ``negatives``.
+        False-positive rates; there must be enough ``negatives`` for each.
     negatives : (N,) float32
         Logits of the non-lenses.
+
+    Returns
+    -------
+    list of Threshold
     """
     found = [Threshold(score, math.log(score / (1 - score))) for score in sorted(fixed)]
     ordered = np.sort(negatives)
@@ -90,17 +104,17 @@ FEWEST_FALSE_POSITIVES = 10
 
 
 def allowed_false_positives(negatives: int, fpr: float) -> int:
-    """How many of so many non-lenses may be detected at a false-positive rate.
+    """Return the number of false positives that a false-positive rate allows.
 
     Raises
     ------
     ValueError
-        The rate is not in (0, 1), or leaves fewer than 10; the message says how many negatives
-        are needed.
+        The rate is not in (0, 1), or allows fewer than 10; the message gives the number of
+        negatives needed.
     """
     if not 0 < fpr < 1:
         raise ValueError(f"fpr={fpr!r} is not between 0 and 1.")
-    # Rounded first: 0.001 * 20,000 must be 20.
+    # Round first: 0.001 * 20,000 must be 20.
     allowed = math.floor(round(fpr * negatives, 6))
     if allowed < FEWEST_FALSE_POSITIVES:
         needed = math.ceil(round(FEWEST_FALSE_POSITIVES / fpr, 6))
@@ -113,7 +127,7 @@ def allowed_false_positives(negatives: int, fpr: float) -> int:
 
 
 def sigmoid(logits: ArrayLike) -> NDArray[np.float64]:
-    """Scores of logits, in float64."""
+    """Return the scores of logits in float64."""
     return np.asarray(expit(np.asarray(logits, np.float64)), np.float64)
 
 

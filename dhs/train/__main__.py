@@ -1,4 +1,4 @@
-"""``python -m dhs.train --config FILE``, as existing scripts and ``torchrun`` start it."""
+"""Entry point ``python -m dhs.train --config FILE`` for existing scripts and ``torchrun``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dhs.train.command import train_and_print
 
 
 def main(
-    config: Annotated[Path, typer.Option(help="The configuration, YAML.")],
+    config: Annotated[Path, typer.Option(help="Training configuration (YAML).")],
     settings: Settings = None,
     resident: Resident = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a lens finder from a configuration; an interrupted run resumes.
 
-    Exit status: 0 trained; 2 invalid arguments, or incomplete.
+    Exit status: 0 if trained; 2 if an argument is invalid or the training is incomplete.
     """
     train_and_print(config, settings, resident, as_json)
 

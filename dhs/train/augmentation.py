@@ -1,4 +1,4 @@
-"""Augmentation of batches: for every cutout what `dhs.transforms.random_augment` does to it."""
+"""Augment batches exactly as `dhs.transforms.random_augment` augments single cutouts."""
 
 from __future__ import annotations
 
@@ -11,35 +11,57 @@ from dhs.transforms import AugmentConfig, random_augment
 
 
 def sample_seed(seed: int, position: int, epoch: int, n: int) -> int:
-    """Seed of one cutout in one epoch, as the existing datasets have it."""
+    """Return the seed of one cutout in one epoch, by the formula of the published pipeline.
+
+    Parameters
+    ----------
+    seed : int
+        Random seed of the training.
+    position : int
+        Position of the cutout in the dataset.
+    epoch : int
+        Epoch, counted from 0.
+    n : int
+        Number of cutouts in the dataset.
+
+    Returns
+    -------
+    int
+        31-bit seed.
+    """
     return (seed * 1_000_003 + position + epoch * n) & 0x7FFFFFFF
 
 
 def is_dihedral(config: AugmentConfig) -> bool:
-    """Whether nothing but flips and quarter turns is done, which the normaliser does itself."""
+    """Return whether the augmentation has only flips and quarter turns.
+
+    The normaliser applies those itself.
+    """
     return config.core_dropout_prob == 0 and config.az_shuffle_prob == 0
 
 
 def dihedral_elements(
     seed: int, positions: NDArray[np.int64], epoch: int, n: int, config: AugmentConfig
 ) -> NDArray[np.int64]:
-    """How `random_augment` flips and turns cutouts.
+    """Return the flips and quarter turns that `random_augment` draws for each cutout.
 
     Parameters
     ----------
     seed : int
-    positions : (B,) int64
-        In the dataset.
+        Random seed of the training.
+    positions : (B,) int64 array
+        Positions of the cutouts in the dataset.
     epoch : int
+        Epoch, counted from 0.
     n : int
-        Size of the dataset.
+        Number of cutouts in the dataset.
     config : AugmentConfig
-        With flips and turns alone.
+        Augmentation with flips and quarter turns only.
 
     Returns
     -------
-    (B,) int64
-        ``k + 4 * f``: reverse the columns if ``f``, then ``k`` quarter turns.
+    (B,) int64 array
+        ``k + 4 * f``: reverse the columns if ``f`` is 1, then apply ``k`` quarter turns.
     """
     elements = np.empty(len(positions), np.int64)
     for i, position in enumerate(positions.tolist()):
@@ -48,7 +70,7 @@ def dihedral_elements(
         if config.hflip and rng.random() < 0.5:
             flips += 1
         if config.vflip and rng.random() < 0.5:
-            # Reversed rows are a half turn after reversed columns.
+            # Reversing the rows equals reversing the columns, then a half turn.
             flips, turns = flips + 1, 2
         if config.rot90:
             turns += int(rng.integers(0, 4))
@@ -64,18 +86,27 @@ def augment_batch(
     n: int,
     config: AugmentConfig,
 ) -> Tensor:
-    """Apply `random_augment` to every normalised cutout, one by one, on the CPU.
+    """Apply `random_augment` to each normalised cutout, one at a time, on the CPU.
 
     Parameters
     ----------
     images : (B, C, H, W) tensor
-    seed, positions, epoch, n, config
-        As of `dihedral_elements`; any augmentation.
+        Normalised cutouts, on any device.
+    seed : int
+        Random seed of the training.
+    positions : (B,) int64 array
+        Positions of the cutouts in the dataset.
+    epoch : int
+        Epoch, counted from 0.
+    n : int
+        Number of cutouts in the dataset.
+    config : AugmentConfig
+        Any augmentation.
 
     Returns
     -------
     (B, C, H, W) tensor
-        On the device and in the order of memory of ``images``.
+        On the same device and in the same memory format as ``images``.
     """
     stack = images.detach().cpu().numpy()
     turned = [

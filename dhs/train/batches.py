@@ -1,4 +1,4 @@
-"""Batches for a training: read ahead by a thread, raw, and on their device."""
+"""Batches of raw cutouts for training, read ahead by a thread and moved to the device."""
 
 from __future__ import annotations
 
@@ -23,21 +23,25 @@ from dhs.transforms import AugmentConfig
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step of a training takes.
+    """The input of one micro-batch.
 
     Attributes
     ----------
     images : (B, C, H, W) float32 tensor
-        Raw; or all that there are, if ``index`` says which.
+        Raw cutouts in nanomaggies. With ``index``, all N cutouts of the split.
     labels : (B,) float32 tensor
+        0 or 1.
     weights : (B,) float32 tensor, or None
+        Sample weights.
     dihedral : (B,) int64 tensor, or None
-        How to flip and turn; None without augmentation, or where that is not all of it.
+        Flips and quarter turns, see `dihedral_elements`. None without augmentation, or if the
+        augmentation has other parts.
     mask : bool tensor like ``images``, or None
-        True means bad.
+        True marks a bad pixel.
     index : (B,) int64 tensor, or None
+        Rows of ``images`` that form the batch. None means all rows.
     positions : (B,) int64 array
-        In the dataset.
+        Positions of the cutouts in the dataset.
     """
 
     images: Tensor
@@ -49,7 +53,7 @@ class Batch:
     positions: NDArray[np.int64]
 
     def to(self, device: torch.device) -> Batch:
-        """The same on another device."""
+        """Return this batch on a device."""
         if device.type == "cpu":
             return self
         tensors = {
@@ -61,22 +65,29 @@ class Batch:
 
 
 class Batches:
-    """What is left of a sampler's epoch, as batches.
+    """The remaining batches of a sampler's epoch.
 
     Parameters
     ----------
     dataset : LensDataset
+        Dataset to read from.
     sampler : BatchSampler
-        Moved on when a batch is given out, not when it is read.
+        Sampler of the positions. It advances when a batch is handed out, not when it is read.
     device : torch.device
+        Device of the batches.
     augment : AugmentConfig, optional
-        What `Batch.dihedral` follows from; without it there is none.
+        Augmentation that determines `Batch.dihedral`. Without it, `Batch.dihedral` is None.
     seed : int
-        Of the augmentation.
+        Random seed of the augmentation.
     resident : (Tensor, Tensor or None), optional
-        The cutouts and masks on the device, as of `LensDataset.resident`.
+        Cutouts and masks on the device: the result of `LensDataset.resident`.
     prefetch : int
-        Batches to read ahead, at least 1.
+        Number of batches to read ahead, at least 1.
+
+    Raises
+    ------
+    ValueError
+        ``prefetch`` is below 1.
     """
 
     def __init__(
@@ -93,11 +104,11 @@ class Batches:
         self.dataset, self.sampler, self.device = dataset, sampler, device
         self.augment, self.seed, self.resident, self.prefetch = augment, seed, resident, prefetch
         if prefetch < 1:
-            raise ValueError(f"prefetch={prefetch} is not at least 1.")
+            raise ValueError(f"prefetch={prefetch} must be at least 1.")
         self._memory = _Memory(is_pinned=device.type == "cuda")
 
     def __iter__(self) -> Generator[Batch]:
-        """Give out batches; an error of the reading thread is raised here."""
+        """Yield batches, and raise here any error of the reading thread."""
         ahead, epoch = self.sampler.batches(), self.sampler.epoch
         pending: deque[Future[Batch]] = deque()
 
@@ -117,7 +128,7 @@ class Batches:
                 del batch
 
     def _start_reader(self) -> None:
-        # Or else the thread would pin memory, and hold some, on the first GPU.
+        # Otherwise the thread pins memory on, and takes memory of, the first GPU.
         if self.device.type == "cuda" and self.device.index is not None:
             torch.cuda.set_device(self.device)
 
@@ -137,10 +148,10 @@ class Batches:
 
 
 class _Memory:
-    """Memory for images, given again when no tensor refers to it any more.
+    """A pool of image buffers, each reused once no tensor refers to it.
 
-    Fresh memory costs as much as what is copied into it. PyTorch's own pinned memory is kept for
-    reuse as well, and knows of copies to a GPU that are not done yet.
+    Allocating fresh memory takes as long as the copy into it. For pinned memory, PyTorch's own
+    allocator also reuses buffers, and it waits for pending copies to the GPU.
     """
 
     def __init__(self, is_pinned: bool) -> None:
@@ -151,7 +162,7 @@ class _Memory:
         if self._is_pinned:
             return torch.empty((count, *shape), pin_memory=True)
         images = self._free.pop() if self._free else np.empty((count, *shape), np.float32)
-        # The last one used is the likeliest in the cache. A view lives as long as tensors on it.
+        # The last buffer is the likeliest to be cached. The view lives as long as its tensors.
         lent = images.view()
         weakref.finalize(lent, self._free.append, images).atexit = False
         return torch.from_numpy(lent)

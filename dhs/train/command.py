@@ -1,4 +1,4 @@
-"""Run a training from the command line: progress, messages and the summary."""
+"""Run a training from the command line, with progress, messages and a summary."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from fastnorm.text import printable
 def train_and_print(
     file: Path, settings: Sequence[str] | None, resident: bool, as_json: bool
 ) -> None:
-    """Train as a configuration file says, and print the result.
+    """Train from a configuration file and print the result.
 
     Parameters
     ----------
     file : Path
         YAML configuration.
     settings : sequence of str, optional
-        ``section.key=value``, each replaces a value of the file.
+        Items ``section.key=value``; each replaces a value of the file.
     resident : bool
-        Keep all cutouts on the device, as ``dataset.resident``.
+        Keep all cutouts on the device, like ``dataset.resident``.
     as_json : bool
         Print one JSON object instead of text.
 
     Raises
     ------
     typer.Exit
-        Status 2, after a message on stderr: an argument is invalid, or the training
+        The status is 2, after a message on stderr, if an argument is invalid or the training
         was interrupted or failed.
     """
     started = time.perf_counter()
@@ -71,7 +71,7 @@ def _print(trained: Trained, seconds: float, as_json: bool) -> None:
         typer.echo(json.dumps(report))
         return
     if trained.was_complete:
-        typer.echo("complete already, with this configuration.")
+        typer.echo("already complete with this configuration.")
     area = "" if best["val_auc"] is None else f", validation AUC {best['val_auc']:.4f}"
     typer.echo(f"best epoch {best['epoch'] + 1}{area}")
     typer.echo(printable(f"checkpoint: {trained.checkpoint}"))

@@ -1,4 +1,4 @@
-"""The loop of a training."""
+"""The training loop: steps, validation, checkpoints and saved states."""
 
 from __future__ import annotations
 
@@ -33,24 +33,34 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became infinite or NaN."""
+    """The loss is infinite or NaN."""
 
 
 class Loop:
-    """Epochs of training and validation, from wherever an interrupted run had come to.
+    """A loop over epochs of training and validation, which can resume an interrupted run.
 
     Parameters
     ----------
     config : TrainConfig
+        Configuration of the training.
     group : Processes
-        This process among those that train together.
+        This process in the group that trains together.
 
     Attributes
     ----------
     data, validation : LensDataset
+        Training and validation split.
     spec : PreprocessSpec
+        Preprocessing of the model.
     model : LensFinder
+        Model in training, on the device of this process.
     progress : Progress
+        Progress of the training.
+
+    Raises
+    ------
+    ValueError
+        The data do not fit the configuration, or there are too few of them.
     """
 
     def __init__(self, config: TrainConfig, group: Processes) -> None:
@@ -75,8 +85,8 @@ class Loop:
         if not self.steps:
             needed = self.accumulated * self.options.batch_size * group.world
             raise ValueError(
-                f"the training split holds {len(self.data)} cutouts, fewer than one effective "
-                f"batch of {needed}; lower train.effective_batch, or bring more cutouts."
+                f"the training split has {len(self.data)} cutouts, fewer than one effective "
+                f"batch of {needed}; lower train.effective_batch or add cutouts."
             )
         self.spec, self.precision = config.dataset.spec(), precision(self.options, group)
         self.model = initial_model(config, self.data.size).to(group.device)
@@ -90,7 +100,7 @@ class Loop:
         self.network: nn.Module
 
     def _what(self) -> dict[str, Any]:
-        """Everything that the bytes depend on."""
+        """Return everything that determines the trained weights bit for bit."""
         return {
             "config": self.config.determining(),
             "data": self._data_record(),
@@ -118,7 +128,14 @@ class Loop:
         report : function
             Called with a line of text after every epoch.
         show : function
-            Called with how many cutouts were seen, and how many will have been at the end.
+            Called after every step with the number of cutouts seen so far and in total.
+
+        Raises
+        ------
+        NonFiniteLossError
+            The training or validation loss is infinite or NaN.
+        OSError
+            A file cannot be read or written.
         """
         self._start_phase()
         per_step = self.accumulated * self.options.batch_size * self.group.world
@@ -139,7 +156,13 @@ class Loop:
             report(describe(line, self.options.epochs))
 
     def resume(self) -> bool:
-        """Go on from the saved state, if there is one; true if it is the end."""
+        """Load the saved state, if one exists, and return whether the training is complete.
+
+        Raises
+        ------
+        ValueError
+            The state is damaged or belongs to a different training.
+        """
         path = self.out / STATE_FILE
         if not path.exists():
             return False
@@ -150,14 +173,14 @@ class Loop:
         threads = torch.get_num_threads()
         if self.group.device.type == "cpu" and self.progress.threads != threads:
             warnings.warn(
-                f"{path} was written with {self.progress.threads} threads, and this run has "
-                f"{threads}: the last bits will differ from those of an uninterrupted run.",
+                f"{path} was written with {self.progress.threads} threads, but this run uses "
+                f"{threads}: its results will differ in the last bits from an uninterrupted run.",
                 stacklevel=3,
             )
         return self.progress.is_complete
 
     def _start_phase(self) -> None:
-        """Choose what learns, and build its optimiser afresh."""
+        """Choose the layers to train, and build a new optimiser for them."""
         backbone = self.model.backbone
         self.is_frozen = self.progress.epoch < self.options.freeze_backbone_epochs
         backbone.requires_grad_(not self.is_frozen)
@@ -206,13 +229,13 @@ class Loop:
                 place.step += 1
                 advance()
                 is_due = time.perf_counter() - saved > 60 * self.options.save_every_minutes
-                # With several processes, each has batch-norm statistics of its own until the end.
+                # Several processes have different batch-norm statistics until the epoch ends.
                 if is_due and self.group.world == 1 and place.step < self.steps:
                     self._save_state()
                     saved = time.perf_counter()
 
     def _step(self, stream: Iterator[Batch]) -> float:
-        """One step of the optimiser; the mean loss of its cutouts in this process."""
+        """Do one optimiser step, and return the mean loss of its cutouts in this process."""
         self.optimizer.zero_grad(set_to_none=True)
         losses, seen = [], []
         for k in range(self.accumulated):
@@ -234,7 +257,7 @@ class Loop:
         return float(sum(values))
 
     def _apart(self) -> AbstractContextManager[None]:
-        """No gradients are exchanged between processes."""
+        """Suspend the exchange of gradients between processes."""
         if isinstance(self.network, DistributedDataParallel):
             return self.network.no_sync()
         return nullcontext()
@@ -265,8 +288,8 @@ class Loop:
                 ids = ", ".join(str(self.data.ids[k]) for k in positions)
                 raise NonFiniteLossError(
                     f"the loss is {loss} in epoch {self.progress.epoch + 1}, step "
-                    f"{self.progress.step + 1}, for the batch of {ids}. Nothing of this step was "
-                    "kept; look at these cutouts, or lower train.lr."
+                    f"{self.progress.step + 1}, for the batch of {ids}. This step was "
+                    "discarded; check these cutouts or lower train.lr."
                 )
 
     def _validate(self) -> dict[str, Any]:

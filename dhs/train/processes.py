@@ -1,4 +1,4 @@
-"""One process or many: what `torchrun` started, and what the processes do together."""
+"""Single- and multi-process training: process group, device and collective operations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from torch import Tensor, distributed, nn
 
 @dataclass(frozen=True)
 class Processes:
-    """Which process this is, of how many, and on which device."""
+    """A process in the group that trains together.
+
+    Attributes
+    ----------
+    rank : int
+        Number of this process, 0 to ``world - 1``.
+    world : int
+        Number of processes.
+    device : torch.device
+        Device of this process.
+    """
 
     rank: int
     world: int
@@ -24,13 +34,13 @@ class Processes:
         return self.rank == 0
 
     def total(self, values: Tensor) -> Tensor:
-        """Sum over all processes, in place."""
+        """Sum a tensor over all processes, in place."""
         if self.world > 1:
             distributed.all_reduce(values)
         return values
 
     def average_running_statistics(self, model: nn.Module) -> None:
-        """Give every process the mean of the batch-norm statistics."""
+        """Average the batch-norm statistics over all processes, in place."""
         if self.world == 1:
             return
         for buffer in model.buffers():
@@ -38,23 +48,29 @@ class Processes:
                 self.total(buffer).div_(self.world)
 
     def wait(self) -> None:
+        """Wait until all processes are here."""
         if self.world > 1:
             distributed.barrier()
 
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started, or be the only one.
+    """Join the process group that ``torchrun`` started, or run as a single process.
 
     Parameters
     ----------
     device : str
-        ``auto``, ``cpu``, ``cuda``, or one GPU as ``cuda:1``.
+        ``auto``, ``cpu``, ``cuda``, or one GPU such as ``cuda:1``.
+
+    Yields
+    ------
+    Processes
+        This process in its group.
 
     Raises
     ------
     ValueError
-        The device is not there.
+        The device is unknown or not available.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
@@ -78,21 +94,21 @@ def _device(name: str, local: int, world: int) -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device={name!r} is not known; allowed are auto, cpu, cuda and cuda:N.")
+        raise ValueError(f"device={name!r} is not known; use auto, cpu, cuda or cuda:N.")
     if device.type == "cpu":
         return device
     if not is_there:
         raise ValueError(
-            f"device={name!r} is asked for, but torch sees no CUDA device; use a machine with "
+            f"device={name!r} is not available: torch finds no CUDA device; use a machine with "
             "one, or --set train.device=cpu."
         )
     index = local if device.index is None and world > 1 else device.index or 0
     if index >= torch.cuda.device_count():
         raise ValueError(
-            f"device={name!r}: torch sees {torch.cuda.device_count()} CUDA devices; number "
-            f"{index} is none of them."
+            f"device={name!r} does not exist: torch finds {torch.cuda.device_count()} CUDA "
+            f"devices, numbered from 0, and this process needs number {index}."
         )
     torch.cuda.set_device(index)
-    # A run that goes on has to find the same algorithms.
+    # A resumed run must get the same algorithms.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return torch.device("cuda", index)

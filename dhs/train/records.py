@@ -1,4 +1,4 @@
-"""What a training leaves for people: a line per epoch, and a picture of the learning curve."""
+"""Training records for people: one line of metrics per epoch, and the learning curve."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ METRICS, PICTURE = "metrics.jsonl", "learning_curve.png"
 
 
 def write_metrics(out: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Write one line of JSON per epoch."""
+    """Write the metrics as one line of JSON per epoch."""
     with atomic_path(out / METRICS) as temporary:
         temporary.write_text("".join(f"{json.dumps(line)}\n" for line in history), "utf-8")
 
 
 def log_to_tensorboard(out: Path, line: Mapping[str, Any]) -> None:
-    """Log the numbers of an epoch where TensorBoard is installed."""
+    """Log the metrics of an epoch to TensorBoard, if it is installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -31,7 +31,7 @@ def log_to_tensorboard(out: Path, line: Mapping[str, Any]) -> None:
 
 
 def describe(line: Mapping[str, Any], epochs: int) -> str:
-    """One epoch in one line."""
+    """Return the metrics of one epoch as one line of text."""
     parts = [f"epoch {line['epoch'] + 1} of {epochs}"]
     parts += [f"loss {line['train_loss']:.4f}", f"validation {line['val_loss']:.4f}"]
     if line["val_auc"] is not None:
@@ -41,7 +41,22 @@ def describe(line: Mapping[str, Any], epochs: int) -> str:
 
 
 def draw_learning_curve(out: Path, history: Sequence[Mapping[str, Any]], title: str) -> Path:
-    """Draw losses, validation AUC and learning rate against the epoch."""
+    """Plot losses, validation AUC and learning rate against the epoch, and write the figure.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the training.
+    history : sequence of mapping
+        Metrics of every epoch.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    Path
+        The PNG file.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dhs.jobs.lock import only_writer, remove_leftovers
+from dhs.jobs.claim import output_folder
 from dhs.train.config import TrainConfig
 from dhs.train.loop import BEST, LAST, Loop
 from dhs.train.processes import Processes, processes
@@ -91,14 +91,9 @@ def _silent(*_: object) -> None:
 
 @contextmanager
 def _only_trainer(config: TrainConfig, group: Processes) -> Iterator[None]:
-    out = Path(config.train.out_dir)
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"train.out_dir={str(out)!r} is a file; name a folder.")
-    out.mkdir(parents=True, exist_ok=True)
     if not group.is_first:
         yield
         return
-    with only_writer(out, "a training") as sign:
-        sign()
-        remove_leftovers(out, STATE_FILE, BEST, LAST, METRICS, PICTURE)
+    out = Path(config.train.out_dir)
+    with output_folder(out, "a training", STATE_FILE, BEST, LAST, METRICS, PICTURE):
         yield

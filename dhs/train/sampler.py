@@ -1,4 +1,4 @@
-"""Which cutouts are in which batch: a function of the seed, the epoch and nothing else."""
+"""Assign cutouts to batches, as a function of the seed and the epoch only."""
 
 from __future__ import annotations
 
@@ -12,33 +12,36 @@ Positions = NDArray[np.int64]
 
 
 class BatchSampler:
-    """Batches of positions in a dataset, in an order of their own in every epoch.
+    """Batches of positions in a dataset, in a new order in every epoch.
 
-    There is one sequence of batches per epoch; of ``world`` processes, number ``rank`` takes
-    every ``world``-th one from its own on. So many processes see together what one process sees
-    alone, in the same batches.
+    Each epoch has one sequence of batches. The process of rank ``rank`` takes every ``world``-th
+    batch, starting at number ``rank``. Several processes together therefore see the same batches
+    as a single process.
 
     Parameters
     ----------
     n : int
-        Cutouts in the dataset.
+        Number of cutouts in the dataset.
     batch_size : int
-        Cutouts of one batch. What is left over at the end of an epoch, another part of the
-        dataset in every epoch, makes no batch.
+        Number of cutouts in a batch. An incomplete last batch is dropped; it has other cutouts
+        in every epoch.
     seed : int
-    rank, world : int
-        This process, and how many there are.
+        Random seed.
+    rank : int
+        Number of this process, from 0.
+    world : int
+        Number of processes.
     labels : (n,) array, optional
-        0 or 1; needed to balance.
+        0 or 1; required if ``balance`` is True.
     balance : bool
-        Draw both classes equally often: an epoch holds every cutout of the larger class once,
-        and those of the smaller one as often as it takes, each as often as the others to within
-        one.
+        Draw both classes equally often. An epoch then has every cutout of the larger class once.
+        It repeats those of the smaller class, all equally often to within one.
 
     Raises
     ------
     ValueError
-        There are fewer cutouts than one batch for every process, or no class to balance.
+        ``rank`` or ``batch_size`` is out of range; there are fewer cutouts than one batch for
+        each process; or ``balance`` is True and the labels do not fit or lack a class.
     """
 
     def __init__(
@@ -53,9 +56,9 @@ class BatchSampler:
         balance: bool = False,
     ) -> None:
         if not 0 <= rank < world:
-            raise ValueError(f"rank={rank} is none of {world} processes.")
+            raise ValueError(f"rank={rank} must be at least 0 and below world={world}.")
         if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} is not at least 1.")
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
         self.n, self.batch_size, self.seed = n, batch_size, seed
         self.rank, self.world, self.balance = rank, world, balance
         self._classes = self._split(labels) if balance else [np.arange(n)]
@@ -63,7 +66,7 @@ class BatchSampler:
         if self.length < batch_size * world:
             raise ValueError(
                 f"there are {n} cutouts, fewer than one batch of {batch_size} for each of {world} "
-                "processes; lower the batch size, or bring more cutouts."
+                "processes; lower the batch size or add cutouts."
             )
         self.epoch, self.given_out = 0, 0
 
@@ -77,8 +80,8 @@ class BatchSampler:
         classes = [np.flatnonzero(values == label) for label in (0, 1)]
         if not all(map(len, classes)):
             raise ValueError(
-                f"balance=True needs cutouts of both labels; there are {len(classes[0])} of 0 and "
-                f"{len(classes[1])} of 1."
+                f"balance=True needs cutouts with both labels; {len(classes[0])} have label 0 and "
+                f"{len(classes[1])} have label 1."
             )
         return classes
 
@@ -87,18 +90,18 @@ class BatchSampler:
         self.epoch, self.given_out = epoch, 0
 
     def __len__(self) -> int:
-        """Batches of an epoch in this process, the same in every process."""
+        """Return the number of batches per epoch and process, the same in every process."""
         return self.length // self.batch_size // self.world
 
     def batches(self) -> Iterator[Positions]:
-        """Batches of the epoch that were not given out yet; looking at them gives none out."""
+        """Yield the remaining batches of the epoch without handing them out."""
         order = self._order()
         for k in range(self.given_out, len(self)):
             start = (k * self.world + self.rank) * self.batch_size
             yield order[start : start + self.batch_size]
 
     def __iter__(self) -> Iterator[Positions]:
-        """Give out what is left of the epoch."""
+        """Hand out the remaining batches of the epoch."""
         for positions in self.batches():
             self.given_out += 1
             yield positions
@@ -110,7 +113,7 @@ class BatchSampler:
         for members in self._classes:
             rounds = [rng.permutation(members) for _ in range(-(-longest // len(members)))]
             drawn.append(np.concatenate(rounds)[:longest])
-        # Every batch is a fair sample of both classes, not an alternation.
+        # Shuffled, so that every batch is a random sample of both classes.
         order: Positions = drawn[0] if len(drawn) == 1 else rng.permutation(np.concatenate(drawn))
         return order.astype(np.int64)
 
@@ -119,23 +122,23 @@ class BatchSampler:
         return {name: getattr(self, name) for name in names}
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the epoch is, and of what, for JSON; the same in every process."""
+        """Return the settings and the place in the epoch, for JSON; the same in every process."""
         return self._identity() | {"epoch": self.epoch, "given_out": self.given_out}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state.
+        """Restore the place in the epoch from a state.
 
         Raises
         ------
         ValueError
-            The state is of another sampler; what differs is named.
+            The state has different settings; the message lists them.
         """
         mine = self._identity()
         differ = [
-            f"{key} {state.get(key)} there, {mine[key]} here"
+            f"{key} is {state.get(key)} in the state and {mine[key]} in this run"
             for key in mine
             if state.get(key) != mine[key]
         ]
         if differ:
-            raise ValueError(f"the state is of another sampler: {'; '.join(differ)}.")
+            raise ValueError(f"the state belongs to a different sampler: {'; '.join(differ)}.")
         self.epoch, self.given_out = int(state["epoch"]), int(state["given_out"])

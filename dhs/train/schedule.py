@@ -1,4 +1,4 @@
-"""The learning rate, as a function of the epoch alone."""
+"""The learning rate, a function of the epoch only."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ LEAST_SHARE = 0.01
 
 
 def learning_rate(train: TrainSection, epoch: int) -> float:
-    """The rate of an epoch, counted from 0.
+    """Return the learning rate of an epoch.
 
-    In the first ``warmup_epochs`` it is ``lr * (0.01 + 0.99 * epoch / warmup_epochs)``. Then
-    ``step`` multiplies by ``lr_gamma`` every ``lr_step_epoch`` epochs, ``cosine`` falls to 0 at the
-    end (Loshchilov & Hutter 2017, eq. 5, without restarts), and ``constant`` stays.
+    In the first ``warmup_epochs`` epochs it is ``lr * (0.01 + 0.99 * epoch / warmup_epochs)``.
+    After them, ``step`` multiplies it by ``lr_gamma`` every ``lr_step_epoch`` epochs, ``cosine``
+    lowers it to 0 at the end (Loshchilov & Hutter 2017, eq. 5, without restarts), and ``constant``
+    keeps it.
 
     Parameters
     ----------
     train : TrainSection
+        Settings of the schedule.
     epoch : int
+        Epoch, counted from 0.
 
     Returns
     -------
     float
+        Learning rate of AdamW.
     """
     warmup = train.warmup_epochs
     if epoch < warmup:

@@ -1,4 +1,4 @@
-"""What a training starts from."""
+"""The starting point of a training: model, precision and micro-batches."""
 
 from __future__ import annotations
 
@@ -11,43 +11,51 @@ from dhs.train.processes import Processes
 
 
 def micro_batches_per_step(options: TrainSection, group: Processes) -> int:
-    """How many micro-batches each process adds up for one step of the optimiser.
+    """Return how many micro-batches each process accumulates per step of the optimiser.
 
     Raises
     ------
     ValueError
-        The effective batch is no multiple of what the processes take at a time.
+        ``effective_batch`` is not a multiple of ``batch_size`` times the number of processes.
     """
     together = options.batch_size * group.world
     effective = options.effective_batch or together
     if effective % together:
         raise ValueError(
-            f"effective_batch={effective} is no multiple of batch_size={options.batch_size} times "
-            f"{group.world} processes; change one."
+            f"effective_batch={effective} must be a multiple of batch_size={options.batch_size} "
+            f"times {group.world} processes; change one of them."
         )
     return effective // together
 
 
 def precision(options: TrainSection, group: Processes) -> torch.dtype | None:
-    """What a GPU computes in; None is float32, as on a CPU."""
+    """Return the autocast dtype of a GPU; None means float32, as on a CPU."""
     if not options.mixed_precision or group.device.type != "cuda":
         return None
     return torch.float16 if options.mixed_precision == "fp16" else torch.bfloat16
 
 
 def initial_model(config: TrainConfig, size: int) -> LensFinder:
-    """The lens finder before its first step; the same for the same seed.
+    """Build the lens finder as it is before its first step.
+
+    The same seed gives the same weights.
 
     Parameters
     ----------
     config : TrainConfig
+        Configuration of the training.
     size : int
         Side of the cutouts in pixels.
+
+    Returns
+    -------
+    LensFinder
+        On the CPU.
 
     Raises
     ------
     ValueError, OSError
-        As of `dhs.model.LensFinder` and `dhs.checkpoint.load`.
+        Same as in `dhs.model.LensFinder` and `dhs.checkpoint.load`.
     """
     options, spec = config.train, config.dataset.spec()
     torch.manual_seed(config.dataset.seed)

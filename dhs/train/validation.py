@@ -1,4 +1,4 @@
-"""What an epoch is judged by."""
+"""Validation metrics of an epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ FALSE_POSITIVE_RATES = (1e-2, 1e-3)
 def validation_metrics(
     is_lens: np.ndarray[Any, Any], logits: np.ndarray[Any, Any]
 ) -> dict[str, Any]:
-    """AUC, and recall at the rates that the number of negatives allows; None elsewhere."""
+    """Return the AUC, and the recall at each of `FALSE_POSITIVE_RATES`.
+
+    A metric is None if it is not defined, or if there are too few negatives for its rate.
+    """
     metrics: dict[str, Any] = {"val_auc": roc_auc(is_lens, logits)}
     negatives = int((~is_lens).sum())
     for fpr in FALSE_POSITIVE_RATES:
@@ -26,6 +29,6 @@ def validation_metrics(
 
 
 def merit(line: dict[str, Any]) -> float:
-    """What the best epoch has most of: AUC, or where there is none, little loss."""
+    """Return the figure of merit of an epoch: the AUC, or without one the negative loss."""
     area = line["val_auc"]
     return float(-line["val_loss"] if area is None else area)

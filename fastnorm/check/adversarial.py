@@ -1,4 +1,4 @@
-"""Adversarial images: the one generator that every check of every backend draws from."""
+"""Adversarial images: the generator that all checks of all backends use."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastnorm.annulus import Annulus
 
-SAMPLE_ROWS, SAMPLE_LANES = 8, 32  # how the selection guesses: see kernels/numba_select.py
+SAMPLE_ROWS, SAMPLE_LANES = 8, 32  # sample of the selection: see kernels/numba_select.py
 
 
 def nasty_vectors(size: int, dtype: DTypeLike, seed: int = 0) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Draw vectors that a selection of the median may get wrong, most of them without NaN.
+    """Draw vectors whose median is hard to select, most of them without NaN.
 
     Parameters
     ----------
     size : int
-        Values in a vector.
+        Number of values in a vector.
     dtype : dtype
         float16, float32 or float64.
     seed : int
+        Random seed.
 
     Yields
     ------
     name : str
+        Name of the vector.
     values : (size,) array of ``dtype``
     """
     rng = np.random.default_rng([seed, size])
@@ -40,7 +42,7 @@ def nasty_vectors(size: int, dtype: DTypeLike, seed: int = 0) -> Iterator[tuple[
 def nasty_planes(
     shape: tuple[int, int], dtype: DTypeLike, seed: int = 0, annulus: Annulus | None = None
 ) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Draw images that are nasty on the pixels of the annulus, and some of the sky.
+    """Draw images with adversarial values in the annulus, and some images of galaxies and sky.
 
     Parameters
     ----------
@@ -49,18 +51,20 @@ def nasty_planes(
     dtype : dtype
         float16, float32 or float64.
     seed : int
+        Random seed.
     annulus : Annulus, optional
-        By default the corrected one.
+        The corrected annulus by default.
 
     Yields
     ------
     name : str
+        Name of the planes.
     planes : (N, H, W) array of ``dtype``
 
     Raises
     ------
     ValueError
-        The annulus has fewer than 100 pixels on such an image.
+        The annulus has fewer than 100 pixels on an image of this shape.
     """
     dtype = np.dtype(dtype)
     annulus = annulus or Annulus.default(*shape)
@@ -69,7 +73,7 @@ def nasty_planes(
     with np.errstate(all="ignore"):
         for name, values in nasty_vectors(pixels.size, dtype, seed):
             plane = rng.normal(1, 3, shape).astype(dtype).reshape(-1)
-            # What lies outside the annulus must not matter to the statistics.
+            # Values outside the annulus must not affect the statistics.
             outside = [0, np.nan, np.inf, -np.inf, np.finfo(dtype).max]
             plane[rng.integers(0, plane.size, 5)] = outside
             plane[pixels] = values
@@ -81,13 +85,29 @@ def nasty_planes(
 def nasty_stack(
     shape: tuple[int, int], dtype: DTypeLike, seed: int = 0, annulus: Annulus | None = None
 ) -> tuple[list[str], NDArray[Any]]:
-    """All of `nasty_planes` in one array.
+    """Return all planes of `nasty_planes` in one array.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width in pixels.
+    dtype : dtype
+        float16, float32 or float64.
+    seed : int
+        Random seed.
+    annulus : Annulus, optional
+        The corrected annulus by default.
 
     Returns
     -------
     names : list of str
-        One for every plane.
+        One name per plane.
     stack : (N, H, W) array of ``dtype``
+
+    Raises
+    ------
+    ValueError
+        The annulus has fewer than 100 pixels on an image of this shape.
     """
     names: list[str] = []
     stacks = []
@@ -146,7 +166,7 @@ def _infinite(size: int, dtype: np.dtype[Any], rng: np.random.Generator) -> _Vec
     yield "all -inf", np.full(size, -np.inf)
     yield "median +inf", np.where(share < 0.6, np.inf, noise)
     yield "median -inf", np.where(share < 0.6, -np.inf, noise)
-    # An odd one out is taken away, so that the two middle values are the two kinds.
+    # For an odd size drop one value, so that the two middle values come from different halves.
     odd = np.where(which == size - 1, np.nan, 0.0) if size % 2 else np.zeros(size)
     halves = which < size // 2
     yield "half +inf half -inf", np.where(halves, np.inf, -np.inf) + odd
@@ -186,7 +206,7 @@ def _ordered(size: int, dtype: np.dtype[Any], rng: np.random.Generator) -> _Vect
 
 
 def _misleading(size: int, dtype: np.dtype[Any], rng: np.random.Generator) -> _Vectors:
-    """What the selection samples says nothing about the rest."""
+    """Draw vectors whose sampled values misrepresent the rest."""
     rows = np.arange(SAMPLE_ROWS)[:, None] * (size // SAMPLE_ROWS)
     positions = (rows + np.arange(SAMPLE_LANES)).reshape(-1)
     sampled = np.isin(np.arange(size), positions)

@@ -1,6 +1,6 @@
-"""The cases of ``fastnorm check``: adversarial images, ways to normalise them, the right answers.
+"""The cases of ``fastnorm check``: adversarial images, settings and expected results.
 
-What is right is computed here plane by plane, with `fastnorm.reference` and NumPy only.
+Expected results are computed plane by plane, with `fastnorm.reference` and NumPy only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastnorm.check.adversarial import nasty_stack
 from fastnorm.reference import normalize_plane, scale_of
 
 Place = Literal["cpu", "cuda", "interpreter"]
-"""Where a backend runs: an interpreter runs the code of a GPU on tensors of the CPU."""
+"""Where a backend runs; an interpreter runs GPU code on CPU tensors."""
 
 EPS = 1e-8
 GEOMETRIES = [
@@ -45,9 +45,9 @@ OPTIONS: list[dict[str, Any]] = [
 class Setting(NamedTuple):
     """One way to normalise all adversarial images of one shape.
 
-    ``output`` None is the dtype of the images. ``is_gathered``: rows by an index with
-    repeats and, where images are square, each turned by an element of the dihedral group.
-    ``images``: how many images of three planes to take, None for all.
+    ``output`` is the dtype of the result, None for that of the images. ``is_gathered``: gather
+    rows by an index with repeats and, if images are square, turn each by an element of the
+    dihedral group. ``images``: number of images of three planes to use, None for all.
     """
 
     shape: tuple[int, int]
@@ -80,9 +80,9 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """Tensors of the CPU: images (N, 3, H, W), and what must come of them.
+    """CPU tensors of one setting: images (N, 3, H, W) and the expected results.
 
-    ``out`` is (M, 3, H, W), ``median`` and ``scale`` are (M, 3), and ``names`` has a name
+    ``out`` is (M, 3, H, W), ``median`` and ``scale`` are (M, 3), and ``names`` has one name
     for each of these 3 M planes. ``mask`` broadcasts to ``images``.
     """
 
@@ -97,7 +97,7 @@ class Work:
 
 
 def settings(place: Place, is_quick: bool) -> Iterator[Setting]:
-    """What to check in a place; the first is the plain use on 101 x 101 float32."""
+    """Yield the settings to check in a place, starting with plain use on 101 x 101 float32."""
     if place == "cpu":
         yield from _cpu_settings(is_quick)
     elif place == "cuda":
@@ -116,7 +116,7 @@ def _cpu_settings(is_quick: bool) -> Iterator[Setting]:
 
 
 def _cuda_settings(is_quick: bool) -> Iterator[Setting]:
-    """Few, because each is compiled anew; every option meets most of the others."""
+    """Yield few settings, because each one compiles; every option meets most of the others."""
     geometries = [GEOMETRIES[0], GEOMETRIES[2]] if is_quick else GEOMETRIES
     for i, (geometry, dtype) in enumerate(product(geometries, DTYPES)):
         size, kind = divmod(i, len(DTYPES))
@@ -142,21 +142,21 @@ def _interpreter_settings(is_quick: bool) -> Iterator[Setting]:
 
 
 def _mixed(size: int, kind: int) -> dict[str, Any]:
-    """Options that differ from size to size and from dtype to dtype, so that few mix all."""
+    """Return options that vary with size and dtype, so that few settings cover all mixtures."""
     return OPTIONS[(5 * size + 3 * kind) % len(OPTIONS)]
 
 
 def _training(setting: Setting) -> Setting:
-    """As a training loop normalises."""
+    """Return the setting with the options of a training loop."""
     return setting._replace(
         nan_to_zero=True, output="bfloat16", channels_last=True, is_gathered=True
     )
 
 
-# All backends of a place are given one setting after the other, so that one is enough.
+# All backends of a place run one setting before the next, so that caching one is enough.
 @lru_cache(maxsize=1)
 def work(setting: Setting) -> Work:
-    """Draw the images of a setting, and normalise them by the reference."""
+    """Draw the images of a setting and normalise them with the reference."""
     dtype: torch.dtype = getattr(torch, setting.dtype)
     names, planes = _planes(setting)
     planes_drawn = torch.from_numpy(planes).to(dtype)
@@ -204,7 +204,7 @@ def work(setting: Setting) -> Work:
 
 
 def _planes(setting: Setting) -> tuple[list[str], NDArray[Any]]:
-    """Three planes for every image: some are there twice, or only some are taken."""
+    """Draw three planes per image; planes repeat to fill the last image, or are a subset."""
     drawn = "float32" if setting.dtype == "bfloat16" else setting.dtype
     names, stack = nasty_stack(setting.shape, drawn, 1, setting.annulus)
     count = -(-len(stack) // 3) if setting.images is None else setting.images

@@ -1,6 +1,6 @@
-"""One backend against the reference: every value identical, or the difference named.
+"""Compare one backend with the reference, value for value, and report differences.
 
-There is no tolerance; NaN equals NaN, and the sign of a zero does not count.
+There is no tolerance; NaN equals NaN, and the sign of zero does not count.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from fastnorm.check.cases import EPS, Place, Setting, Work, work
 from fastnorm.checksums import EXPECTED_CHECKSUMS, checksum, synthetic_cutout
 from fastnorm.normalize import gpu
 
-NAMED = 5  # failures of a backend that are told in full
+NAMED = 5  # failures per backend to report in full
 RESULTS = ("out", "median", "scale")
 
 
 class Failure(NamedTuple):
-    """A setting in which ``planes`` of a backend differ; ``error`` where it gave no result.
+    """A setting in which ``planes`` planes of a backend differ.
 
-    ``result`` ("out", "median" or "scale"), of ``shape``, differs in so many ``values``, first
-    in the plane called ``image`` at ``position``, where it is ``got`` and not ``expected``.
+    ``error`` is the message if the backend returned no result. Otherwise ``result`` ("out",
+    "median" or "scale"), of ``shape``, differs in ``values`` values. The first difference is in
+    the plane named ``image`` at ``position``: ``got`` instead of ``expected``.
     """
 
     backend: str
@@ -56,10 +57,11 @@ class Failure(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What was found of a backend; ``place`` is None where ``reason`` says that it was not run.
+    """The result of checking one backend.
 
-    ``cases`` and ``failed`` count planes. ``first_call_seconds`` has the compilation in it, or
-    the loading of what was compiled before.
+    ``place`` is None if the backend did not run; ``reason`` then states why. ``cases`` and
+    ``failed`` count planes. ``first_call_seconds`` includes the compilation, or the loading of
+    cached code.
     """
 
     name: str
@@ -73,7 +75,7 @@ class Outcome:
 
 
 def compare(outcome: Outcome, setting: Setting) -> None:
-    """Normalise the images of a setting by a backend, and record what differs."""
+    """Normalise the images of a setting with a backend and record the differences."""
     right = work(setting)
     expected = dict(zip(RESULTS, (right.out, right.median, right.scale), strict=True))
     outcome.cases += len(right.names)
@@ -110,7 +112,7 @@ def compare(outcome: Outcome, setting: Setting) -> None:
 
 
 def compare_checksums(outcome: Outcome) -> None:
-    """Normalise the locked cutout by a backend, and record a checksum that is another."""
+    """Normalise the locked cutout with a backend and record a checksum that differs."""
     images = torch.from_numpy(synthetic_cutout())[None]
     for radii, expected in EXPECTED_CHECKSUMS.items():
         setting = Setting((101, 101), Annulus(*radii), "float32", nan_to_zero=True)
@@ -139,7 +141,7 @@ def _record(outcome: Outcome, failure: Failure) -> None:
 
 
 def _normalize(outcome: Outcome, setting: Setting, right: Work) -> dict[str, Tensor]:
-    """Result, median and scale, as tensors of the CPU."""
+    """Return the result, median and scale as CPU tensors."""
     radii = (setting.annulus.r_in, setting.annulus.r_out)
     options: dict[str, Any] = {
         "eps": EPS,
@@ -159,8 +161,8 @@ def _normalize(outcome: Outcome, setting: Setting, right: Work) -> dict[str, Ten
 def _normalize_on_cpu(
     right: Work, radii: tuple[float, float], options: dict[str, Any]
 ) -> dict[str, Tensor]:
-    """NumPy arrays, where NumPy has the dtype."""
-    # NaN that a backend leaves where it should write is seen.
+    """Normalise on the CPU, as NumPy arrays if NumPy has the dtype."""
+    # A pixel that the backend fails to write stays NaN and is seen.
     arrays: list[Any] = [right.images, right.mask, torch.full_like(right.out, torch.nan)]
     if right.images.dtype != torch.bfloat16:
         arrays = [None if array is None else array.numpy() for array in arrays]
@@ -180,7 +182,7 @@ def _normalize_on_gpu(
     assert images is not None
     out: Tensor | None = torch.full_like(right.out, torch.nan, device=device)
     if options["channels_last"]:
-        # Not taken as it is, but its memory, with NaN in it, is what the allocator gives next.
+        # Free this NaN-filled tensor: the allocator reuses its memory for the result.
         out = None
     done = gpu.normalize(
         images, *radii, index=index, dihedral=dihedral, mask=mask, out=out, **options
@@ -190,7 +192,7 @@ def _normalize_on_gpu(
 
 
 def _differences(name: str, actual: Tensor, expected: Tensor) -> Tensor:
-    """Where two tensors differ, as bool of their shape."""
+    """Return where two tensors differ, as a bool tensor of their shape."""
     kinds = [(tensor.dtype, tuple(tensor.shape), tensor.stride()) for tensor in (actual, expected)]
     if kinds[0] != kinds[1]:
         raise ValueError(f"{name} has dtype, shape and strides {kinds[0]} instead of {kinds[1]}")
@@ -202,5 +204,5 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """Kind and message of an error, without line breaks."""
+    """Return the type and message of an error, without line breaks."""
     return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,4 +1,4 @@
-"""What a bug report needs to know of a machine."""
+"""Description of a machine for bug reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("numpy", "torch", "numba", "triton", "numba-cuda")
 
 
 def describe() -> dict[str, str]:
-    """Versions, platform and devices, by name; the same names on every machine."""
+    """Return versions, platform and devices by name; the names are the same on every machine."""
     found = {"fastnorm": fastnorm.__version__, "Python": platform.python_version()}
     found |= {name: _version(name) for name in PACKAGES}
     found["platform"] = platform.platform()
@@ -55,7 +55,7 @@ def _gpu() -> dict[str, str]:
 
 
 def _driver() -> str:
-    """The version that nvidia-smi names: torch has no public name for it."""
+    """Return the driver version from nvidia-smi, since torch has no public API for it."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return "no nvidia-smi"

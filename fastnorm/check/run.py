@@ -1,7 +1,7 @@
-"""``fastnorm check``: does every backend here equal the reference, and how fast is it.
+"""``fastnorm check``: compare every available backend with the reference, and time it.
 
-A case is one plane, normalised in one way. Only a backend that equals the reference
-in all of them is timed.
+A case is one plane in one setting. Only backends that equal the reference in all cases are
+timed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NOT_EQUAL = 1  # exit status
 
 @dataclass
 class Report:
-    """The whole check; ``rooms`` and ``speeds`` are of the devices that were timed."""
+    """The results of the whole check; ``rooms`` and ``speeds`` cover the timed devices."""
 
     device: Device
     outcomes: list[Outcome]
@@ -43,7 +43,7 @@ class Report:
     errors: list[str] = field(default_factory=list)
 
     def problems(self) -> list[str]:
-        """Why it failed, a sentence each; empty where it passed."""
+        """Return why the check failed, one sentence per problem; empty if it passed."""
         found = [
             f"{outcome.name} differs from the reference in {outcome.failed:,} of "
             f"{outcome.cases:,} cases."
@@ -57,7 +57,7 @@ class Report:
         return found + self.errors
 
     def verdict(self) -> str:
-        """One line: passed or failed, how much was compared, whether a GPU was measured."""
+        """Return one line: passed or failed, number of cases, whether a GPU was measured."""
         if problems := self.problems():
             return f"FAILED: {' '.join(problems)} {self._gpu()}"
         ran = [outcome for outcome in self.outcomes if outcome.place]
@@ -92,12 +92,21 @@ class Report:
 
 
 def run_selfcheck(device: Device, *, is_quick: bool, as_json: bool) -> None:
-    """Check, print the report on stdout, and end with exit status 1 unless it passed.
+    """Run the check and print the report on stdout.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda", "all"}
+        Device whose backends to check.
+    is_quick : bool
+        Use fewer settings and fewer timing rounds.
+    as_json : bool
+        Print one JSON object instead of text.
 
     Raises
     ------
     typer.Exit
-        Some value differs, or a device asked for by name is not there.
+        With status 1, unless the check passes.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -125,17 +134,17 @@ def check(device: Device, *, is_quick: bool, advance: Advance = lambda what, tot
 
     Parameters
     ----------
-    device : str
-        Whose backends: ``"cpu"``, ``"cuda"`` or ``"all"``.
+    device : {"cpu", "cuda", "all"}
+        Device whose backends to check.
     is_quick : bool
-        Fewer settings, and fewer rounds of timing.
+        Use fewer settings and fewer timing rounds.
     advance : callable, optional
         Called before every step with its name and the number of steps.
 
     Returns
     -------
     Report
-        What a backend raises is a failure in it, and is not raised here.
+        An exception in a backend is recorded as a failure, and is not raised.
     """
     report = Report(device, [_open(backend, device) for backend in fastnorm.backends()])
     steps: list[tuple[str, Callable[[], None]]] = []
@@ -191,7 +200,7 @@ def _time(report: Report, device: Place, rounds: int) -> None:
 
 
 def as_dict(report: Report) -> dict[str, Any]:
-    """Make of a report what ``--json`` prints: bytes, seconds, and GB/s of counted bytes."""
+    """Convert a report to the object that ``--json`` prints, in bytes, seconds and GB/s."""
     return {
         "machine": describe(),
         "device": report.device,
@@ -209,7 +218,7 @@ def as_dict(report: Report) -> dict[str, Any]:
 
 
 def show(report: Report) -> None:
-    """Print the report on stdout, the verdict last."""
+    """Print the report on stdout, with the verdict last."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,8 +1,8 @@
-"""How fast each backend is on this machine, as a fraction of what a copy reaches in the same run.
+"""The speed of each backend on this machine, as a fraction of the speed of a copy in the same run.
 
-Bytes are counted, not measured: every pixel read once and written once, and the
+Bytes are counted, not measured: every pixel is read once and written once, plus the
 statistics. Contenders take turns in random order, on buffers that together are far
-larger than the last cache, so that neither the cache nor the moment favours any.
+larger than the last-level cache, so that neither cache nor drift favours any of them.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ CLIP = 10.0
 SHAPE = (3, 101, 101)
 PIXELS = 3 * 101 * 101
 BUFFERS = 4  # pairs of a stack and its result, used in turn
-LAUNCHES = 8  # between two events on a GPU
+LAUNCHES = 8  # kernel launches between two events on a GPU
 LEAST_BYTES = {"cpu": 2**30, "cuda": 2**33}
-"""All buffers together; on a GPU so much that a launch outlasts what the host does for it."""
-CACHES = 4  # times the last cache that the buffers fill at least
+"""Fewest bytes of all buffers; on a GPU enough that a launch outlasts the host's work for it."""
+CACHES = 4  # the buffers fill at least this many last-level caches
 
 Call = Callable[[int], object]
 Timer = Callable[[Call, Iterator[int]], float]
 
 
 class Contender(NamedTuple):
-    """What is timed: ``call(i)`` works on buffer ``i``, and moves ``bytes`` bytes at the least."""
+    """A timed function: ``call(i)`` works on buffer ``i`` and moves at least ``bytes`` bytes."""
 
     name: str
     backend: str
@@ -65,7 +65,7 @@ class Speed(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What the buffers take, and the cache that they are meant to exceed, in bytes."""
+    """Sizes in bytes of the buffers and of the cache that they should exceed."""
 
     device: str
     buffers: int
@@ -89,27 +89,28 @@ def measure(
     device : str
         ``"cpu"`` or ``"cuda"``.
     backends : sequence of str
-        For tensors on that device.
+        Backends for tensors on that device.
     rounds : int
-        How often each is timed.
+        Number of timings of each contender.
     least_bytes : int, optional
-        Of all buffers together; they also fill 4 times the last cache, but at
-        most half of the free memory.
+        Fewest bytes of all buffers together. They also fill at least 4 times the
+        last-level cache, but at most half of the free memory.
     timer : callable, optional
-        ``timer(call, turns)`` gives the seconds of one ``call(next(turns))``.
+        ``timer(call, turns)`` returns the seconds of one ``call(next(turns))``.
 
     Returns
     -------
     room : Room
+        Sizes of the buffers and the cache.
     speeds : list of Speed
-        The copy first.
+        Speeds of the contenders, the copy first.
     """
     timer = timer or {"cpu": cpu_seconds, "cuda": cuda_seconds}[device]
     cache, free = (_cuda_memory if device == "cuda" else _cpu_memory)()
     wanted = max(least_bytes or LEAST_BYTES[device], CACHES * cache)
     count = max(8, min(wanted, free // 2) // (BUFFERS * 2 * 4 * PIXELS))
     sources = [_sky(count, device, seed) for seed in range(BUFFERS)]
-    # Touched before they are timed.
+    # Touch the memory before it is timed.
     targets = [torch.full_like(source, torch.nan) for source in sources]
     contenders = _contenders(device, backends, sources, targets)
     thread_count = None
@@ -130,7 +131,7 @@ def _contenders(
 ) -> list[Contender]:
     count = len(sources[0])
     pixels = count * PIXELS
-    # Median and MAD of every plane, on a GPU the scale too.
+    # Median and MAD of every plane; on a GPU also the scale.
     statistics = (3 if device == "cuda" else 2) * 4 * 3 * count
     plain = pixels * (4 + 4) + statistics
     found = [Contender("copy", "torch", pixels * 8, lambda i: targets[i].copy_(sources[i]))]
@@ -160,7 +161,7 @@ def _train(
     backend: str,
     i: int,
 ) -> None:
-    """As a training loop does: gather, normalise, turn, cast to bfloat16, channels last."""
+    """Do the work of a training loop: gather, normalise, turn, cast to bfloat16, channels last."""
     gpu.normalize(
         sources[i], *RADII, index=index, dihedral=dihedral, clip=CLIP, nan_to_zero=True,
         dtype=torch.bfloat16, channels_last=True, backend=backend,
@@ -170,7 +171,22 @@ def _train(
 def time_interleaved(
     contenders: Sequence[Contender], rounds: int, timer: Timer
 ) -> list[list[float]]:
-    """Seconds of every round of every contender, after each has seen every buffer once."""
+    """Time the contenders in turns, after each has used every buffer once.
+
+    Parameters
+    ----------
+    contenders : sequence of Contender
+        Functions to time.
+    rounds : int
+        Number of timings of each contender.
+    timer : callable
+        ``timer(call, turns)`` returns the seconds of one ``call(next(turns))``.
+
+    Returns
+    -------
+    list of list of float
+        Seconds of every round, for every contender.
+    """
     for contender in contenders:
         for i in range(BUFFERS):
             contender.call(i)
@@ -184,7 +200,7 @@ def time_interleaved(
 
 
 def cpu_seconds(call: Call, turns: Iterator[int]) -> float:
-    """Wall time of one call."""
+    """Return the wall time of one call in seconds."""
     i = next(turns)
     start = time.perf_counter()
     call(i)
@@ -192,10 +208,10 @@ def cpu_seconds(call: Call, turns: Iterator[int]) -> float:
 
 
 def cuda_seconds(call: Call, turns: Iterator[int]) -> float:
-    """Device time of one call, from events around several."""
+    """Return the device time of one call in seconds, from events around several calls."""
     event: Any = torch.cuda.Event
     start, end = event(enable_timing=True), event(enable_timing=True)
-    # Not timed: it keeps the device busy while the host queues the others.
+    # This call is not timed: it keeps the device busy while the host queues the others.
     call(next(turns))
     start.record()
     for _ in range(LAUNCHES):
@@ -219,7 +235,7 @@ def _speeds(device: str, contenders: list[Contender], seconds: list[list[float]]
 
 
 def _sky(count: int, device: str, seed: int) -> Tensor:
-    """Galaxies on a noisy sky, (count, 3, 101, 101) float32."""
+    """Draw galaxies on a noisy sky, (count, 3, 101, 101) float32."""
     generator = torch.Generator(device).manual_seed(seed)
     stack = torch.randn((count, *SHAPE), generator=generator, device=device).mul_(0.02)
     offset = torch.arange(101, device=device) - 50.0
@@ -232,7 +248,7 @@ def _cuda_memory() -> tuple[int, int]:
 
 
 def _cpu_memory() -> tuple[int, int]:
-    """Bytes of all caches of the last level, 0 where unknown, and bytes of free memory."""
+    """Return the bytes of all last-level caches, 0 if unknown, and of free memory."""
     caches: dict[tuple[int, str], int] = {}
     for folder in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cache/index*"):
         with suppress(OSError, ValueError):

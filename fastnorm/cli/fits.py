@@ -1,4 +1,4 @@
-"""``fastnorm normalize-fits``: one normalised FITS file for each one given."""
+"""``fastnorm normalize-fits``: write one normalised FITS file per input file."""
 
 from __future__ import annotations
 
@@ -20,38 +20,41 @@ def normalize_fits(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH...", help="FITS files, folders, or patterns.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the files; made if need be.")],
+    out: Annotated[Path, typer.Option(help="Output folder; created if needed.")],
     annulus: Radii = None,
     clip: Annotated[
         float | None,
-        typer.Option(help="Limit to plus or minus so many MAD.", show_default="no limit"),
+        typer.Option(
+            help="Clip the result to this many MAD either side of 0.", show_default="no limit"
+        ),
     ] = None,
     nan_to_zero: Annotated[
         bool,
         typer.Option(
-            "--nan-to-zero", help="Count NaN as 0, as published models do; else they are bad."
+            "--nan-to-zero",
+            help="Treat NaN as 0, as the published models do; otherwise NaN pixels are bad.",
         ),
     ] = False,
     mask_bits: Annotated[
         str,
         typer.Option(
             metavar="RELEASE:NAME,...",
-            help="Bits of MASKBITS that make a pixel bad, by name; dr10: for none.",
-            show_default="dr10, with those of stars, clusters, and pixels without a good value",
+            help="MASKBITS bits that make a pixel bad, by name; 'dr10:' for none.",
+            show_default="dr10, bits of stars, clusters, and pixels without a good value",
         ),
     ] = "dr10",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that are there.")
+        bool, typer.Option("--overwrite", help="Replace existing files.")
     ] = False,
     backend: BackendName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Normalise FITS cutouts, file by file; header, WCS and all other units are kept.
+    """Normalise FITS cutouts file by file, and keep the header, WCS and all other HDUs.
 
-    Pixels that INVVAR or MASKBITS say are bad leave the statistics. What published models saw has
-    --clip 10 --nan-to-zero.
+    Pixels that INVVAR or MASKBITS mark as bad are excluded from the statistics. Use --clip 10
+    --nan-to-zero for the input of the published models.
 
-    Exit status: 0 all written; 1 paths rejected, the others written; 2 wrong arguments.
+    Exit status: 0 all files written; 1 some paths rejected, the others written; 2 wrong arguments.
     """
     started = time.perf_counter()
     check_folder(out)
@@ -94,13 +97,13 @@ def normalize_fits(
 def _targets(
     paths: list[str], out: Path, rejected: list[Rejected], overwrite: bool
 ) -> dict[Path, Path]:
-    """Where each file goes, checked as a whole before one is read."""
+    """Map each input file to its output file, after checking all of them."""
     from fastnorm.io import Rejected, find_cutouts
     from fastnorm.io.read import stem_of
 
     files = find_cutouts(paths, rejected)
     given = {Path(path) for path in paths}
-    # Of a folder only what is FITS, and no result of before; what is named itself is never skipped.
+    # In a folder, skip NumPy files and earlier results; a file that is named is never skipped.
     fits = [
         path
         for path in files
@@ -113,11 +116,11 @@ def _targets(
         target = out / f"{stem_of(path)}.fits"
         other = owners.setdefault(target, path)
         if other != path:
-            fail(f"{other} and {path} would both be written to {target}; give them one at a time.")
+            fail(f"{other} and {path} would both be written to {target}; run them separately.")
         if os.path.realpath(target) in sources:
-            fail(f"--out {out}: {target} is read, and would be replaced; name another folder.")
+            fail(f"--out {out}: {target} is an input and would be replaced; name another folder.")
         if target.exists() and not overwrite:
-            reason = f"{target} is there already; --overwrite replaces it."
+            reason = f"{target} already exists; use --overwrite to replace it."
             rejected.append(Rejected(path, reason))
         else:
             targets[path] = target

@@ -1,6 +1,6 @@
 """The command ``fastnorm``: normalise cutouts, draw them, list and check the backends.
 
-Whatever is slow to import is imported by the command that needs it.
+Each command imports the slow modules that it needs.
 """
 
 from __future__ import annotations
@@ -60,51 +60,55 @@ def main(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
 ) -> None:
-    """Hold what comes before the command's name."""
+    """Define the options that come before the name of the command."""
 
 
 @app.command()
 def normalize(
     paths: Paths,
     out: Annotated[
-        Path, typer.Option(help="The stack to write, .npy; its table is written beside it.")
+        Path, typer.Option(help="The stack to write, .npy; its table is written next to it.")
     ],
     annulus: Radii = None,
     clip: Annotated[
         float | None,
         typer.Option(
-            help="Limit to plus or minus so many MAD.", show_default=f"{PUBLISHED_CLIP:g}"
+            help="Clip the result to this many MAD either side of 0.",
+            show_default=f"{PUBLISHED_CLIP:g}",
         ),
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Only normalise: keep NaN, and do not clip.")
+        bool, typer.Option("--raw", help="Only normalise: keep NaN and do not clip.")
     ] = False,
     backend: BackendName = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads.", show_default="every core allowed")
+        int | None, typer.Option(help="Number of CPU threads.", show_default="all available cores")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Normalise cutouts into one stack (N, 3, H, W) of float32, with a table of statistics.
+    """Normalise cutouts into one float32 stack (N, 3, H, W), with a table of statistics.
 
-    By default as preprocess_stack(..., "raw_robust", crop=False) of the published lens finders:
-    NaN becomes 0, and the result is clipped.
+    The default equals preprocess_stack(..., "raw_robust", crop=False) of the published lens
+    finders: NaN becomes 0, and the result is clipped.
 
-    Bad pixels, by INVVAR and MASKBITS of a FITS file or an array mask of an .npz, leave the
-    statistics.
+    Pixels are bad by INVVAR and MASKBITS of a FITS file, or by the array mask of an .npz file.
+    They are excluded from the statistics.
 
-    Exit status: 0 all written; 1 paths rejected, the others written; 2 wrong arguments.
+    Exit status: 0 all cutouts written; 1 some paths rejected, the others written; 2 wrong
+    arguments.
     """
     from fastnorm import dispatch
     from fastnorm.annulus import Annulus
 
     started = time.perf_counter()
     if raw and clip is not None:
-        fail(f"--clip {clip:g} and --raw exclude each other: --raw does not clip. Leave one out.")
+        fail(
+            f"--clip {clip:g} and --raw exclude each other: --raw does not clip. Give only one."
+        )
     table = out.with_suffix(".parquet")
     check_out(out, ".npy")
     check_out(table, ".parquet")
@@ -137,7 +141,7 @@ def normalize(
                 report["annulus"], report["written"] = [used.r_in, used.r_out], written
     finally:
         dispatch.set_num_threads(None)
-    done = f"{report['written']} cutouts in {out}, their statistics in {table}"
+    done = f"{report['written']} cutouts in {out}, statistics in {table}"
     finish(report, rejected, started, done, as_json)
 
 
@@ -147,11 +151,11 @@ app.command()(normalize_fits)
 @app.command()
 def show(
     paths: Paths,
-    out: Annotated[Path, typer.Option(help="The picture to write, .png.")],
-    limit: Annotated[int, typer.Option(help="Draw at most so many cutouts.", min=1)] = 12,
+    out: Annotated[Path, typer.Option(help="The figure to write, .png.")],
+    limit: Annotated[int, typer.Option(help="Draw at most this many cutouts.", min=1)] = 12,
     as_json: AsJson = False,
 ) -> None:
-    """Draw cutouts with the legacy annulus and the corrected one, side by side."""
+    """Draw cutouts with the legacy and the corrected annulus side by side."""
     from fastnorm.annulus import LEGACY_ANNULUS, Annulus
     from fastnorm.io import Rejected
 
@@ -186,7 +190,7 @@ def show(
 
 @app.command()
 def backends(as_json: AsJson = False) -> None:
-    """List the backends: where each runs, and why one does not."""
+    """List the backends, their devices, and why a backend is not available."""
     found = fastnorm.backends()
     if as_json:
         typer.echo(json.dumps([asdict(backend) for backend in found]))
@@ -204,14 +208,14 @@ def backends(as_json: AsJson = False) -> None:
 @app.command()
 def check(
     device: Annotated[
-        Literal["cpu", "cuda", "all"], typer.Option(help="Whose backends to check.")
+        Literal["cpu", "cuda", "all"], typer.Option(help="Device whose backends to check.")
     ] = "all",
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases, fewer rounds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Use fewer cases and rounds.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check every backend on this machine against the reference, value for value, and time it.
+    """Check every available backend against the reference, value for value, and time it.
 
-    Exit status: 0 all equal; 1 some value differs, or --device cuda without one.
+    Exit status: 0 all values equal; 1 some value differs, or --device cuda without a device.
     """
     with messages(ImportError):
         from fastnorm.check.run import run_selfcheck
@@ -242,14 +246,14 @@ class _Job(NamedTuple):
 
 
 def _write(first: Cutout, others: Iterator[Cutout], job: _Job, out: Path, table: Path) -> int:
-    """Normalise batch by batch, so that memory does not grow with the number of cutouts."""
+    """Normalise and write in batches, so that memory does not grow with the number of cutouts."""
     from fastnorm.io.write import StackWriter, open_table
 
     _, height, width = first.pixels.shape
     size = max(1, min(BATCH, BATCH_BYTES // (12 * height * width)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fastnorm.AnnulusWarning)
-        # Values that the library refuses are refused before any file is made.
+        # Let the library reject bad values before any file is created.
         _normalise([first], job)
         cutouts = chain([first], others)
         with (
@@ -261,7 +265,7 @@ def _write(first: Cutout, others: Iterator[Cutout], job: _Job, out: Path, table:
                 result, columns = _normalise(batch, job)
                 stack.write(result)
                 write_rows(_table_rows(batch, start) | columns)
-            # The stack is whole on the disk before its table takes the place of an older one.
+            # The stack is complete on disk before its table replaces an older one.
             stack.finish()
     return stack.count
 
@@ -323,7 +327,7 @@ def _files(paths: list[str], out: Path, rejected: list[Rejected]) -> list[Path]:
 
     files = find_cutouts(paths, rejected)
     if out.resolve() in {path.resolve() for path in files}:
-        fail(f"--out {out} is among the cutouts to read and would replace them; name another.")
+        fail(f"--out {out} is one of the input files and would replace it; name another file.")
     return files
 
 
@@ -355,6 +359,6 @@ def _of_one_shape(cutouts: Iterable[Cutout], rejected: list[Rejected]) -> Iterat
             f"has shape {cutout.pixels.shape}, but the first cutout, {first.path}, has "
             f"{first.pixels.shape}; a stack takes one shape.",
         )
-        # A file of many such cutouts is named once.
+        # Report a file of many such cutouts once.
         if not rejected or rejected[-1] != refused:
             rejected.append(refused)

@@ -1,4 +1,4 @@
-"""Options that commands of ``fastnorm`` share."""
+"""Options shared by the ``fastnorm`` commands."""
 
 from __future__ import annotations
 

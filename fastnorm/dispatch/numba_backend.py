@@ -1,4 +1,4 @@
-"""The CPU backend: shares planes out among threads that run the Numba kernel."""
+"""The CPU backend, which divides planes among threads that run the Numba kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastnorm.kernels import numba_cpu
 
 PLANES_PER_TASK = 256
 FEWEST_PLANES_PER_THREAD = 8
-STREAMING_BYTES = 32 * 2**20  # a larger output does not stay in a usual last-level cache
+STREAMING_BYTES = 32 * 2**20  # a larger output does not fit in a typical last-level cache
 
 
 @lru_cache(maxsize=64)
@@ -27,18 +27,18 @@ _compiled: set[np.dtype[Any]] = set()
 
 
 def run(planes: Planes, options: Options) -> None:
-    """Fill ``planes.out``, ``planes.median`` and ``planes.mad``."""
+    """Normalise the planes and fill ``planes.out``, ``planes.median`` and ``planes.mad``."""
     count, height, width = planes.images.shape
     dtype = planes.images.dtype
     real = dtype.type
     plan = _plan(options.annulus, height, width, dtype.itemsize)
-    # Numba compiles anew for arrays that cannot be written: these two never can.
+    # Numba compiles separately for read-only arrays, so these two are always read-only.
     images = read_only(planes.images.reshape(count, height * width))
     no_masks = np.empty((count, 0), bool)
     masks = read_only(no_masks if planes.masks is None else planes.masks.reshape(images.shape))
     out = np.empty((count, 0), dtype) if planes.out is None else planes.out.reshape(images.shape)
     arrays = (images, masks, out, planes.median, planes.mad)
-    with np.errstate(over="ignore"):  # a limit beyond the dtype's range is no limit
+    with np.errstate(over="ignore"):  # a limit beyond the range of the dtype becomes infinite
         clip = real(np.inf if options.clip is None else options.clip)
     settings = (
         float(options.eps),

@@ -1,4 +1,4 @@
-"""What every backend takes: planes, options, and the signatures of the functions."""
+"""Arguments of the backends: planes, options, and the signatures of their functions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fastnorm.annulus import Annulus
 
 
 class Planes(NamedTuple):
-    """A piece of work: N planes of one shape, their masks, and where results go.
+    """N planes of one shape, their masks, and the arrays for the results.
 
     ``images`` is (N, H, W), C-contiguous, native float32 or float64, and so is
     ``out`` (None: statistics only). ``masks`` is bool (N, H, W), C-contiguous,
     True is bad, or None. ``median`` and ``mad``, (N,), are written.
-    ``stack_bytes`` is the size of the whole output that this is a part of.
+    ``stack_bytes`` is the size of the whole output, of which ``out`` may be a part.
     """
 
     images: NDArray[Any]
@@ -29,7 +29,7 @@ class Planes(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What to do with every plane; see `fastnorm.normalize_outer_annulus`."""
+    """Options that apply to every plane; see `fastnorm.normalize_outer_annulus`."""
 
     annulus: Annulus
     eps: float

@@ -1,8 +1,8 @@
-"""The backends: what there is, what is missing and why, and which one runs.
+"""The registry of backends: which exist, which are available, and which one runs.
 
-A backend takes planes that a door has already checked and made contiguous; it
-raises nothing of its own. Those of the CPU are a `Run`; those of the GPU a
-``launch``, see `fastnorm.kernels.triton_normalize.launch`.
+Backends receive planes that the public functions have already checked and made
+contiguous, and do not raise errors. A CPU backend is a `Run`. A GPU backend is a
+``launch`` function; see `fastnorm.kernels.triton_normalize.launch`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastnorm.dispatch.planes import Launch, Options, Planes, Run
 
 
 class BackendUnavailableError(RuntimeError):
-    """A backend was asked for by name and cannot run here."""
+    """A backend was requested by name and cannot run here, or no backend can."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,13 @@ class Backend:
     Attributes
     ----------
     name : str
-        What ``backend=`` takes.
+        Name to pass as ``backend=``.
     device : str
         ``"cpu"`` or ``"cuda"``.
     available : bool
+        Whether the backend can run here.
     reason : str
-        Why not, where it is not available; otherwise empty.
+        Why the backend is not available; empty if it is.
     """
 
     name: str
@@ -89,21 +90,21 @@ def _load_numba_cuda() -> Launch:
 
 
 def require_cuda() -> None:
-    """Raise `BackendUnavailableError` where torch sees no CUDA device."""
+    """Raise `BackendUnavailableError` if torch sees no CUDA device."""
     torch = importlib.import_module("torch")
     if not torch.cuda.is_available():
         raise BackendUnavailableError("torch sees no CUDA device")
 
 
 def is_interpreted(name: str) -> bool:
-    """Whether device code runs in Python: Triton's interpreter, Numba's simulator."""
+    """Return whether device code runs in Python: Triton's interpreter or Numba's simulator."""
     variable = {"triton": "TRITON_INTERPRET", "numba-cuda": "NUMBA_ENABLE_CUDASIM"}[name]
     return os.environ.get(variable) == "1"
 
 
 Loader = Callable[[], Callable[..., None]]
 Loaders = Mapping[str, tuple[str, Loader]]
-"""What a backend runs on, and what imports it, by its name, in order of preference."""
+"""Device and import function of each backend, by name, in order of preference."""
 
 _LOADERS: dict[str, tuple[str, Loader]] = {
     "numba": ("cpu", _load_numba),
@@ -115,7 +116,7 @@ _LOADERS: dict[str, tuple[str, Loader]] = {
 
 @cache
 def _load(loader: Loader) -> Callable[..., None] | str:
-    """The backend's function, or the reason why there is none."""
+    """Return the function of a backend, or the reason why it is not available."""
     try:
         return loader()
     except ImportError as error:
@@ -125,7 +126,7 @@ def _load(loader: Loader) -> Callable[..., None] | str:
 
 
 def backends() -> list[Backend]:
-    """Every backend, for each device in order of preference.
+    """List all backends, for each device in order of preference.
 
     Examples
     --------
@@ -136,7 +137,7 @@ def backends() -> list[Backend]:
 
 
 def list_backends(loaders: Loaders) -> list[Backend]:
-    """As `backends`, of any table of them."""
+    """List the backends of a table of loaders, as `backends` does for its own."""
     found = []
     for name, (device, loader) in loaders.items():
         run = _load(loader)
@@ -146,12 +147,12 @@ def list_backends(loaders: Loaders) -> list[Backend]:
 
 
 def device_of(name: Any) -> str | None:
-    """The kind of device that a backend runs on; None where there is no such backend."""
+    """Return the kind of device that a backend runs on, or None if it does not exist."""
     return _LOADERS[name][0] if isinstance(name, str) and name in _LOADERS else None
 
 
 def takes_cpu_tensors(name: str | None) -> bool:
-    """Whether a GPU backend runs in Python here, on tensors in the CPU's memory."""
+    """Return whether a GPU backend runs in Python here, on CPU tensors."""
     return name is not None and device_of(name) == "cuda" and is_interpreted(name)
 
 
@@ -161,25 +162,41 @@ def choose(
     loaders: Loaders = _LOADERS,
     listed_by: str = "fastnorm.backends()",
 ) -> Callable[..., None]:
-    """The function of the backend of that name, or of the first that is available.
+    """Return the function of a backend: the named one, or the first that is available.
+
+    Parameters
+    ----------
+    name : str or None
+        Name of the backend; None for the first available.
+    device : str
+        ``"cpu"`` or ``"cuda"``: where the images are.
+    loaders : mapping
+        Device and import function of each backend, by name.
+    listed_by : str
+        Call or command that lists these backends, for error messages.
+
+    Returns
+    -------
+    function
+        A `Run` for the CPU, a ``launch`` function for a GPU.
 
     Raises
     ------
     ValueError
-        There is no backend of that name, or it is one for another device.
+        No backend has that name, or the backend is for another device.
     BackendUnavailableError
-        It was asked for by name and is not available, or there is none at all.
+        The named backend is not available, or no backend is.
     """
     if name is not None and not (isinstance(name, str) and name in loaders):
         raise ValueError(
-            f"backend={name!r} is not known; allowed are None (the fastest available) and "
+            f"backend={name!r} is not known; expected None (the fastest available) or one of "
             f"{', '.join(map(repr, loaders))}."
         )
     names = [known for known, (where, _) in loaders.items() if where == device]
     if name is not None and name not in names:
         raise ValueError(
             f"backend={name!r} is for the {loaders[name][0]}, but images is on the {device}; "
-            f"allowed are None and {', '.join(map(repr, names))}."
+            f"expected None or one of {', '.join(map(repr, names))}."
         )
     for candidate in names if name is None else [name]:
         run = _load(loaders[candidate][1])
@@ -188,13 +205,13 @@ def choose(
         if name is not None:
             raise BackendUnavailableError(
                 f"backend={name!r} is not available here: {run}. Choose one that "
-                f"{listed_by} lists as available, or mend the installation."
+                f"{listed_by} lists as available, or fix the installation."
             )
         warnings.warn(
-            f"the backend {candidate!r} is not available ({run}); a slower one is used.",
+            f"the backend {candidate!r} is not available ({run}); using a slower one.",
             RuntimeWarning,
             stacklevel=frames_to_caller(),
         )
     raise BackendUnavailableError(
-        f"images is on the {device}, and no backend for it is available; see {listed_by}."
+        f"images is on the {device}, but no backend for it is available; see {listed_by}."
     )

@@ -1,8 +1,7 @@
-"""Threads of the CPU backends: they share items out, and hold no lock while a kernel runs.
+"""Threads of the CPU backends, which divide planes among themselves.
 
-The threads are Python's own: a kernel holds no lock of the interpreter.
-Numba's parallel loops would bring a runtime that dies when a process forks
-after using it, as PyTorch's data loaders do.
+They are Python threads: kernels release the GIL. The runtime of Numba's parallel
+loops would crash if a process forks after using it, as PyTorch's data loaders do.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def _helpers(count: int) -> ThreadPoolExecutor:
     global _pool, _pool_size
     with _lock:
         if _pool is None or _pool_size < count:
-            # An outgrown pool finishes what it has and ends by itself.
+            # A pool that is too small finishes its work and then ends on its own.
             _pool = ThreadPoolExecutor(count, thread_name_prefix="fastnorm")
             _pool_size = count
         return _pool
@@ -47,10 +46,10 @@ def _helpers(count: int) -> ThreadPoolExecutor:
 
 @contextmanager
 def notice_if_slow(what: str) -> Iterator[None]:
-    """Say on stderr what is being compiled, where that takes some seconds."""
+    """Print a notice on stderr if the compilation of ``what`` takes more than two seconds."""
 
     def say() -> None:
-        print(f"fastnorm: compiling {what} (some seconds)...", file=sys.stderr, flush=True)
+        print(f"fastnorm: compiling {what} (a few seconds)...", file=sys.stderr, flush=True)
 
     timer = threading.Timer(SECONDS_BEFORE_NOTICE, say)
     timer.daemon = True
@@ -62,7 +61,7 @@ def notice_if_slow(what: str) -> Iterator[None]:
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """View that cannot be written: Numba compiles anew for such arrays, so it gets no others."""
+    """Return a read-only view: Numba compiles again for such arrays, so it gets no others."""
     view = array.view()
     view.flags.writeable = False
     return view
@@ -74,17 +73,19 @@ def share_out(
     most_per_task: int,
     fewest_per_thread: int,
 ) -> None:
-    """Do items 0 to ``count`` in threads, as many as `num_threads` allows.
+    """Process items 0 to ``count - 1`` in up to `num_threads` threads.
 
     Parameters
     ----------
     prepare : function
-        Called once in every thread; what it returns is called with the first item of
-        a task and the one after its last.
+        Called once in every thread. It returns the function that processes a task,
+        which is called with the first item of the task and the one after the last.
     count : int
+        Number of items.
     most_per_task : int
+        Largest number of items in a task.
     fewest_per_thread : int
-        With fewer items there are fewer threads.
+        Smallest number of items per thread; fewer items use fewer threads.
     """
     threads = max(1, min(num_threads(), count // fewest_per_thread))
     step = max(1, min(most_per_task, -(-count // threads)))
@@ -104,7 +105,7 @@ def share_out(
         helpers.extend(_helpers(threads - 1).submit(work) for _ in range(threads - 1))
         work()
     finally:
-        # An interrupted call leaves no thread behind that still writes to its output.
+        # After an interrupt, no thread may still write to the output.
         starts.clear()
         if helpers:
             wait(helpers)
@@ -116,31 +117,33 @@ _num_threads: int | None = None
 
 
 def set_num_threads(count: int | None) -> None:
-    """Set how many CPU threads the backends use; results do not depend on it.
+    """Set the number of CPU threads of the backends; results do not depend on it.
 
     Parameters
     ----------
     count : int or None
-        At least 1. None returns to the default: every core that this process
-        may use, or one inside a worker of a PyTorch ``DataLoader``.
+        Number of threads, at least 1. None restores the default: all cores that
+        this process may use, or one in a worker of a PyTorch ``DataLoader``.
 
     Raises
     ------
-    TypeError, ValueError
-        ``count`` is not an integer, or is below 1.
+    TypeError
+        ``count`` is not an integer.
+    ValueError
+        ``count`` is below 1.
     """
     global _num_threads
     if count is not None:
         if not isinstance(count, numbers.Integral) or isinstance(count, bool):
             raise TypeError(f"count={count!r} is not an integer; give the number of threads.")
         if count < 1:
-            raise ValueError(f"count={count!r}: the number of threads is at least 1.")
+            raise ValueError(f"count={count!r} must be at least 1; give the number of threads.")
         count = int(count)
     _num_threads = count
 
 
 def num_threads() -> int:
-    """How many CPU threads a backend may use now."""
+    """Return the number of CPU threads that a backend may use now."""
     if _num_threads is not None:
         return _num_threads
     loader = sys.modules.get("torch.utils.data")

@@ -1,4 +1,4 @@
-"""Read cutouts from files and write results."""
+"""Readers of cutout files and writers of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cutout, the ways in which a file can fail to give one, and what every reader checks."""
+"""The class of a cutout, the errors of bad files, and the checks that all readers share."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ BANDS = ("g", "r", "z")
 INSTALL_EXTRA = "pip install 'dhs-fastnorm[cli]'"
 
 MOST_BYTES = 256 * 2**20
-"""Of the pixels of one cutout, 2,000 times what 101 x 101 pixels take; larger ones are not read."""
+"""Largest size of the pixels of one cutout, 2,000 times that of 3 x 101 x 101 pixels."""
 
 
-# What the zip, NumPy and FITS readers were seen to raise on bad bytes.
+# Exceptions that the zip, NumPy and FITS readers raise on bad bytes.
 BAD_BYTES: tuple[type[BaseException], ...] = (
     OSError,
     EOFError,
@@ -50,22 +50,22 @@ BAD_BYTES: tuple[type[BaseException], ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
-    """One object seen in three bands.
+    """An image of one object in three bands.
 
     Attributes
     ----------
     id : str
-        From the file where it says so, else its name without the suffix.
+        Identifier from the file if it has one, else the file name without the suffix.
     pixels : (3, H, W) float32
         Bands g, r, z in nanomaggies.
     ra, dec : float or None
-        Position in degrees, where it is known.
+        Position in degrees, if known.
     path : Path
-        The file that it was read from.
+        The file that the cutout comes from.
     mask : (3, H, W) bool, or None
-        True is bad; None where the file says nothing of bad pixels.
+        True is bad; None if the file has no information on bad pixels.
     pixel_scale : float or None
-        Arcsec per pixel, where the file says it.
+        Arcsec per pixel, if the file has it.
     """
 
     id: str
@@ -79,20 +79,21 @@ class Cutout:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A path that gave no cutout, and why."""
+    """A path without a usable cutout, and the reason."""
 
     path: Path
     reason: str
 
 
 class CutoutError(ValueError):
-    """No cutout can be had from a path.
+    """A path has no usable cutout.
 
     Attributes
     ----------
     path : Path
+        The file or folder.
     reason : str
-        One line, whatever the file holds that it quotes.
+        One printable line, even if it quotes the file.
     """
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -102,18 +103,18 @@ class CutoutError(ValueError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Say in one sentence why a file could not be read."""
+    """Describe in one sentence why a file could not be read."""
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}."
     said = str(error.args[0] if isinstance(error, KeyError) else error)
-    # The same file gives the same reason, wherever in memory it was read.
+    # Remove memory addresses, so that the same file always has the same reason.
     message = one_line(re.sub(r" at 0x[0-9a-f]+", "", said))
     return f"damaged, or not what its suffix says ({type(error).__name__}: {message})."
 
 
 @contextmanager
 def named(path: Path, *more: type[BaseException]) -> Iterator[None]:
-    """Turn what a reader raises on bad bytes into a `CutoutError` that names the file."""
+    """Convert exceptions that readers raise on bad bytes to a `CutoutError` with the path."""
     try:
         yield
     except CutoutError:
@@ -123,7 +124,24 @@ def named(path: Path, *more: type[BaseException]) -> Iterator[None]:
 
 
 def check_size(path: Path, what: str, size: int, most: int = MOST_BYTES) -> None:
-    """Refuse, before it is read, what claims to be larger than any cutout."""
+    """Raise an error if a size in a file exceeds that of any cutout, before reading.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    what : str
+        Names the object in the message.
+    size : int
+        Claimed size in bytes.
+    most : int
+        Largest allowed size in bytes.
+
+    Raises
+    ------
+    CutoutError
+        ``size`` is above ``most``.
+    """
     if size > most:
         raise CutoutError(
             path, f"{what} takes {size:,} bytes; at most {most:,} are read. Is it a cutout?"
@@ -131,7 +149,7 @@ def check_size(path: Path, what: str, size: int, most: int = MOST_BYTES) -> None
 
 
 def check_floating(path: Path, dtype: np.dtype[Any]) -> None:
-    """Refuse what cannot be fluxes."""
+    """Raise a `CutoutError` if the dtype cannot represent fluxes."""
     if dtype.kind != "f":
         reason = (
             f"has dtype {dtype}; allowed are floating dtypes, in nanomaggies. Convert counts to "
@@ -143,7 +161,26 @@ def check_floating(path: Path, dtype: np.dtype[Any]) -> None:
 def check_pixels(
     path: Path, pixels: NDArray[Any], where: str = "the cutout"
 ) -> NDArray[np.float32]:
-    """Pixels as float32 in C order, some of which are numbers."""
+    """Convert pixels to float32 in C order.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    pixels : array of any shape
+        Floating values.
+    where : str
+        Names the pixels in messages.
+
+    Returns
+    -------
+    float32 array of the same shape
+
+    Raises
+    ------
+    CutoutError
+        A value is beyond the range of float32, or every pixel is NaN.
+    """
     try:
         with np.errstate(over="raise"):
             result = np.ascontiguousarray(pixels, dtype=np.float32)
@@ -157,17 +194,29 @@ def check_pixels(
 def too_few_good(
     images: NDArray[Any], mask: NDArray[np.bool_] | None, annulus: Annulus
 ) -> str | None:
-    """Say of the first image, if there is one, whose mask leaves too little of the annulus.
+    """Describe the first image whose mask leaves too few good pixels in the annulus.
 
-    The median of nothing is 0 and so is its MAD, so that every pixel would come out at the limit.
-    An image that is 0, as the survey fills what it did not see, stays 0, and is no fault.
+    With no good pixel the median and MAD are 0, so that every pixel would be at the clip limit.
+    An image of zeros, with which the survey fills unobserved areas, stays 0 and is accepted.
 
     Parameters
     ----------
-    images : (..., H, W)
+    images : (..., H, W) array
+        Images in nanomaggies.
     mask : (..., H, W) bool, or None
         True is bad.
     annulus : Annulus
+        Pixels that the statistics use.
+
+    Returns
+    -------
+    str or None
+        The problem; None if all images have enough good pixels.
+
+    Raises
+    ------
+    ValueError
+        The annulus has fewer than 100 pixels on the images.
     """
     if mask is None:
         return None
@@ -189,7 +238,22 @@ def too_few_good(
 def check_good_pixels(
     path: Path, pixels: NDArray[np.float32], mask: NDArray[np.bool_] | None
 ) -> None:
-    """Refuse a cutout whose mask leaves too little of the default annulus."""
+    """Raise an error if the mask leaves too few good pixels in the default annulus.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    pixels : (3, H, W) float32
+        Bands g, r, z in nanomaggies.
+    mask : (3, H, W) bool, or None
+        True is bad.
+
+    Raises
+    ------
+    CutoutError
+        A band has fewer than 100 good pixels in the annulus.
+    """
     annulus = Annulus.default(*pixels.shape[1:])
     if annulus.pixel_count(*pixels.shape[1:]) < MINIMUM_PIXELS:
         return
@@ -200,17 +264,27 @@ def check_good_pixels(
 def check_mask(
     path: Path, mask: NDArray[Any], shape: tuple[int, ...], what: str
 ) -> NDArray[np.bool_]:
-    """A mask with bands first, one plane or one per band, as booleans of the shape of the pixels.
+    """Check a mask and broadcast it to the shape of the pixels.
 
     Parameters
     ----------
     path : Path
-        The cutout.
+        The file of the cutout.
     mask : (H, W) or (3, H, W), bool, or integers 0 and 1
+        True or 1 is bad.
     shape : (3, H, W)
-        Of the pixels.
+        Shape of the pixels.
     what : str
         Names the mask in messages.
+
+    Returns
+    -------
+    (3, H, W) bool array
+
+    Raises
+    ------
+    CutoutError
+        The mask has another dtype or shape.
     """
     is_flag = mask.dtype == bool or (mask.dtype.kind in "iu" and np.isin(mask, (0, 1)).all())
     if not is_flag:
@@ -223,7 +297,7 @@ def check_mask(
 
 
 def degrees(value: object) -> float | None:
-    """A finite number, or None."""
+    """Return a finite real number as a float, and None for everything else."""
     if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     return None

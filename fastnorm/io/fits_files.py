@@ -1,7 +1,7 @@
-"""Cutouts from FITS, as the Legacy Surveys write them: IMAGE, INVVAR and MASKBITS.
+"""Reader of Legacy Surveys FITS cutouts with the HDUs IMAGE, INVVAR and MASKBITS.
 
-A pixel is bad in a band where its inverse variance is not above 0, where MASKBITS say so (see
-`fastnorm.io.maskbits`), or where a unit MASK, as this package writes it, is not 0.
+A pixel is bad in a band if its inverse variance is not above 0, if MASKBITS marks it (see
+`fastnorm.io.maskbits`), or if an HDU MASK, which this package writes, is not 0.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from fastnorm.io.fits_open import opened
 from fastnorm.io.maskbits import MaskBits
 
 NORMALISED = "ANNRIN"
-"""The header card of an image that is normalised already."""
+"""Header card that marks a normalised image."""
 IMAGE_NAMES = ("IMAGE", "SCI")
 BESIDE = ("INVVAR", "MASKBITS", "MASK", "UNCERT")
 NANOMAGGY = ("nanomaggy", "nanomaggies", "nmgy")
 
 
 class FitsImage(NamedTuple):
-    """The image of a FITS file, bands g, r, z.
+    """The image of a FITS file in the bands g, r, z.
 
-    ``unit``: of astropy. ``planes``: which of its planes they are. ``pixels``: (3, H, W) float32.
-    ``mask``: of that shape, True is bad; None where the file says nothing. ``invvar``: of that
-    shape, nanomaggy^-2, or None.
+    ``unit`` is the astropy HDU, and ``planes`` are the indices of its g, r and z planes.
+    ``pixels`` is (3, H, W) float32 in nanomaggies. ``mask`` has that shape, True is bad; it is
+    None if the file has no mask. ``invvar`` has that shape, in nanomaggy^-2, or is None.
     """
 
     unit: Any
@@ -51,15 +51,16 @@ class FitsImage(NamedTuple):
 
 
 def read_fits(path: Path, stem: str, mask_bits: MaskBits) -> Cutout:
-    """Read the image of a FITS file, and what else it says of its pixels.
+    """Read the image of a FITS file and its mask, position and pixel scale.
 
     Parameters
     ----------
     path : Path
+        The file.
     stem : str
-        The id.
+        Id of the cutout.
     mask_bits : MaskBits
-        Which of MASKBITS make a pixel bad.
+        Bits of MASKBITS that make a pixel bad.
 
     Returns
     -------
@@ -68,8 +69,8 @@ def read_fits(path: Path, stem: str, mask_bits: MaskBits) -> Cutout:
     Raises
     ------
     CutoutError
-        There is no image of three bands g, r, z in nanomaggies, it is normalised already, or what
-        goes with it does not fit it; or too few pixels of an annulus are good.
+        The file has no image of the bands g, r, z in nanomaggies, the image is already
+        normalised, another HDU does not match it, or too few annulus pixels are good.
     ImportError
         astropy is missing.
     """
@@ -83,12 +84,25 @@ def read_fits(path: Path, stem: str, mask_bits: MaskBits) -> Cutout:
 
 
 def read_image(path: Path, units: Any, mask_bits: MaskBits) -> FitsImage:
-    """Find the image among the units of a file, and read it with what goes with it.
+    """Find the image among the HDUs of a file, and read it with its mask and inverse variance.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    units : astropy.io.fits.HDUList
+        The open file; see `fastnorm.io.fits_open.opened`.
+    mask_bits : MaskBits
+        Bits of MASKBITS that make a pixel bad.
+
+    Returns
+    -------
+    FitsImage
 
     Raises
     ------
     CutoutError
-        As of `read_fits`.
+        The file has no usable image; see `read_fits`.
     """
     unit = _find_image(path, units)
     planes = _band_planes(path, unit)
@@ -98,7 +112,7 @@ def read_image(path: Path, units: Any, mask_bits: MaskBits) -> FitsImage:
     weights = None
     if (invvar := _beside(path, units, "INVVAR", unit)) is not None:
         weights = np.array(invvar.data[planes])
-        # Neither is a NaN above 0.
+        # The negation makes NaN bad, too.
         found.append(~(weights > 0))
     if (bits := _beside(path, units, "MASKBITS", unit)) is not None:
         if bits.data.dtype.kind not in "iu":
@@ -111,12 +125,12 @@ def read_image(path: Path, units: Any, mask_bits: MaskBits) -> FitsImage:
 
 
 def name_of(unit: Any) -> str:
-    """What a unit is: its name, or what the cutout service says in its place, in capitals."""
+    """Return the name of an HDU, or the card that the cutout service uses for it, in capitals."""
     return str(unit.header.get("EXTNAME") or unit.header.get("IMAGETYP", "")).strip().upper()
 
 
 def tidy_bands(header: Any) -> None:
-    """Let a header say that its planes are g, r and z, if it names bands at all."""
+    """Set the band cards of a header to g, r and z, if it has band cards."""
     named = [name for name in header if re.fullmatch(r"BAND(S|\d)", name)]
     for name in named:
         if name not in ("BANDS", "BAND0", "BAND1", "BAND2"):
@@ -166,7 +180,7 @@ def _check_unit(path: Path, header: Any) -> None:
 
 
 def _band_planes(path: Path, image: Any) -> list[int]:
-    """Which planes of an image are g, r and z."""
+    """Return the indices of the g, r and z planes of an image."""
     shape, bands = image.shape, _bands(image.header)
     if len(shape) == 2 and 0 not in shape:
         raise CutoutError(
@@ -192,14 +206,14 @@ def _band_planes(path: Path, image: Any) -> list[int]:
 
 
 def _bands(header: Any) -> str:
-    """As a header names them: ``BANDS``, or else ``BAND0``, ``BAND1`` and so on; or nothing."""
+    """Return the bands in a header, from ``BANDS`` or ``BAND0``, ``BAND1``, ...; empty if none."""
     one_by_one = [str(header[f"BAND{k}"]).strip() for k in range(10) if f"BAND{k}" in header]
     text = str(header.get("BANDS", "")) or "".join(one_by_one)
     return re.sub(r"[\s,;/]", "", text).lower()
 
 
 def _beside(path: Path, units: Any, name: str, image: Any) -> Any:
-    """INVVAR, MASKBITS or MASK of an image, or None; its pixels are not read before they fit."""
+    """Return INVVAR, MASKBITS or MASK of an image, or None; check shapes before reading pixels."""
     unit = next((unit for unit in units if unit.is_image and name_of(unit) == name), None)
     if unit is None:
         return None
@@ -219,7 +233,7 @@ def _beside(path: Path, units: Any, name: str, image: Any) -> Any:
 
 
 def _pixel_scale(header: Any) -> float | None:
-    """Side of a pixel of equal area, arcsec; None where the header does not say it."""
+    """Return the side of a square pixel of equal area in arcsec, or None if unknown."""
     if not str(header.get("CTYPE1", "")).startswith("RA--"):
         return None
     if "CD1_1" in header:
@@ -243,7 +257,7 @@ def _position(header: Any) -> tuple[float | None, float | None]:
     axes = str(header.get("CTYPE1", ""))[:4], str(header.get("CTYPE2", ""))[:4]
     centre = (header["NAXIS1"] + 1) / 2, (header["NAXIS2"] + 1) / 2
     reference = degrees(header.get("CRPIX1")), degrees(header.get("CRPIX2"))
-    # The reference point is the object's position only where it lies in the middle.
+    # The reference point is the position of the object only if it is in the middle.
     is_centred = all(
         pixel is not None and abs(pixel - middle) <= 1
         for pixel, middle in zip(reference, centre, strict=True)

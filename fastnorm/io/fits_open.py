@@ -1,4 +1,4 @@
-"""FITS files opened with care: bounded in size, and every fault of theirs is named."""
+"""Safe opening of FITS files: sizes are bounded, and every fault is reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastnorm.io.cutout import INSTALL_EXTRA, CutoutError, check_size, named
 
 MOST_UNITS = 64
 CARD = 80
-# Each begins with letters, which are found fast.
+# Patterns that start with letters are fast to find.
 _MANY = (rb"NAXIS *= *[+-]?\d{4,}", rb"TFIELDS *= *[+-]?\d{4,}")
 _GZIP_MEMBER = b"\x1f\x8b\x08"
 _PART, _STEP = 2**20, 2**16
@@ -28,19 +28,19 @@ _one_at_a_time = threading.RLock()
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a FITS file as an astropy ``HDUList``; every fault of it is a `CutoutError`."""
+    """Open a FITS file as an astropy ``HDUList``, and raise every fault as a `CutoutError`."""
     try:
         from astropy.io import fits
         from astropy.utils.exceptions import AstropyWarning
     except ImportError as error:
         raise ImportError(f"{path} needs astropy to be read: {INSTALL_EXTRA}") from error
-    # The last two astropy was seen to raise on headers that it does not understand.
+    # astropy raises the last two on headers that it does not understand.
     kinds = (AstropyWarning, RuntimeWarning, fits.VerifyError, AttributeError, AssertionError)
     with _one_at_a_time, named(path, *kinds), warnings.catch_warnings():
-        # astropy only warns of a file cut short or of a wrong checksum; what is done with warnings
-        # is of the whole process, so that another thread could undo it.
+        # astropy only warns of truncated files and wrong checksums. Warning filters are global to
+        # the process, hence the lock.
         warnings.simplefilter("error", AstropyWarning)
-        # NumPy's, of sums with odd numbers of a header.
+        # NumPy warns when astropy computes with odd header values.
         warnings.simplefilter("error", RuntimeWarning)
         options = {"memmap": False, "checksum": True, "lazy_load_hdus": False}
         try:
@@ -59,7 +59,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def _content(path: Path) -> io.BytesIO:
-    """All bytes, unpacked here: astropy would unpack whatever it recognises, of any size."""
+    """Read and unpack a file here, because astropy would unpack files of any size."""
     with path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         check_size(path, "the file", size)
@@ -78,17 +78,17 @@ def _content(path: Path) -> io.BytesIO:
 
 
 def _check_counts(path: Path, content: bytes) -> None:
-    """Refuse cards that say more axes or fields than FITS allows: astropy would count them all."""
+    """Reject cards with more axes or fields than FITS allows, which astropy would loop over."""
     for found in chain.from_iterable(re.finditer(pattern, content) for pattern in _MANY):
         start = found.start() - (content[found.start() - 1 : found.start()] == b"Z")
-        # Cards begin there.
+        # Only matches at the start of a card count.
         if start % CARD == 0:
             said = content[start : found.end()].decode()
             raise CutoutError(path, f"its card {said} says more than FITS allows, 999.")
 
 
 def _check_tiles(path: Path, content: bytes) -> None:
-    """Refuse tiles that unpack to more than any cutout: astropy would unpack each as a whole."""
+    """Reject tiles that unpack to more than any cutout, because astropy unpacks them whole."""
     size, all_of_it = 0, memoryview(content)
     for found in re.finditer(_GZIP_MEMBER, content):
         unpacker = zlib.decompressobj(wbits=31)

@@ -1,7 +1,7 @@
-"""Which pixels of a Legacy Surveys image are bad: the bits of MASKBITS, by name.
+"""Bad pixels of Legacy Surveys images: the bits of MASKBITS, by name.
 
-Numbers and names are those of the survey's pages "bitmasks" of each release,
-https://www.legacysurvey.org/dr10/bitmasks/ and so on.
+Bit numbers and names are from the "bitmasks" page of each release, for example
+https://www.legacysurvey.org/dr10/bitmasks/.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _DR8 = (
 )
 
 RELEASES = {"dr8": _DR8, "dr9": _DR8, "dr10": (*_DR8, "SATUR_I", "ALLMASK_I")}
-"""Names of the bits of every release, bit 0 first."""
+"""Names of the bits of each release, bit 0 first."""
 
 DEFAULT_NAMES = (
     *("BRIGHT", "MEDIUM", "CLUSTER"),
     *("SATUR_G", "SATUR_R", "SATUR_Z", "ALLMASK_G", "ALLMASK_R", "ALLMASK_Z"),
 )
-"""Light of stars and clusters, and pixels without a good value.
+"""Default bits: light of stars and clusters, and pixels without a good value.
 
-NPRIMARY only says that a neighbouring brick owns the pixel: its value is good. GALAXY marks large
-galaxies, which are what lenses are: masked, nothing would be left. BAILOUT is about the survey's
-catalogue, and WISEM1 and WISEM2 about other images.
+Not included are NPRIMARY, since the value of a pixel in a neighbouring brick is good; GALAXY, since
+lenses are large galaxies and would be masked entirely; BAILOUT, which concerns the survey's
+catalogue; and WISEM1 and WISEM2, which concern other images.
 """
 
 
@@ -41,14 +41,15 @@ class MaskBits:
     Attributes
     ----------
     release : {"dr10", "dr9", "dr8"}
-        Whose names and numbers count.
+        Release that defines the names and numbers.
     names : tuple of str
-        ``SATUR_G`` and the like make a pixel bad in their band, all others in every band.
+        Bits that make a pixel bad. ``SATUR_*`` and ``ALLMASK_*`` apply to their band, all others
+        to every band.
 
     Raises
     ------
     ValueError
-        The release, or a name in it, is not known.
+        The release is not known, or has no bit of a given name.
     """
 
     release: str = "dr10"
@@ -57,26 +58,26 @@ class MaskBits:
     def __post_init__(self) -> None:
         if self.release not in RELEASES:
             raise ValueError(
-                f"release={self.release!r} is not known; allowed are {', '.join(RELEASES)}."
+                f"release={self.release!r} is not known; expected one of {', '.join(RELEASES)}."
             )
         there = RELEASES[self.release]
         unknown = [name for name in self.names if name not in there]
         if unknown:
             raise ValueError(
-                f"MASKBITS of {self.release} have no {', '.join(map(repr, unknown))}; allowed are "
-                f"{', '.join(there)}."
+                f"MASKBITS of {self.release} has no {', '.join(map(repr, unknown))}; expected "
+                f"names from {', '.join(there)}."
             )
-        # One order, so that the same choice is equal and reads the same.
+        # Use one order, so that equal choices compare equal and print the same.
         object.__setattr__(self, "names", tuple(name for name in there if name in self.names))
 
     @classmethod
     def parse(cls, text: str) -> MaskBits:
-        """Read what `str` writes, ``"dr10:BRIGHT,MEDIUM"``; a release alone has `DEFAULT_NAMES`.
+        """Parse ``"dr10:BRIGHT,MEDIUM"``, the format of `str`; a release alone has `DEFAULT_NAMES`.
 
         Raises
         ------
         ValueError
-            As of the class.
+            ``text`` has no release, or its release or a name is not known.
         """
         release, colon, names = text.partition(":")
         if not colon and "," in text:
@@ -91,23 +92,25 @@ class MaskBits:
         return f"{self.release}:{','.join(self.names)}"
 
     def mask(self, maskbits: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which pixels are bad in g, r and z.
+        """Return which pixels are bad in g, r and z.
 
         Parameters
         ----------
-        maskbits : (H, W) integers
+        maskbits : (H, W) integer array
+            The HDU MASKBITS.
 
         Returns
         -------
         (3, H, W) bool
+            True is bad.
 
         Raises
         ------
         ValueError
-            They are no integers.
+            ``maskbits`` does not have an integer dtype.
         """
         if maskbits.dtype.kind not in "iu":
-            raise ValueError(f"maskbits has dtype {maskbits.dtype}; allowed are integers.")
+            raise ValueError(f"maskbits has dtype {maskbits.dtype}; expected integers.")
         bits = maskbits.astype(np.int64)
         return np.stack([(bits & self._bad_in(band)) != 0 for band in BANDS])
 

@@ -1,4 +1,4 @@
-"""Cutouts from ``.npz`` and ``.npy``: nothing is allocated before its size is known and allowed."""
+"""Readers of ``.npz`` and ``.npy`` cutouts, which check sizes before they allocate memory."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from fastnorm.io.cutout import (
 )
 
 MOST_HEADER_BYTES = 2**16
-"""Of an ``.npy`` header; those of cutouts have 128."""
+"""Largest ``.npy`` header in bytes; headers of cutouts have 128."""
 MOST_SCALAR_BYTES = 2**16
-"""Of an entry of an ``.npz`` that holds one value."""
+"""Largest ``.npz`` entry of one value in bytes."""
 MOST_DIRECTORY_BYTES = 2**20
-"""Of the directory of an ``.npz``."""
+"""Largest ``.npz`` directory in bytes."""
 MOST_ENTRIES = 4096
-"""Of an ``.npz``."""
+"""Largest number of entries in an ``.npz``."""
 _ZIP = b"PK\x03\x04"
 
 
 def read_npz(path: Path, stem: str) -> Cutout:
-    """Read the arrays ``cutout`` (rows, columns, 3) and, where there is one, ``mask``.
+    """Read the arrays ``cutout`` (rows, columns, 3) and, if present, ``mask``.
 
-    ``stem`` is the id if the file says none in ``meta_galaxy_id``.
+    ``stem`` is the id if the file has no ``meta_galaxy_id``.
     """
     with named(path), path.open("rb") as stream, _archive(path, stream) as archive:
         names = archive.namelist()
@@ -75,7 +75,26 @@ def read_npz(path: Path, stem: str) -> Cutout:
 
 
 def read_npy(path: Path, stem: str, rejected: list[Rejected] | None) -> Iterator[Cutout]:
-    """Read one cutout (3, rows, columns), or the rows of a stack, each when it is asked for."""
+    """Read one cutout (3, rows, columns), or the rows of a stack, lazily.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    stem : str
+        Id of a single cutout; rows of a stack append their number to it.
+    rejected : list or None
+        List to append unusable rows to; None to raise an error instead.
+
+    Yields
+    ------
+    Cutout
+
+    Raises
+    ------
+    CutoutError
+        The file is not usable, or a row is not and ``rejected`` is None.
+    """
     with named(path), path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         shape, is_fortran, dtype = read_header(path, stream, size)
@@ -92,7 +111,7 @@ def read_npy(path: Path, stem: str, rejected: list[Rejected] | None) -> Iterator
         cutout_bytes = math.prod(shape[-3:]) * dtype.itemsize
         check_size(path, "a cutout of it", cutout_bytes)
         for row in range(shape[0] if is_stack else 1):
-            # Read, not mapped: a mapped file that shrinks would end the process.
+            # Do not map the file: if a mapped file shrinks, the process crashes.
             content = stream.read(cutout_bytes)
             if len(content) != cutout_bytes:
                 left = os.fstat(stream.fileno()).st_size
@@ -111,7 +130,7 @@ def read_npy(path: Path, stem: str, rejected: list[Rejected] | None) -> Iterator
 
 
 def count_npy(path: Path) -> int:
-    """How many cutouts a ``.npy`` should hold, from its header; 1 where that cannot be read."""
+    """Return the number of cutouts in the header of a ``.npy``, or 1 if it cannot be read."""
     try:
         with path.open("rb") as stream:
             shape, _, _ = read_header(path, stream, os.fstat(stream.fileno()).st_size)
@@ -121,16 +140,17 @@ def count_npy(path: Path) -> int:
 
 
 def load_mask(path: Path) -> NDArray[Any]:
-    """Read the array ``mask`` of an ``.npz``, with bands last there; or a ``.npy``, bands first.
+    """Read the array ``mask`` of an ``.npz``, with bands last, or a ``.npy``, with bands first.
 
     Returns
     -------
-    array with bands first, of whatever shape and dtype the file has
+    array
+        The mask with bands first, of any shape and dtype.
 
     Raises
     ------
     CutoutError
-        It cannot be read, or is larger than any mask.
+        The mask cannot be read, or is larger than any mask.
     """
     with named(path), path.open("rb") as stream:
         if stream.peek(1).startswith(b"P"):
@@ -147,11 +167,33 @@ def load_mask(path: Path) -> NDArray[Any]:
 def read_header(
     path: Path, stream: IO[bytes], size: int
 ) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and dtype of an array of ``size`` bytes, which they have to fit."""
+    """Read an ``.npy`` header and check it against the size of the array.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    stream : binary file
+        Stream at the start of the array.
+    size : int
+        Size of the header and the data in bytes.
+
+    Returns
+    -------
+    shape : tuple of int
+    is_fortran : bool
+        Whether the array is in Fortran order.
+    dtype : numpy.dtype
+
+    Raises
+    ------
+    CutoutError
+        The header is not allowed, or does not match ``size``.
+    """
     version = npy.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise CutoutError(path, f"of .npy version {version}; allowed are 1.0 and 2.0.")
-    # The length stands first: NumPy itself reads all of it before it looks at how long it is.
+    # Check the length here: NumPy reads the whole header before it checks the length.
     width = 2 if version == (1, 0) else 4
     length = stream.read(width)
     if len(length) < width:
@@ -176,7 +218,7 @@ def read_header(
 
 
 class _Frugal:
-    """A file of which no more than ``most`` bytes are read at once."""
+    """A file that reads at most ``most`` bytes at once."""
 
     def __init__(self, path: Path, stream: IO[bytes]) -> None:
         self._path, self._stream = path, stream
@@ -190,7 +232,7 @@ class _Frugal:
 
 @contextmanager
 def _archive(path: Path, stream: IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    """Open an archive without making millions of entries of its directory."""
+    """Open an archive, and reject a directory of millions of entries."""
     if stream.read(len(_ZIP)) != _ZIP:
         raise CutoutError(path, "damaged, or not what its suffix says: it does not begin with PK.")
     frugal = _Frugal(path, stream)
@@ -218,11 +260,11 @@ def _array(path: Path, stream: IO[bytes], size: int) -> NDArray[Any]:
 def _entry(
     path: Path, archive: zipfile.ZipFile, name: str, most: int | None = None
 ) -> NDArray[Any]:
-    """Read an array of an archive, after the size that it says it has."""
+    """Read an array of an archive, after a check of its claimed size."""
     size = archive.getinfo(f"{name}.npy").file_size
     check_size(path, f"its array {name!r}", size, *(() if most is None else (most,)))
     try:
-        # What the archive holds beyond the size that it says is not unpacked.
+        # Data beyond the claimed size is not unpacked.
         with archive.open(f"{name}.npy") as stream:
             return _array(path, stream, size)
     except CutoutError as error:

@@ -1,4 +1,4 @@
-"""Cutouts from files, one at a time; what cannot be read is named, with the reason."""
+"""Readers of cutout files, one cutout at a time; unreadable files are reported with a reason."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def find_cutouts(paths: Iterable[str | Path], rejected: list[Rejected] | None = 
     Parameters
     ----------
     paths : iterable of str or Path
-        Files, taken as they are; folders, searched to any depth for the
+        Files, which are not checked; folders, searched to any depth for the
         suffixes in `SUFFIXES`, sorted; patterns such as ``"tile_*/*.npz"``.
     rejected : list, optional
-        Where to append what leads to no file. Without it that is an error.
+        List to append unusable paths to. Without it they are errors.
 
     Returns
     -------
@@ -34,8 +34,8 @@ def find_cutouts(paths: Iterable[str | Path], rejected: list[Rejected] | None = 
     Raises
     ------
     CutoutError
-        Without ``rejected``: a missing path, a pattern that matches nothing,
-        or a folder without cutouts.
+        Without ``rejected``: a path does not exist, a pattern matches nothing,
+        or a folder has no cutouts.
     """
     found: dict[Path, None] = {}
     for given in paths:
@@ -59,20 +59,20 @@ def read_cutouts(
     *,
     mask_bits: MaskBits = MaskBits(),  # noqa: B008
 ) -> Iterator[Cutout]:
-    """Read the cutouts of one file, each when it is asked for.
+    """Read the cutouts of one file lazily.
 
     Parameters
     ----------
     path : str or Path
-        ``.npz`` with the key ``cutout``, shape (rows, columns, 3), and perhaps
-        ``mask``; FITS with an image of (3, rows, columns), and perhaps INVVAR
+        ``.npz`` with the key ``cutout``, shape (rows, columns, 3), and optionally
+        ``mask``; FITS with an image of (3, rows, columns), and optionally INVVAR
         and MASKBITS, see `fastnorm.io.fits_files`; ``.npy`` with (3, rows, columns)
         or a stack (N, 3, rows, columns). Bands are g, r, z, in nanomaggies.
     rejected : list, optional
-        Where to append what cannot be read, to go on with the rest of the file
-        where there is one. Without it that is an error.
+        List to append unreadable cutouts to; reading continues with the rest of
+        the file. Without it they are errors.
     mask_bits : MaskBits
-        Which of MASKBITS make a pixel bad.
+        Bits of MASKBITS that make a pixel bad.
 
     Yields
     ------
@@ -81,10 +81,10 @@ def read_cutouts(
     Raises
     ------
     CutoutError
-        Without ``rejected``: the file, or a cutout in it, cannot be used; or it
-        says that it is larger than `fastnorm.io.cutout.MOST_BYTES`.
+        Without ``rejected``: the file, or a cutout in it, is not usable, or its
+        claimed size is above `fastnorm.io.cutout.MOST_BYTES`.
     ImportError
-        astropy is missing, which FITS needs.
+        The file is FITS and astropy is not installed.
     """
     path = Path(path)
     try:
@@ -108,7 +108,7 @@ def read_cutouts(
 
 
 def count_cutouts(path: Path) -> int:
-    """How many cutouts a file should hold, from its header; 1 where that cannot be read."""
+    """Return the number of cutouts in a file from its header, or 1 if it cannot be read."""
     return count_npy(path) if _suffix(path) == ".npy" else 1
 
 
@@ -124,7 +124,7 @@ def _suffix(path: Path) -> str | None:
 
 
 def stem_of(path: Path) -> str:
-    """Name of a file without the suffix of `SUFFIXES` that it has."""
+    """Return the name of a file without its suffix, if that is in `SUFFIXES`."""
     suffix = _suffix(path)
     return path.name[: -len(suffix)] if suffix else path.name
 

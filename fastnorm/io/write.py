@@ -1,4 +1,4 @@
-"""Results to files that appear whole or not at all."""
+"""Writers of results, whose files appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from fastnorm.io.cutout import BANDS, INSTALL_EXTRA
 
 
 class StackWriter:
-    """Writes cutouts to a ``.npy`` stack (N, 3, H, W) of float32, N unknown until the end.
+    """A writer of a float32 ``.npy`` stack (N, 3, H, W) whose N is unknown until the end.
 
-    A context manager. The file appears when the block ends without an error.
+    It is a context manager. The file appears when the block ends without an error.
 
     Parameters
     ----------
     path : str or Path
+        File to write.
     plane_shape : (int, int)
-        Height and width.
+        Height and width in pixels.
     """
 
     def __init__(self, path: str | Path, plane_shape: tuple[int, int]) -> None:
@@ -54,18 +55,18 @@ class StackWriter:
         Raises
         ------
         ValueError
-            They are of another shape or dtype.
+            ``cutouts`` has another shape or dtype.
         """
         if cutouts.dtype != np.float32 or cutouts.shape[1:] != self.cutout_shape:
             raise ValueError(
-                f"cutouts has shape {cutouts.shape} and dtype {cutouts.dtype}; allowed are "
+                f"cutouts has shape {cutouts.shape} and dtype {cutouts.dtype}; expected shape "
                 f"(n, {', '.join(map(str, self.cutout_shape))}) and float32."
             )
         self._stream.write(np.ascontiguousarray(cutouts, dtype="<f4").data)
         self.count += len(cutouts)
 
     def finish(self) -> None:
-        """Put the number of cutouts into the header, and all bytes on the disk."""
+        """Write the number of cutouts to the header and flush the file to disk."""
         self._stream.seek(0)
         self._write_header()
         assert self._stream.tell() == self._header_bytes
@@ -107,19 +108,19 @@ def open_table(
     Parameters
     ----------
     path : Path
-        Appears when the block ends without an error.
+        File to write; it appears when the block ends without an error.
     metadata : mapping
-        Stored as JSON under the key ``fastnorm`` of the schema.
+        Metadata, stored as JSON under the key ``fastnorm`` of the schema.
 
     Yields
     ------
     function
-        Takes columns by name and appends them.
+        Appends rows, given as columns by name.
 
     Raises
     ------
     ImportError
-        pyarrow is missing.
+        pyarrow is not installed.
     """
     try:
         import pyarrow

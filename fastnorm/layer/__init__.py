@@ -1,4 +1,4 @@
-"""The normalisation as a PyTorch layer and operator."""
+"""The normalisation as a PyTorch layer and as an operator."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ annulus values ``v``, and ``g`` the gradient of ``y``::
              dL/ds * sign(v - m) / 2 at each of the two values, c and e,
              whose deviations are the middle ones
 
-For an odd number of values the two middle ones are the same, so that it gets
-both halves. Among equal values the first in sorting order stands for all: a
-subgradient. Clipped pixels and NaN pass no gradient.
+For an odd number of values the two middle values are the same one, which gets
+both halves. Among equal values the first in sorting order gets the gradient,
+which makes it a subgradient. Clipped pixels and NaN pass no gradient.
 """
 
 from __future__ import annotations
@@ -36,9 +36,32 @@ def subgradient(
     clip: float | None,
     nan_to_zero: bool,
 ) -> Tensor:
-    """Gradient of (..., H, W) ``images``, all in the dtype of the computation.
+    """Compute the gradient of the images from the gradients of the results.
 
-    ``grad`` is that of the result before it was turned, gathered or cast.
+    All floating tensors have the dtype of the computation, float32 or float64.
+
+    Parameters
+    ----------
+    grad : (..., H, W) tensor
+        Gradient of the normalised images, before they are turned or cast.
+    grad_median, grad_scale : (...) tensors
+        Gradients of the median and the scale.
+    images : (..., H, W) tensor
+        The images, after the gather.
+    mask : bool tensor, broadcastable to ``images``, or None
+        True is bad.
+    median, scale : (...) tensors
+        Results of the forward pass.
+    annulus : Annulus
+        Pixels that the statistics use.
+    clip : float or None
+        Limit of the result.
+    nan_to_zero : bool
+        Whether NaN became 0.
+
+    Returns
+    -------
+    (..., H, W) tensor
     """
     x = torch.where(images.isnan(), 0, images) if nan_to_zero else images
     centre, width = median[..., None, None], scale[..., None, None]

@@ -1,4 +1,4 @@
-"""The normalisation as a layer, so that a model carries its annulus."""
+"""The normalisation as a layer, which stores the annulus in the model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fastnorm.layer.operator import normalize_outer_annulus
 
 
 class OuterAnnulusNorm(nn.Module):
-    """Raw nanomaggies in, normalised images out: the first layer of a lens finder.
+    """The first layer of a lens finder, which normalises raw images in nanomaggies.
 
-    The radii are part of the state dict, so that weights which were trained
-    under another annulus cannot be loaded.
+    The radii are part of the state dict, so that loading weights trained with
+    another annulus fails.
 
     Parameters
     ----------
@@ -24,16 +24,16 @@ class OuterAnnulusNorm(nn.Module):
     nan_to_zero : bool
         Replace NaN by 0 before the statistics and after the division.
     eps : float
-        Added to the MAD.
+        Added to the MAD in float64.
     dtype : torch.dtype, optional
-        Of the result; by default that of the images.
+        Dtype of the result; that of the images by default.
     channels_last : bool
-        Store the result in ``torch.channels_last``.
+        Store the result in ``torch.channels_last`` format.
 
     Raises
     ------
     TypeError, ValueError
-        The radii are no annulus; see `fastnorm.Annulus`.
+        The radii are not valid; see `fastnorm.Annulus`.
 
     Examples
     --------
@@ -74,16 +74,23 @@ class OuterAnnulusNorm(nn.Module):
         Parameters
         ----------
         images : (..., H, W) tensor
+            float16, bfloat16, float32 or float64, in nanomaggies.
         index : (N,) int64 tensor, optional
-            Rows of ``images`` to take.
+            Rows of ``images`` to gather.
         dihedral : (N,) integer tensor, optional
-            How to flip and turn every image, 0 to 7.
+            Dihedral element of every image, 0 to 7: how to flip and turn it.
         mask : bool tensor, broadcastable to ``images``, optional
-            True means bad.
+            True is bad.
 
         Returns
         -------
         (..., H, W) tensor
+            The normalised images.
+
+        Raises
+        ------
+        TypeError, ValueError, BackendUnavailableError
+            Same as in `fastnorm.layer.operator.normalize_outer_annulus`.
         """
         out: Tensor = normalize_outer_annulus(
             images,

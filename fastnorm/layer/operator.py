@@ -1,10 +1,10 @@
 """``torch.ops.fastnorm.normalize_outer_annulus``: one operator, differentiable and compilable.
 
 It takes raw images, optionally gathers rows of a larger stack, normalises every
-plane, and turns or flips each image as it stores. On the CPU it runs the Numba
-kernel, with torch operations around it; on a GPU one Triton kernel does it all.
-Whatever it returns depends on the arguments only: no state, no synchronisation,
-so that compilers may move it and CUDA graphs capture it.
+plane, and optionally turns or flips each image as it stores it. On the CPU it runs
+the Numba kernel between torch operations; on a GPU one Triton kernel does all steps.
+The results depend on the arguments only. There is no state and no synchronisation,
+so that compilers may reorder the operator and CUDA graphs may capture it.
 """
 
 from __future__ import annotations
@@ -42,30 +42,41 @@ def normalize_outer_annulus(
     r_in, r_out : float
         Radii of the annulus in pixels.
     index : (N,) int64 tensor, optional
-        Rows of ``images`` to take, in this order, repeats allowed. On a GPU
-        the range is checked only where the environment has ``FASTNORM_DEBUG=1``,
-        since it means to wait for the device; a row out of range is undefined.
+        Rows of ``images`` to gather, in this order; repeats are allowed. On a GPU
+        the range is checked only if the environment has ``FASTNORM_DEBUG=1``, since
+        the check waits for the device; results for a row out of range are undefined.
     dihedral : (N,) integer tensor, optional
-        For every image an element 0 to 7 of the dihedral group, ``k + 4 * f``:
-        reverse the columns if ``f``, then ``k`` quarter turns, after the
-        normalisation. Images are square then.
+        Element 0 to 7 of the dihedral group for every image, ``k + 4 * f``: after
+        the normalisation reverse the columns if ``f``, then make ``k`` quarter
+        turns. Images must be square.
     mask : bool tensor, broadcastable to ``images``, optional
-        True means bad; gathered like the images.
-    eps, clip, nan_to_zero, dtype
-        As for `fastnorm.normalize_outer_annulus`.
+        True is bad; gathered like the images.
+    eps : float
+        Added to the MAD in float64.
+    clip : float, optional
+        Limit the result to ``[-clip, clip]``; NaN stays NaN.
+    nan_to_zero : bool
+        Replace NaN by 0 before the statistics and after the division.
+    dtype : torch.dtype, optional
+        Floating dtype of the result; that of ``images`` by default.
     channels_last : bool
-        Store (N, C, H, W) in ``torch.channels_last``.
+        Store (N, C, H, W) in ``torch.channels_last`` format.
 
     Returns
     -------
     out : (..., H, W) tensor
+        The normalised images.
     median, scale : (...) tensors
-        float64 for float64 images, else float32.
+        Median and ``MAD + eps`` of every plane, in the unit of ``images``; float64
+        for float64 images, else float32.
 
     Raises
     ------
-    TypeError, ValueError, BackendUnavailableError
-        As `fastnorm.normalize_outer_annulus`; an index out of range.
+    TypeError, BackendUnavailableError
+        Same as in `fastnorm.normalize_outer_annulus`.
+    ValueError
+        Same as in `fastnorm.normalize_outer_annulus`; or ``index`` or ``dihedral`` is
+        out of range.
     """
     tensors.check_index(index, images)
     tensors.check_channels_last(channels_last, images)
@@ -175,7 +186,39 @@ def normalize_outer_annulus_backward(
     clip: float | None,
     nan_to_zero: bool,
 ) -> Tensor:
-    """Gradient of the images of `normalize_outer_annulus`; see `fastnorm.layer.gradient`."""
+    """Compute the gradient of the images of `normalize_outer_annulus`.
+
+    Parameters
+    ----------
+    grad : (..., H, W) tensor
+        Gradient of ``out``.
+    grad_median, grad_scale : (...) tensors
+        Gradients of ``median`` and ``scale``.
+    images : (..., H, W) tensor
+        The raw images.
+    index : (N,) int64 tensor or None
+        Rows of ``images``.
+    dihedral : (N,) integer tensor or None
+        Dihedral element of every image, 0 to 7.
+    mask : bool tensor, broadcastable to ``images``, or None
+        True is bad.
+    median, scale : (...) tensors
+        Results of the forward pass.
+    r_in, r_out : float
+        Radii of the annulus in pixels.
+    clip : float or None
+        Limit of the result.
+    nan_to_zero : bool
+        Whether NaN became 0.
+
+    Returns
+    -------
+    tensor of the shape and dtype of ``images``
+
+    See Also
+    --------
+    fastnorm.layer.gradient.subgradient : The formula.
+    """
     rows, bad = _gather(images, index, mask)
     computed = _computed_in(images)
     if dihedral is not None:
@@ -215,7 +258,7 @@ normalize_outer_annulus.register_autograd(_backward, setup_context=_save)
 
 
 def _loop_over_examples(op: Any) -> Any:
-    """Make a vmap rule: planes are independent, so that a batch is a loop over calls."""
+    """Return a vmap rule that loops over the batch, since planes are independent."""
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
         results = [

@@ -1,4 +1,4 @@
-"""Normalise astropy NDData and CCDData."""
+"""Normalisation of astropy NDData and CCDData."""
 
 from __future__ import annotations
 

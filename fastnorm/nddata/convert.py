@@ -1,6 +1,6 @@
-"""`astropy.nddata` in and out: images with unit, mask, uncertainty and WCS.
+"""Normalisation of `astropy.nddata` images with unit, mask, uncertainty and WCS.
 
-Needs astropy: ``pip install 'dhs-fastnorm[cli]'``.
+This module needs astropy: ``pip install 'dhs-fastnorm[cli]'``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EPS = 1e-8
 MOST_NUMBERED = 99
 
 POWERS = {"StdDevUncertainty": -1, "VarianceUncertainty": -2, "InverseVariance": 2}
-"""What an uncertainty is multiplied by, where the data are divided by a scale: a power of it."""
+"""Power of the scale that multiplies an uncertainty when the data are divided by the scale."""
 _KINDS = (StdDevUncertainty, VarianceUncertainty, InverseVariance)
 
 COMMENTS = {
@@ -50,7 +50,7 @@ COMMENTS = {
     "MEDIAN": "subtracted, nanomaggy",
     "SCALE": "divided by: MAD + NORMEPS, nanomaggy",
 }
-"""Of the cards that `cards` makes, without their numbers."""
+"""Comments of the cards that `cards` returns, by keyword without the plane number."""
 
 
 def normalize(
@@ -67,34 +67,39 @@ def normalize(
     Parameters
     ----------
     data : NDData or CCDData
-        Of shape (H, W), or (..., H, W) with one image per band, in nanomaggies. Masked pixels,
-        True is bad, leave the statistics. Never modified.
+        Images in nanomaggies, shape (H, W), or (..., H, W) with one image per band. Masked pixels
+        (True is bad) are excluded from the statistics. Never modified.
     r_in, r_out : float, optional
-        Radii of the annulus in pixels; by default 65 and 90 % of the half-width, which is
+        Radii of the annulus in pixels; 65 and 90 % of the half-width by default, which is
         (32.5, 45.0) for 101 x 101 pixels.
-    clip, nan_to_zero, backend
-        As of `fastnorm.normalize_outer_annulus`.
+    clip : float, optional
+        Limit the result to ``[-clip, clip]``; NaN stays NaN.
+    nan_to_zero : bool
+        Replace NaN by 0 before the statistics and after the division.
+    backend : str, optional
+        A name from `fastnorm.backends`; the fastest available by default.
 
     Returns
     -------
     NDData or CCDData
-        Of the same class, without unit, with the same WCS, and with its mask, in which pixels of
-        an inverse variance that is not above 0 are bad, too. A standard deviation, variance or
-        inverse variance is scaled along, whatever ``clip`` does. Its ``meta`` are those of ``data``
-        and, as FITS cards, the annulus and what else was done.
+        Normalised data of the same class, without unit and with the same WCS. The mask also marks
+        pixels whose inverse variance is not above 0. A standard deviation, variance or inverse
+        variance is scaled with the data, independently of ``clip``. ``meta`` contains that of
+        ``data`` and the cards of `cards`.
 
     Raises
     ------
     TypeError
-        It is no NDData, its uncertainty is of a kind that cannot be scaled, or its mask is none.
+        ``data`` is not an NDData, its uncertainty has a type that cannot be scaled, or its mask
+        is neither bool nor 0 and 1.
     ValueError
-        The unit is not nanomaggy, or it is normalised already; one radius is given without the
-        other; too few pixels of the annulus are good; or as of
+        The unit is not nanomaggy, ``data`` is already normalised, only one radius is given, too
+        few annulus pixels are good, or an argument is invalid; see
         `fastnorm.normalize_outer_annulus`.
     """
     if not isinstance(data, NDData):
         raise TypeError(
-            f"data is a {type(data).__name__}; give an NDData or CCDData, or call "
+            f"data is of type {type(data).__name__}; expected an NDData or CCDData. Call "
             "fastnorm.normalize_outer_annulus for arrays."
         )
     _check_unit(data)
@@ -114,7 +119,7 @@ def normalize(
         return_stats=True,
     )
     meta = copy.deepcopy(data.meta)
-    # Without it astropy would write the unit of before, or none.
+    # Otherwise astropy would write the original unit.
     meta.update(cards(annulus, clip, nan_to_zero, median, scale) | {"BUNIT": ""})
     kind: Any = type(data)
     done: Data = kind(
@@ -135,20 +140,20 @@ def read(path: str | Path, mask_bits: MaskBits = MaskBits()) -> NDData:  # noqa:
     Parameters
     ----------
     path : str or Path
-        As of `fastnorm.io.read_cutouts`, FITS.
+        FITS file; see `fastnorm.io.read_cutouts`.
     mask_bits : MaskBits
-        Which of MASKBITS make a pixel bad.
+        Bits of MASKBITS that make a pixel bad.
 
     Returns
     -------
     NDData
-        (3, H, W) float32 in nanomaggies, bands g, r, z; the WCS of the sky; as uncertainty the
-        inverse variance, and a mask, where the file has them; the header as ``meta``.
+        (3, H, W) float32 in nanomaggies, bands g, r, z, with the celestial WCS and the header as
+        ``meta``. It has the inverse variance as uncertainty, and a mask, if the file has them.
 
     Raises
     ------
     CutoutError
-        It cannot be used.
+        The file is not usable.
     """
     path = Path(path)
     with opened(path) as found:
@@ -174,10 +179,27 @@ def cards(
     median: NDArray[Any],
     scale: NDArray[Any],
 ) -> dict[str, Any]:
-    """What was done to an image, as FITS cards; ``MEDIAN1`` and ``SCALE1`` are of its first plane.
+    """Return FITS cards that record a normalisation.
 
-    Where nothing was clipped, an image was ``IMAGE * SCALEn + MEDIANn`` nanomaggies. Of more than
-    99 planes, which have no cards of eight letters, they are left out.
+    ``MEDIAN1`` and ``SCALE1`` belong to the first plane. Where nothing was clipped, the original
+    plane n is ``IMAGE * SCALEn + MEDIANn`` nanomaggies. These cards are omitted for more than 99
+    planes, since keywords have at most eight characters.
+
+    Parameters
+    ----------
+    annulus : Annulus
+        The annulus of the statistics.
+    clip : float or None
+        Limit of the result.
+    nan_to_zero : bool
+        Whether NaN became 0.
+    median, scale : arrays of any shape
+        Median and ``MAD + eps`` of every plane, in nanomaggies.
+
+    Returns
+    -------
+    dict
+        Card values by keyword.
     """
     done: dict[str, Any] = {
         "ANNRIN": annulus.r_in,
@@ -198,13 +220,13 @@ def _check_unit(data: NDData) -> None:
     if isinstance(data.meta, Mapping) and "ANNRIN" in data.meta:
         radii = data.meta["ANNRIN"], data.meta.get("ANNROUT")
         raise ValueError(
-            f"data is normalised already, with the annulus ({radii[0]}, {radii[1]}); give the "
-            "original, in nanomaggies."
+            f"data is already normalised, with the annulus ({radii[0]}, {radii[1]}); give the "
+            "original data, in nanomaggies."
         )
     if data.unit != NANOMAGGY:
         found = "no unit" if data.unit is None else f"the unit {str(data.unit)!r}"
         raise ValueError(
-            f"data has {found}; allowed is nanomaggy, units.Unit('nmgy'). Convert it; 1 nanomaggy "
+            f"data has {found}; expected nanomaggy, units.Unit('nmgy'). Convert it: 1 nanomaggy "
             "is 3.631e-6 Jy, AB magnitude 22.5."
         )
 
@@ -217,25 +239,25 @@ def _annulus(shape: tuple[int, ...], r_in: float | None, r_out: float | None) ->
     if r_in is not None and r_out is not None:
         return Annulus(r_in, r_out)
     if len(shape) < 2:
-        raise ValueError(f"data has shape {shape}; allowed are (H, W) and (..., H, W).")
+        raise ValueError(f"data has shape {shape}; expected (H, W) or (..., H, W).")
     return Annulus.default(*shape[-2:])
 
 
 def _mask(data: NDData, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
-    """Bad pixels by the mask, and by the inverse variance."""
+    """Combine the mask with the pixels whose inverse variance is not above 0."""
     bad = None
     if data.mask is not None:
         given = np.asarray(data.mask)
         if given.dtype != bool and not (given.dtype.kind in "iu" and np.isin(given, (0, 1)).all()):
             raise TypeError(
-                f"data has a mask of dtype {given.dtype}; allowed are bool, or 0 and 1 (1 is bad)."
+                f"data has a mask of dtype {given.dtype}; expected bool, or 0 and 1 (1 is bad)."
             )
         try:
             bad = np.broadcast_to(given.astype(bool), shape).copy()
         except ValueError:
             raise ValueError(
-                f"data has a mask of shape {given.shape}, and images of {shape}, which it does not "
-                "fit."
+                f"data has a mask of shape {given.shape}, which does not broadcast to the shape of "
+                f"the images, {shape}."
             ) from None
     if isinstance(data.uncertainty, InverseVariance):
         unseen = np.broadcast_to(~(np.asarray(data.uncertainty.array) > 0), shape)
@@ -250,14 +272,14 @@ def _scaled(uncertainty: NDUncertainty | None, scale: NDArray[Any]) -> NDUncerta
     kind = next((kind for kind in _KINDS if isinstance(uncertainty, kind)), None)
     if kind is None:
         raise TypeError(
-            f"data has an uncertainty of the kind {type(uncertainty).__name__}; allowed are "
+            f"data has an uncertainty of type {type(uncertainty).__name__}; expected one of "
             f"{', '.join(POWERS)}. Convert it, or set it to None."
         )
     power = POWERS[kind.__name__]
     given = np.asarray(uncertainty.array)
     factor = np.asarray(scale, np.float64)[..., None, None] ** power
     if uncertainty.unit is not None:
-        # Of the data, to the power of a standard deviation, a variance or its inverse.
+        # The unit is a power of that of the data: sigma, variance or inverse variance.
         factor = factor * uncertainty.unit.to(NANOMAGGY**-power)
     dtype = given.dtype if given.dtype.kind == "f" else np.float64
     return kind((given * factor).astype(dtype), unit=units.dimensionless_unscaled)

@@ -1,4 +1,4 @@
-"""FITS in, FITS out: an image is normalised, and all that goes with it stays."""
+"""Normalisation of FITS files, which keeps the header and the other HDUs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from astropy.io.fits import ImageHDU
 
 UNSCALED = ("IVAR", "WEIGHT", "WHT", "ERR", "ERROR", "SIGMA", "STD", "VAR", "VARIANCE", "RMS")
-"""Names of units that could not stay as they are beside a normalised image."""
+"""Names of HDUs whose values would be wrong next to a normalised image."""
 
 
 def normalize_file(
@@ -35,32 +35,37 @@ def normalize_file(
     mask_bits: MaskBits = MaskBits(),  # noqa: B008
     backend: str | None = None,
 ) -> None:
-    """Normalise the image of a FITS file into another one.
+    """Normalise the image of a FITS file and write it to a new file.
 
-    Its header, WCS included, and all other units are kept as they are, but for INVVAR and the
-    UNCERT of astropy, which are scaled along (whatever ``clip`` does), and a unit MASK with the
-    pixels that were left out of the statistics, 1 is bad. Radii, medians and scales are cards of
-    the image, see `fastnorm.nddata.convert.cards`. Of an image with more bands, g, r and z are kept.
+    The header, including the WCS, and all other HDUs are kept, with three exceptions. INVVAR and
+    astropy's UNCERT are scaled with the image, independently of ``clip``. MASK marks the pixels
+    that were excluded from the statistics (1 is bad). The image keeps only the bands g, r and z.
+    Radii, medians and scales are cards of the image; see `fastnorm.nddata.convert.cards`.
 
     Parameters
     ----------
     path : str or Path
-        As of `fastnorm.io.read_cutouts`, FITS.
+        FITS file; see `fastnorm.io.read_cutouts`.
     out : str or Path
-        ``.fits``; appears whole.
+        ``.fits`` file to write; it appears when it is complete.
     annulus : Annulus, optional
-        By default 65 and 90 % of the half-width, (32.5, 45.0) for 101 x 101 pixels.
-    clip, nan_to_zero, backend
-        As of `fastnorm.normalize_outer_annulus`. NaN that do not count as 0 are bad pixels.
+        65 to 90 % of the half-width by default, (32.5, 45.0) for 101 x 101 pixels.
+    clip : float, optional
+        Limit the result to ``[-clip, clip]``; NaN stays NaN.
+    nan_to_zero : bool
+        Replace NaN by 0 before the statistics and after the division. Otherwise NaN pixels are
+        bad.
     mask_bits : MaskBits
-        Which of MASKBITS make a pixel bad.
+        Bits of MASKBITS that make a pixel bad.
+    backend : str, optional
+        A name from `fastnorm.backends`; the fastest available by default.
 
     Raises
     ------
     CutoutError
-        The file cannot be used, or too few pixels of the annulus are good.
+        The file is not usable, or too few annulus pixels are good.
     ValueError
-        As of `fastnorm.normalize_outer_annulus`; or ``out`` is ``path``.
+        ``out`` is ``path``, or an argument is invalid; see `fastnorm.normalize_outer_annulus`.
     OSError
         ``out`` cannot be written.
     """
@@ -71,7 +76,7 @@ def normalize_file(
 
     path, out = Path(path), Path(out)
     if os.path.realpath(path) == os.path.realpath(out):
-        raise ValueError(f"out={str(out)!r} is what is read, and would be replaced; name another.")
+        raise ValueError(f"out={str(out)!r} is the input and would be replaced; name another file.")
     with opened(path) as units:
         image = read_image(path, units, mask_bits)
         _refuse_unscaled(path, units)
@@ -97,7 +102,7 @@ def normalize_file(
     for card, value in convert.cards(used, clip, nan_to_zero, median, scale).items():
         done.header[card] = (value, convert.COMMENTS[card.rstrip("123")])
     done.header["BUNIT"] = ("", "MAD of the outer annulus, not times 1.4826")
-    # They are of the original values.
+    # These cards describe the original values.
     for card in ("DATAMIN", "DATAMAX"):
         done.header.remove(card, ignore_missing=True)
     done.header.add_history(f"normalised by fastnorm {fastnorm.__version__} from {path.name}")
@@ -118,16 +123,16 @@ def _refuse_unscaled(path: Path, units: Any) -> None:
         if (name := name_of(unit)) in UNSCALED:
             raise CutoutError(
                 path,
-                f"has a unit {name}, which would be wrong beside the normalised image; name it "
-                "INVVAR if it is the inverse variance, or remove it.",
+                f"has an HDU {name}, which would be wrong next to the normalised image; rename it "
+                "to INVVAR if it is the inverse variance, or remove it.",
             )
 
 
 def _own(unit: Any) -> Any:
-    """A unit that does not need the file any more."""
+    """Return a copy of an HDU that does not need the open file."""
     if unit.is_image:
         return unit.copy()
-    # A copy of a table loses what lies in its heap.
+    # Copying a table HDU would lose the data in its heap.
     info = unit.fileinfo()
     info["file"].seek(info["hdrLoc"])
     content = info["file"].read(info["datLoc"] - info["hdrLoc"] + info["datSpan"])
@@ -135,7 +140,7 @@ def _own(unit: Any) -> Any:
 
 
 def _scaled(path: Path, name: str, unit: Any, image: FitsImage, scale: NDArray[Any]) -> Any:
-    """What goes with an image as it goes with the normalised one."""
+    """Return an HDU for the normalised image: INVVAR and UNCERT scaled, others unchanged."""
     from fastnorm.nddata.convert import POWERS
 
     if name == "INVVAR" and image.invvar is not None:
@@ -145,8 +150,8 @@ def _scaled(path: Path, name: str, unit: Any, image: FitsImage, scale: NDArray[A
         if kind not in POWERS or unit.shape != image.unit.shape:
             raise CutoutError(
                 path,
-                f"has an uncertainty (UNCERT) of kind {kind} and shape {unit.shape}, which "
-                f"is none of {', '.join(POWERS)}, or does not fit its image.",
+                f"has an uncertainty (UNCERT) of type {kind} and shape {unit.shape}; expected "
+                f"one of {', '.join(POWERS)}, with the shape of the image.",
             )
         values, power = unit.data[image.planes], POWERS[kind]
     else:
@@ -157,7 +162,7 @@ def _scaled(path: Path, name: str, unit: Any, image: FitsImage, scale: NDArray[A
 
 
 def _with_header_of(unit: Any, data: NDArray[Any]) -> ImageHDU:
-    """An uncompressed unit with the header of another, and other pixels of bands g, r, z."""
+    """Return an uncompressed HDU with the header of another one and new g, r, z pixels."""
     from astropy.io import fits
 
     kind = fits.PrimaryHDU if isinstance(unit, fits.PrimaryHDU) else fits.ImageHDU

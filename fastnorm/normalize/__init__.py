@@ -1,4 +1,4 @@
-"""Normalise arrays and tensors; fastnorm re-exports the public functions."""
+"""Normalisation of arrays and tensors; ``fastnorm`` re-exports the public functions."""
 
 from __future__ import annotations
 

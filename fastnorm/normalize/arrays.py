@@ -1,7 +1,7 @@
-"""NumPy arrays and torch CPU tensors, seen as stacks of planes.
+"""NumPy arrays and torch CPU tensors as stacks of planes.
 
-torch is touched only where the caller has imported it. A bfloat16 tensor, which
-NumPy does not know, is held as its int16 bit patterns.
+The module uses torch only if the caller has imported it. NumPy has no bfloat16, so
+such a tensor is stored as its int16 bit patterns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OVERLAP_WORK = 10_000
 
 @dataclass(frozen=True)
 class Stack:
-    """Planes of an array (..., H, W) of any strides, numbered in row-major order."""
+    """The planes of an array (..., H, W) with any strides, numbered in row-major order."""
 
     array: NDArray[Any]
     is_bfloat16: bool = False
@@ -40,7 +40,7 @@ class Stack:
         return math.prod(self.lead)
 
     def direct(self, dtype: np.dtype[Any]) -> NDArray[Any] | None:
-        """All planes without a copy, (N, H, W), if they lie as a backend reads them."""
+        """Return all planes as (N, H, W) without a copy, or None if a backend needs a copy."""
         flags = self.array.flags
         if self.is_bfloat16 or self.array.dtype != dtype or not self.array.dtype.isnative:
             return None
@@ -49,7 +49,19 @@ class Stack:
         return self.array.reshape(self.count, *self.plane)
 
     def read(self, start: int, stop: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Planes ``start`` to ``stop``, copied to a contiguous array of ``dtype``."""
+        """Copy planes to a contiguous array.
+
+        Parameters
+        ----------
+        start, stop : int
+            First plane, and the one after the last.
+        dtype : dtype
+            Dtype of the result.
+
+        Returns
+        -------
+        (stop - start, H, W) array of ``dtype``
+        """
         planes = self.array[self._index(start, stop)].reshape(-1, *self.plane)
         if self.is_bfloat16:
             bits: NDArray[np.uint32] = planes.astype(np.uint32) << np.uint32(16)
@@ -57,7 +69,15 @@ class Stack:
         return np.ascontiguousarray(planes, dtype=dtype)
 
     def write(self, start: int, stop: int, planes: NDArray[Any]) -> None:
-        """Set planes ``start`` to ``stop``, rounding to the array's dtype."""
+        """Overwrite planes, rounded to the dtype of the array.
+
+        Parameters
+        ----------
+        start, stop : int
+            First plane, and the one after the last.
+        planes : (stop - start, H, W) array
+            New values.
+        """
         if self.is_bfloat16:
             torch = sys.modules["torch"]
             rounded = torch.from_numpy(planes).to(torch.bfloat16)
@@ -83,8 +103,8 @@ def _check_plain_array(name: str, value: object) -> None:
         )
     if type(value) not in (np.ndarray, np.memmap):
         raise TypeError(
-            f"{name} is of type {type(value).__module__}.{type(value).__qualname__}; allowed are "
-            "numpy.ndarray and torch.Tensor. Convert it first, with its unit and mask in mind."
+            f"{name} is of type {type(value).__module__}.{type(value).__qualname__}; expected "
+            "numpy.ndarray or torch.Tensor. Convert it first; note its unit and mask."
         )
 
 
@@ -92,17 +112,17 @@ def _check_tensor(name: str, value: Any) -> None:
     torch = sys.modules["torch"]
     if value.device.type != "cpu":
         raise ValueError(
-            f"{name} is on {value.device}; allowed is the CPU, like images: pass {name}.cpu()."
+            f"{name} is on {value.device}; expected the CPU, like images. Pass {name}.cpu()."
             if name != "images"
-            else f"images is on {value.device}; allowed are the CPU and CUDA: pass images.cpu()."
+            else f"images is on {value.device}; expected the CPU or CUDA. Pass images.cpu()."
         )
     if value.layout != torch.strided:
-        raise TypeError(f"{name} has layout {value.layout}; allowed is a dense tensor.")
+        raise TypeError(f"{name} has layout {value.layout}; expected a dense tensor.")
     refuse_gradient(name, value)
 
 
 def refuse_gradient(name: str, value: Any) -> None:
-    """Raise where a gradient is expected of a function that computes none."""
+    """Raise an error if ``value`` requires a gradient, which the caller does not compute."""
     if is_tensor(value) and value.requires_grad and sys.modules["torch"].is_grad_enabled():
         raise ValueError(
             f"{name} requires a gradient, which this function does not compute; pass "
@@ -111,7 +131,7 @@ def refuse_gradient(name: str, value: Any) -> None:
 
 
 def as_numpy(name: str, value: Any) -> NDArray[Any]:
-    """The array itself, or a view of the tensor's memory; checks the kind, not the dtype."""
+    """Return the array, or a view of the memory of a tensor; check the type, not the dtype."""
     if not is_tensor(value):
         _check_plain_array(name, value)
         array: NDArray[Any] = value
@@ -125,7 +145,7 @@ def as_numpy(name: str, value: Any) -> NDArray[Any]:
         view: NDArray[Any] = tensor.numpy()
     except TypeError:
         raise TypeError(
-            f"{name} has dtype {value.dtype}, which NumPy does not know; allowed are {_FLOATS} and "
+            f"{name} has dtype {value.dtype}, which NumPy does not support; expected {_FLOATS} or "
             "torch.bfloat16."
         ) from None
     return view
@@ -140,17 +160,17 @@ def _dtype_name(value: Any) -> str:
 
 
 def open_images(images: Any) -> Stack:
-    """Check ``images`` and see it as planes."""
+    """Check ``images`` and return it as a stack of planes."""
     array = as_numpy("images", images)
     is_bfloat16 = is_tensor(images) and _dtype_name(images) == "bfloat16"
     if not is_bfloat16 and not _is_float(array.dtype):
         raise TypeError(
-            f"images has dtype {images.dtype}; allowed are {_FLOATS} and torch.bfloat16. "
+            f"images has dtype {images.dtype}; expected {_FLOATS} or torch.bfloat16. "
             "Convert it, for example to float32."
         )
     if array.ndim < 2:
         raise ValueError(
-            f"images has shape {tuple(array.shape)}; it needs at least two dimensions, (..., H, W)."
+            f"images has shape {tuple(array.shape)}; expected at least two dimensions, (..., H, W)."
         )
     return Stack(array, is_bfloat16)
 
@@ -161,7 +181,7 @@ def open_mask(mask: Any, shape: Sequence[int]) -> Stack | None:
         return None
     array = as_numpy("mask", mask)
     if array.dtype != np.bool_:
-        raise TypeError(f"mask has dtype {mask.dtype}; allowed is bool, where True means bad.")
+        raise TypeError(f"mask has dtype {mask.dtype}; expected bool, where True means bad.")
     try:
         return Stack(np.broadcast_to(array, tuple(shape)))
     except ValueError:
@@ -172,14 +192,14 @@ def open_mask(mask: Any, shape: Sequence[int]) -> Stack | None:
 
 
 def output_dtype(images: Any, dtype: Any) -> Any:
-    """The dtype of the result, of the kind (NumPy or torch) of ``images``, in native byte order."""
+    """Return the dtype of the result, from the library of ``images``, in native byte order."""
     if is_tensor(images):
         torch = sys.modules["torch"]
         allowed = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
         result = images.dtype if dtype is None else dtype
         if result not in allowed:
             raise ValueError(
-                f"dtype={dtype!r} is not allowed for a torch tensor; allowed are None and "
+                f"dtype={dtype!r} is not a valid dtype for a torch tensor; expected None or one of "
                 f"{', '.join(map(str, allowed))}."
             )
         return result
@@ -189,7 +209,8 @@ def output_dtype(images: Any, dtype: Any) -> Any:
         result = None
     if result is None or not _is_float(result):
         raise ValueError(
-            f"dtype={dtype!r} is not allowed for a NumPy array; allowed are None, {_FLOATS}."
+            f"dtype={dtype!r} is not a valid dtype for a NumPy array; expected None or one of "
+            f"{_FLOATS}."
         )
     return result
 
@@ -197,7 +218,36 @@ def output_dtype(images: Any, dtype: Any) -> Any:
 def open_output(
     images: Any, stack: Stack, masks: Stack | None, dtype: Any, out: Any
 ) -> tuple[Any, Stack]:
-    """The array or tensor to return, and its planes: ``out`` if given, else a new one."""
+    """Check ``out``, or create a new output.
+
+    Parameters
+    ----------
+    images : array or tensor, shape (..., H, W)
+        The images.
+    stack : Stack
+        Planes of ``images``.
+    masks : Stack or None
+        Planes of the mask.
+    dtype : dtype or None
+        Dtype of the result; None for that of ``images``.
+    out : array or tensor, shape (..., H, W), or None
+        Output of the caller; None to create one.
+
+    Returns
+    -------
+    out : array or tensor, shape (..., H, W)
+        The output to return to the caller.
+    planes : Stack
+        Planes of the output.
+
+    Raises
+    ------
+    TypeError
+        ``out`` is not an array or tensor like ``images``.
+    ValueError
+        ``dtype`` is not valid, or ``out`` has the wrong shape or dtype, cannot be written, or
+        shares memory.
+    """
     wanted = output_dtype(images, dtype)
     shape = stack.array.shape
     if out is None:
@@ -208,29 +258,29 @@ def open_output(
         return out, Stack(as_numpy("out", out), _dtype_name(out) == "bfloat16")
     if is_tensor(out) != is_tensor(images):
         raise TypeError(
-            f"out is of type {type(out).__qualname__} and images of type "
-            f"{type(images).__qualname__}; both are NumPy arrays or both torch tensors."
+            f"out is of type {type(out).__qualname__} and images is of type "
+            f"{type(images).__qualname__}; both must be NumPy arrays or both torch tensors."
         )
     if is_tensor(out) and out.is_neg():
         raise ValueError(
-            "out is a negated view, which cannot be written; give a tensor of its own."
+            "out is a negated view, which cannot be written; give a tensor that is not a view."
         )
     array = as_numpy("out", out)
     if tuple(array.shape) != tuple(shape):
         raise ValueError(
-            f"out has shape {tuple(array.shape)}; it must be that of images, {tuple(shape)}."
+            f"out has shape {tuple(array.shape)}; expected the shape of images, {tuple(shape)}."
         )
     found = out.dtype if is_tensor(out) else out.dtype.newbyteorder("=")
     if found != wanted:
         raise ValueError(
-            f"out has dtype {out.dtype}; it must be {wanted}, the dtype of the result."
+            f"out has dtype {out.dtype}; expected {wanted}, the dtype of the result."
         )
     if not array.flags.writeable:
         raise ValueError("out is read-only; give an array that can be written.")
     for name, other in (("images", stack), ("mask", masks)):
         if other is not None and _overlap(array, other.array):
             raise ValueError(
-                f"out shares memory with {name}, which is never modified; give another."
+                f"out shares memory with {name}, which must not change; give another out."
             )
     if _overlaps_itself(array):
         raise ValueError("out has elements that share memory; give an array without broadcasting.")
@@ -245,7 +295,7 @@ def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 def _overlaps_itself(array: NDArray[Any]) -> bool:
-    """Whether two elements may share memory: a stride within the reach of the smaller ones."""
+    """Return whether two elements may share memory: a stride is below the extent of smaller ones."""
     reach = array.itemsize
     steps = zip(array.strides, array.shape, strict=True)
     for stride, length in sorted((abs(stride), length) for stride, length in steps if length > 1):
@@ -256,5 +306,5 @@ def _overlaps_itself(array: NDArray[Any]) -> bool:
 
 
 def like_images(images: Any, values: NDArray[Any]) -> Any:
-    """A NumPy result as the kind of ``images``."""
+    """Return a NumPy result as an array or tensor, like ``images``."""
     return sys.modules["torch"].from_numpy(values) if is_tensor(images) else values

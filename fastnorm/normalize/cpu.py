@@ -1,7 +1,7 @@
-"""The public door: checks every argument once, then hands planes to a backend.
+"""The public functions, which check every argument once and pass planes to a backend.
 
-What a backend can read as it lies is passed on without a copy; other strides,
-byte orders and dtypes are converted in pieces that stay in the cache.
+Arrays that a backend can read directly are not copied. Other strides, byte orders
+and dtypes are converted in pieces that stay in the cache.
 """
 
 from __future__ import annotations
@@ -53,49 +53,51 @@ def normalize_outer_annulus(
     Parameters
     ----------
     images : numpy.ndarray or torch.Tensor, shape (..., H, W)
-        float16, bfloat16, float32 or float64, in any unit (nanomaggies, for a
-        lens finder), any strides and byte order. Never modified.
+        float16, bfloat16, float32 or float64, in any unit (nanomaggies for a
+        lens finder), with any strides and byte order. Never modified.
     r_in, r_out : float
-        Radii of the annulus in pixels, the outer one outside it.
+        Radii of the annulus in pixels. The outer radius is excluded.
     mask : bool array or tensor, broadcastable to ``images``, optional
-        True means bad, as in astropy and numpy.ma: such pixels are left out of
+        True means bad, as in astropy and numpy.ma. Bad pixels are excluded from
         the statistics, and normalised like all others.
     eps : float
-        Added to the MAD, in float64.
+        Added to the MAD in float64.
     clip : float, optional
         Limit the result to ``[-clip, clip]``; NaN stays NaN.
     nan_to_zero : bool
         Replace NaN by 0 before the statistics and again after the division,
         as the lens finders' ``preprocess_stack`` does.
     dtype : dtype, optional
-        Of the result: a floating dtype of the same library. By default that of
-        ``images``, in native byte order.
-    out : array or tensor, optional
-        Where to write the result. It may not share memory with ``images``. On
-        a GPU it is contiguous.
+        Dtype of the result: a floating dtype of the same library. The default
+        is that of ``images``, in native byte order.
+    out : array or tensor, shape (..., H, W), optional
+        Array for the result. It must not share memory with ``images``. On a GPU
+        it must be contiguous.
     backend : str, optional
-        A name from `fastnorm.backends`; by default the fastest available for
-        the device of ``images``. All give the same values.
+        A name from `fastnorm.backends`. The default is the fastest available for
+        the device of ``images``. All backends return the same values.
     return_stats : bool
         Return ``(result, median, scale)`` instead of the result.
 
     Returns
     -------
     result : array or tensor, shape (..., H, W)
+        The normalised images.
     median, scale : arrays or tensors, shape (...), only with ``return_stats``
-        float64 for float64 images, else float32. ``scale`` is ``MAD + eps``.
+        Statistics in the unit of ``images``; ``scale`` is ``MAD + eps``. float64
+        for float64 images, else float32.
 
     Raises
     ------
     TypeError
-        An argument is of the wrong kind or dtype.
+        An argument has the wrong type or dtype.
     ValueError
-        A value is out of range, shapes do not fit, the annulus has fewer than
-        100 pixels (or, on a GPU, more than 24,576), or ``out`` cannot take the
+        A value is out of range, shapes do not match, the annulus has fewer than
+        100 pixels (or, on a GPU, more than 24,576), or ``out`` cannot hold the
         result.
     BackendUnavailableError
-        ``backend`` was given and cannot run here, or there is none for the GPU
-        that ``images`` is on.
+        ``backend`` was given and cannot run here, or no backend is available for
+        the device of ``images``.
 
     Warns
     -----
@@ -106,10 +108,10 @@ def normalize_outer_annulus(
     Notes
     -----
     float16 and bfloat16 images are computed in float32, and float64 images in
-    float64. With no pixel left, the median is 0 and the scale ``eps``; the same
-    holds where infinities leave either undefined. Arithmetic is that of IEEE 754:
-    a mode that flushes subnormals to zero, such as `torch.set_flush_denormal`,
-    is not part of the definition.
+    float64. If no pixel is left, the median is 0 and the scale is ``eps``; the same
+    holds if infinities make the median undefined. The arithmetic follows IEEE 754:
+    modes that flush subnormals to zero, such as `torch.set_flush_denormal`, are not
+    supported.
     """
     if _is_for_gpu(images, backend):
         gpu = importlib.import_module("fastnorm.normalize.gpu")
@@ -137,25 +139,32 @@ def normalize_outer_annulus(
 def annulus_median_mad(
     images: Any, r_in: float, r_out: float, *, mask: Any = None, backend: str | None = None
 ) -> tuple[Any, Any]:
-    """Median and MAD of the outer annulus of every image.
+    """Compute the median and MAD of the outer annulus of every image.
 
     Parameters
     ----------
-    images, r_in, r_out, mask, backend
-        As for `normalize_outer_annulus`. NaN pixels are left out.
+    images : numpy.ndarray or torch.Tensor, shape (..., H, W)
+        float16, bfloat16, float32 or float64, in any unit. NaN pixels are excluded.
+    r_in, r_out : float
+        Radii of the annulus in pixels. The outer radius is excluded.
+    mask : bool array or tensor, broadcastable to ``images``, optional
+        True means bad: excluded from the statistics.
+    backend : str, optional
+        A name from `fastnorm.backends`. The default is the fastest available for
+        the device of ``images``.
 
     Returns
     -------
     median, mad : arrays or tensors, shape (...)
-        In the unit of ``images``; float64 for float64 images, else float32.
-        The MAD is neither scaled by 1.4826 nor increased by ``eps``. An
-        infinite median is returned as it is; where nothing is defined (no
-        pixel, or two middle ones of opposite infinity) both are 0.
+        Statistics in the unit of ``images``; float64 for float64 images, else
+        float32. The MAD is neither scaled by 1.4826 nor increased by ``eps``. An
+        infinite median is returned as it is. Both are 0 if the median is undefined:
+        no pixel, or infinities of opposite sign as the two middle values.
 
     Raises
     ------
     TypeError, ValueError, BackendUnavailableError
-        As `normalize_outer_annulus`.
+        Same as in `normalize_outer_annulus`.
     """
     if _is_for_gpu(images, backend):
         gpu = importlib.import_module("fastnorm.normalize.gpu")
@@ -197,7 +206,7 @@ def _run_in_pieces(
     masks: Stack | None,
     target: Stack | None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Run over all planes; whatever does not lie as a backend reads it goes piece by piece."""
+    """Run a backend on all planes, piece by piece for arrays that it cannot read directly."""
     dtype = _compute_dtype(stack)
     images = stack.direct(dtype)
     bad = None if masks is None else masks.direct(np.dtype(bool))

@@ -1,7 +1,7 @@
-"""The door of the GPU backends: checks tensors without waiting for the device, then launches.
+"""The entry point of the GPU backends, which checks tensors without waiting for the device.
 
-A backend is a function ``launch``; `fastnorm.kernels.triton_normalize.launch` says
-what it is given. Triton's interpreter and Numba's simulator take CPU tensors.
+A backend is a function ``launch``; see `fastnorm.kernels.triton_normalize.launch` for its
+arguments. Triton's interpreter and Numba's simulator take CPU tensors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_PLANES = 2**31 - 1
 
 
 class Normalized(NamedTuple):
-    """What a launch gives: ``out`` (None where only statistics were asked for) and (...) values."""
+    """Results of a launch: ``out``, None for statistics only, and the (...) statistics."""
 
     out: Tensor | None
     median: Tensor
@@ -49,24 +49,57 @@ def normalize(
     statistics_only: bool = False,
     backend: str | None = None,
 ) -> Normalized:
-    """Normalise tensors on a GPU; arguments as of the operator in `fastnorm.layer.operator`.
+    """Normalise tensors on a GPU.
 
-    ``out``, if given, is a contiguous tensor that does not share memory with ``images``.
+    Parameters
+    ----------
+    images : (..., H, W) tensor
+        float16, bfloat16, float32 or float64.
+    r_in, r_out : float
+        Radii of the annulus in pixels.
+    index : (N,) int64 tensor, optional
+        Rows of ``images`` to gather.
+    dihedral : (N,) integer tensor, optional
+        Dihedral element of every image, 0 to 7; see `fastnorm.layer.operator`.
+    mask : bool tensor, broadcastable to ``images``, optional
+        True is bad.
+    eps : float
+        Added to the MAD in float64.
+    clip : float, optional
+        Limit the result to ``[-clip, clip]``; NaN stays NaN.
+    nan_to_zero : bool
+        Replace NaN by 0 before the statistics and after the division.
+    dtype : torch.dtype, optional
+        Floating dtype of the result; that of ``images`` by default.
+    channels_last : bool
+        Store a new (N, C, H, W) result in ``torch.channels_last`` format.
+    out : (..., H, W) tensor, optional
+        Contiguous tensor for the result, which does not share memory with ``images``.
+    statistics_only : bool
+        Compute the statistics only; ``out`` of the result is None.
+    backend : str, optional
+        A name from `fastnorm.backends`; the first available by default.
+
+    Returns
+    -------
+    Normalized
 
     Raises
     ------
-    TypeError, ValueError
-        As `fastnorm.normalize_outer_annulus`; tensors on different devices, or an
-        annulus of more than 24,576 pixels.
+    TypeError
+        An argument has the wrong type or dtype.
+    ValueError
+        A value is out of range, shapes do not match, tensors are on different devices, the
+        annulus has fewer than 100 or more than 24,576 pixels, or ``out`` cannot hold the result.
     BackendUnavailableError
-        No backend for this device, or the one asked for cannot run here.
+        ``backend`` cannot run here, or no GPU backend can.
     """
     _check_images(images)
     launch = registry.choose(backend, "cuda")
     if images.device.type != "cuda" and not registry.takes_cpu_tensors(backend):
         raise ValueError(
-            f"images is on {images.device}, but backend={backend!r} takes tensors on a CUDA "
-            "device: pass images.cuda(), or backend=None for the CPU."
+            f"images is on {images.device}, but backend={backend!r} needs tensors on a CUDA "
+            "device; pass images.cuda(), or backend=None for the CPU."
         )
     height, width = images.shape[-2:]
     pixels = _open_annulus(Annulus(r_in, r_out), images)
@@ -106,29 +139,29 @@ def normalize(
 def _on_device(images: Tensor) -> AbstractContextManager[Any]:
     if images.device.type == "cuda":
         return torch.cuda.device(images.device)
-    # NumPy, which interprets the kernel then, warns of what IEEE arithmetic defines.
+    # NumPy then interprets the kernel, and would warn about valid IEEE arithmetic.
     return np.errstate(all="ignore")
 
 
 def _check_images(images: Any) -> None:
     if not isinstance(images, Tensor):
         raise TypeError(
-            f"images is of type {type(images).__name__}; a GPU backend takes a torch.Tensor."
+            f"images is of type {type(images).__name__}; a GPU backend needs a torch.Tensor."
         )
     if images.dtype not in tensors.FLOATS:
         raise TypeError(
-            f"images has dtype {images.dtype}; allowed are float16, bfloat16, float32 and float64."
+            f"images has dtype {images.dtype}; expected float16, bfloat16, float32 or float64."
         )
     if images.layout != torch.strided:
-        raise TypeError(f"images has layout {images.layout}; allowed is a dense tensor.")
+        raise TypeError(f"images has layout {images.layout}; expected a dense tensor.")
     if images.ndim < 2:
         raise ValueError(
-            f"images has shape {tuple(images.shape)}; it needs two dimensions or more, (..., H, W)."
+            f"images has shape {tuple(images.shape)}; expected two or more dimensions, (..., H, W)."
         )
     planes = math.prod(images.shape[:-2])
     if planes > MOST_PLANES or math.prod(images.shape[-2:]) > MOST_PLANES:
         raise ValueError(
-            f"images has shape {tuple(images.shape)}; allowed are at most {MOST_PLANES} planes of "
+            f"images has shape {tuple(images.shape)}; expected at most {MOST_PLANES} planes of "
             f"at most {MOST_PLANES} pixels. Pass it in parts."
         )
 
@@ -140,14 +173,14 @@ def _open_annulus(annulus: Annulus, images: Tensor) -> Tensor:
     if count > MOST_PIXELS:
         raise ValueError(
             f"the annulus ({annulus.r_in}, {annulus.r_out}) has {count} pixels on {height} x "
-            f"{width}; a GPU holds at most {MOST_PIXELS}, those of (0.65, 0.90) of the half-width "
-            "of 283 x 283. Choose a narrower annulus, or normalise on the CPU: images.cpu()."
+            f"{width}; the GPU limit is {MOST_PIXELS}, enough for 65 to 90 % of the half-width of "
+            "283 x 283. Choose a narrower annulus, or normalise on the CPU: images.cpu()."
         )
     return tensors.annulus_pixels(annulus, height, width, images.device, torch.int32)
 
 
 def _open_planes(mask: Tensor, channels: int) -> Tensor:
-    """The mask as (N, C, H, W): broadcast over images and channels, contiguous within a plane."""
+    """Return the mask as (N, C, H, W), contiguous within a plane and broadcast over the others."""
     height, width = mask.shape[-2:]
     planes = mask.reshape(-1, channels, height, width)
     return planes if planes.stride()[2:] == (width, 1) else planes.contiguous()
@@ -163,7 +196,7 @@ def _open_output(
     dtype = images.dtype if dtype is None else dtype
     if dtype not in tensors.FLOATS:
         raise ValueError(
-            f"dtype={dtype!r} is not allowed; allowed are None and "
+            f"dtype={dtype!r} is not a valid dtype; expected None or one of "
             f"{', '.join(map(str, tensors.FLOATS))}."
         )
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -174,5 +207,5 @@ def _open_output(
     if out.device != images.device or not out.is_contiguous() or out.is_neg():
         raise ValueError(f"out must be a contiguous tensor on {images.device}.")
     if out.untyped_storage().data_ptr() == images.untyped_storage().data_ptr():
-        raise ValueError("out shares memory with images, which is never modified; give another.")
+        raise ValueError("out shares memory with images, which must not change; give another out.")
     return out

@@ -1,4 +1,4 @@
-"""Torch tensors as arguments: checks that do not wait for a device, and tables that stay on it."""
+"""Checks of torch tensors that do not wait for a device, and index tables that stay on it."""
 
 from __future__ import annotations
 
@@ -14,57 +14,76 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def may_look(tensor: Tensor) -> bool:
-    """Whether the values may be checked: on the CPU, or where ``FASTNORM_DEBUG=1`` allows to wait.
+    """Return whether values may be checked: on the CPU, or if ``FASTNORM_DEBUG=1`` is set.
 
-    To look at values on a GPU, the program waits for all that it was asked before.
+    Reading values on a GPU waits for all work queued before.
     """
     return tensor.device.type == "cpu" or os.environ.get("FASTNORM_DEBUG") == "1"
 
 
 def check_index(index: Tensor | None, images: Tensor) -> None:
-    """Refuse what is no list of rows of ``images``."""
+    """Raise an error if ``index`` is not a list of rows of ``images``."""
     if index is None:
         return
     if index.dtype != torch.int64 or index.ndim != 1:
         raise TypeError(
-            f"index has dtype {index.dtype} and shape {tuple(index.shape)}; allowed is int64 (N,)."
+            f"index has dtype {index.dtype} and shape {tuple(index.shape)}; expected int64 (N,)."
         )
     if images.ndim < 3:
         raise ValueError(
-            f"index needs images of shape (N, ..., H, W); these are {tuple(images.shape)}."
+            f"index needs images of shape (N, ..., H, W), but images has {tuple(images.shape)}."
         )
     _check_device("index", index, images)
     count = images.shape[0]
     if may_look(index):
         wrong = index[(index < 0) | (index >= count)]
         if wrong.numel():
-            raise ValueError(f"index holds {wrong[0].item()}; allowed is 0 to {count - 1}.")
+            raise ValueError(f"index contains {wrong[0].item()}; expected 0 to {count - 1}.")
 
 
 def check_dihedral(dihedral: Tensor | None, images: Tensor, count: int) -> None:
-    """Refuse what is no element of the dihedral group for each of ``count`` images."""
+    """Raise an error unless ``dihedral`` has one element of the group per image.
+
+    Parameters
+    ----------
+    dihedral : (N,) integer tensor or None
+        Dihedral element of every image, 0 to 7.
+    images : (..., H, W) tensor
+        The images, before the gather.
+    count : int
+        Number of images, after the gather.
+
+    Raises
+    ------
+    TypeError
+        The dtype is not an integer.
+    ValueError
+        The shape or an element is wrong, the images are not square, or the devices differ.
+    """
     if dihedral is None:
         return
     if dihedral.is_floating_point() or dihedral.is_complex() or dihedral.dtype == torch.bool:
-        raise TypeError(f"dihedral has dtype {dihedral.dtype}; allowed are integers.")
+        raise TypeError(f"dihedral has dtype {dihedral.dtype}; expected integers.")
     if tuple(dihedral.shape) != (count,) or images.ndim < 3:
         raise ValueError(
-            f"dihedral has shape {tuple(dihedral.shape)}; allowed is one element for each of the "
+            f"dihedral has shape {tuple(dihedral.shape)}; expected one element for each of the "
             f"{count} images of shape {tuple(images.shape[1:])}."
         )
     if images.shape[-1] != images.shape[-2]:
-        raise ValueError(f"dihedral needs square images; these are {tuple(images.shape[-2:])}.")
+        raise ValueError(
+            f"dihedral needs square images, but these are {tuple(images.shape[-2:])}."
+        )
     _check_device("dihedral", dihedral, images)
     if may_look(dihedral):
         wrong = dihedral[(dihedral < 0) | (dihedral > 7)]
         if wrong.numel():
-            raise ValueError(f"dihedral holds {wrong[0].item()}; allowed is 0 to 7.")
+            raise ValueError(f"dihedral contains {wrong[0].item()}; expected 0 to 7.")
 
 
 def check_channels_last(channels_last: bool, images: Tensor) -> None:
     if channels_last and images.ndim != 4:
         raise ValueError(
-            f"channels_last=True needs images of shape (N, C, H, W); these are "
+            f"channels_last=True needs images of shape (N, C, H, W), but images has "
             f"{tuple(images.shape)}."
         )
 
@@ -72,18 +91,18 @@ def check_channels_last(channels_last: bool, images: Tensor) -> None:
 def _check_device(name: str, tensor: Tensor, images: Tensor) -> None:
     if tensor.device != images.device:
         raise ValueError(
-            f"{name} is on {tensor.device} and images on {images.device}; pass "
+            f"{name} is on {tensor.device} and images is on {images.device}; pass "
             f"{name}.to(images.device)."
         )
 
 
 def open_mask(mask: Tensor | None, images: Tensor) -> Tensor | None:
-    """Check ``mask`` and broadcast it, without a copy, to the shape of the images."""
+    """Check ``mask`` and broadcast it to the shape of the images without a copy."""
     if mask is None:
         return None
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         found = f"dtype {mask.dtype}" if hasattr(mask, "dtype") else f"type {type(mask).__name__}"
-        raise TypeError(f"mask has {found}; allowed is a bool tensor, where True means bad.")
+        raise TypeError(f"mask has {found}; expected a bool tensor, where True is bad.")
     _check_device("mask", mask, images)
     try:
         return mask.expand(images.shape)
@@ -98,15 +117,36 @@ def open_mask(mask: Tensor | None, images: Tensor) -> Tensor | None:
 def annulus_pixels(
     annulus: Annulus, height: int, width: int, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
-    """Positions of the annulus pixels in a plane, ascending."""
-    # Its own tensor in any mode: one made for inference could not be saved for a gradient.
+    """Return the flat indices of the annulus pixels, ascending, as a cached tensor.
+
+    Parameters
+    ----------
+    annulus : Annulus
+        The annulus.
+    height, width : int
+        Size of a plane in pixels.
+    device : torch.device
+        Device of the result.
+    dtype : torch.dtype
+        Integer dtype of the result.
+
+    Returns
+    -------
+    (n,) tensor
+
+    Raises
+    ------
+    ValueError
+        The annulus has fewer than 100 pixels.
+    """
+    # Inference tensors cannot be saved for a gradient, so create a normal tensor in any mode.
     with torch.inference_mode(False):
         return torch.from_numpy(annulus.pixels(height, width).copy()).to(device, dtype)
 
 
 @lru_cache(maxsize=64)
 def _sources(side: int, device: torch.device) -> Tensor:
-    """Where every pixel comes from, (8, side * side), for every element of the dihedral group."""
+    """Return the source of every pixel, (8, side * side), for every dihedral element."""
     with torch.inference_mode(False):
         pixels = torch.arange(side * side, device=device).reshape(side, side)
         kinds = (pixels, pixels.flip(-1))
@@ -115,7 +155,7 @@ def _sources(side: int, device: torch.device) -> Tensor:
 
 
 def turn(images: Tensor, dihedral: Tensor) -> Tensor:
-    """Apply to every image of (N, ..., H, H) its element of the dihedral group."""
+    """Apply to every image of (N, ..., H, H) its dihedral element."""
     sources = _sources(images.shape[-1], images.device)[dihedral.long()]
     sources = sources.reshape(-1, *[1] * (images.ndim - 3), sources.shape[-1])
     planes = images.flatten(-2)
@@ -123,7 +163,7 @@ def turn(images: Tensor, dihedral: Tensor) -> Tensor:
 
 
 def turn_each(images: Tensor, dihedral: Tensor) -> Tensor:
-    """As `turn`, outside of graphs: copies, which cost a CPU less than a gather."""
+    """Do the same as `turn` outside of graphs, with copies, which are faster on a CPU."""
     out = torch.empty_like(images)
     for target, image, element in zip(out, images, dihedral.tolist(), strict=True):
         flipped = image.flip(-1) if element >= 4 else image

@@ -46,7 +46,7 @@ def galaxies() -> NDArray[np.float32]:
 
 @pytest.fixture
 def hosts(tmp_path: Path, galaxies: NDArray[np.float32]) -> Path:
-    """Two good cutouts and four that cannot be used."""
+    """Write two good cutouts and four that cannot be used."""
     folder = tmp_path / "hosts"
     folder.mkdir()
     save(folder / "a.npz", galaxies[0])
@@ -85,7 +85,7 @@ def test_simulate(tmp_path: Path) -> None:
     assert said["cutouts_per_shard"] == 1000
     again = run(*arguments)
     assert again.exit_code == 0
-    assert "is complete already, with these settings: 6 cutouts" in again.stdout
+    assert "is already complete with these settings: 6 cutouts" in again.stdout
     other = run("simulate", "--out", out, "--n", 6, "--seed", 3)
     assert other.exit_code == 2
     assert "seed is 2 there, 3 here" in message(other)
@@ -123,7 +123,7 @@ def test_simulate_with_an_own_config(tmp_path: Path) -> None:
     config.write_text(text + "moons: {}\n")
     refused = run("simulate", "--out", tmp_path / "new", "--n", 4, "--config", config)
     assert refused.exit_code == 2
-    assert "moons is not known, allowed are observation" in message(refused)
+    assert "moons is not a known key (allowed: observation" in message(refused)
     assert not (tmp_path / "new").exists()
 
 
@@ -142,7 +142,7 @@ def test_interrupt_is_said_and_leaves_no_half_file(tmp_path: Path) -> None:
         [*arguments, "--workers", "1"],
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that started the tests in the background has them ignore it.
+        # A shell that runs the tests in the background makes them ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
@@ -151,7 +151,7 @@ def test_interrupt_is_said_and_leaves_no_half_file(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "interrupted; the same command continues" in said
+    assert "interrupted; run the same command again to resume" in said
     assert "Traceback" not in said
     assert os.listdir(out) == ["parts"]
 
@@ -230,7 +230,7 @@ def test_inject_needs_hosts(tmp_path: Path) -> None:
     assert "no hosts: give --hosts" in message(result)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real cutouts are not beside the project")
+@pytest.mark.skipif(not REAL.is_dir(), reason="shared/ has no real cutouts")
 def test_inject_into_real_cutouts(tmp_path: Path) -> None:
     out = tmp_path / "picture.png"
     result = run("inject", "--hosts", REAL, *ARC, "--out", out, "--json")
@@ -238,7 +238,7 @@ def test_inject_into_real_cutouts(tmp_path: Path) -> None:
     report = json.loads(result.stdout)
     assert (report["written"], report["rejected"]) == (4, [])
     assert out.stat().st_size > 100_000
-    # An arc of r = 22 magnified more than twice is seen wherever DR10 has looked.
+    # A magnified arc of r = 22 is bright at the depth of DR10.
     assert all(item["arc_snr_r"] > 10 for item in report["drawn"])
 
 
@@ -254,7 +254,7 @@ def test_an_injection_depends_on_seed_and_host_alone(galaxies: NDArray[np.float3
     for item in many:
         assert item.row["flux_in_r"] == pytest.approx(10**0.2)
         assert item.row["theta_e_arcsec"] == 1.5
-        # Light lands about one Einstein radius from the centre.
+        # The light is about one Einstein radius from the centre.
         rows, columns = np.mgrid[:101, :101] - 50.0
         radius = np.average(np.hypot(rows, columns), weights=np.clip(item.arc[1], 0, None)) * 0.262
         assert 1.0 < radius < 2.6
@@ -270,7 +270,7 @@ def test_rows_of_the_picture(galaxies: NDArray[np.float32]) -> None:
     assert len(figure.axes) == 6
     pictures: list[Any] = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
     assert {axes.images[0].origin for axes in figure.axes} == {"lower"}
-    # Host and sum have one stretch: far from the arc they are the same picture.
+    # Host and sum have the same stretch: far from the arc they are identical.
     assert np.array_equal(pictures[0][:20], pictures[2][:20])
     assert not np.array_equal(pictures[0], pictures[2])
     assert pictures[1].max() > 150

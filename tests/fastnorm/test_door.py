@@ -1,4 +1,4 @@
-"""The public door: every bad argument is refused by name, every good one accepted."""
+"""Tests of the public functions: bad arguments are rejected by name, good ones accepted."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_output_that_overlaps_the_mask() -> None:
 @pytest.mark.parametrize("number", [10**400, -(10**400)])
 def test_integers_beyond_any_float(number: int) -> None:
     _refused(ValueError, ["r_in"], lambda: normalize(F4, number, 32))
-    _refused(ValueError, ["eps", "allowed"], lambda: normalize(F4, 20, 32, eps=number))
+    _refused(ValueError, ["eps", "expected"], lambda: normalize(F4, 20, 32, eps=number))
 
 
 def test_error_settings_of_the_caller_do_not_matter() -> None:
@@ -253,7 +253,7 @@ def test_bad_output_tensor(
 )
 def test_bad_number(name: str, value: Any, error: type[Exception]) -> None:
     words = [f"{name}={value!r}"]
-    words += ["allowed is"] if error is ValueError else ["not a number"]
+    words += ["expected"] if error is ValueError else ["not a number"]
     _refused(error, words, lambda: normalize(F4, 20, 32, **{name: value}))
 
 

@@ -1,4 +1,4 @@
-"""The operator and the layer: same values, exact gradients, and every way that torch runs them."""
+"""Tests of the operator and the layer: values, gradients, and all modes of torch."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_output_dtype_and_layout(dtype: torch.dtype, channels_last: bool) -> Non
     assert out.is_contiguous(memory_format=layout)
 
 
-# opcheck itself looks at the gradient of a tensor that is no leaf.
+# opcheck itself reads the gradient of a tensor that is not a leaf.
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_opcheck(name: str) -> None:
@@ -186,10 +186,10 @@ def test_runs_in_a_worker_of_a_data_loader() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"index": torch.tensor([0, 4])}, ValueError, "index holds 4; allowed is 0 to 3"),
-        ({"index": torch.tensor([-1])}, ValueError, "index holds -1"),
+        ({"index": torch.tensor([0, 4])}, ValueError, "index contains 4; expected 0 to 3"),
+        ({"index": torch.tensor([-1])}, ValueError, "index contains -1"),
         ({"index": torch.tensor([1.0])}, TypeError, "index has dtype torch.float32"),
-        ({"dihedral": torch.tensor([0, 1, 2, 8])}, ValueError, "dihedral holds 8"),
+        ({"dihedral": torch.tensor([0, 1, 2, 8])}, ValueError, "dihedral contains 8"),
         ({"dihedral": torch.tensor([0, 1])}, ValueError, r"dihedral has shape \(2,\)"),
         ({"dihedral": torch.zeros(4)}, TypeError, "dihedral has dtype torch.float32"),
         ({"clip": -1.0}, ValueError, "clip=-1.0"),
@@ -203,7 +203,7 @@ def test_bad_arguments(options: dict[str, Any], error: type[Exception], message:
 
 
 def test_dihedral_needs_square_images() -> None:
-    with pytest.raises(ValueError, match=r"square images; these are \(25, 31\)"):
+    with pytest.raises(ValueError, match=r"square images, but these are \(25, 31\)"):
         run(torch.zeros(4, 1, 25, 31), dihedral=torch.zeros(4, dtype=torch.int64))
 
 

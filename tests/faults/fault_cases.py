@@ -1,4 +1,4 @@
-"""One small job of every command that writes, and what each leaves."""
+"""One small job for every command that writes files, and the inputs of these jobs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import dhs.cli
 import fastnorm.cli
 from dhs import checkpoint
 from dhs.audit.methods import write_methods
-from dhs.jobs import lock as folder_lock
 from dhs.score import work as score_work
 from dhs.simulate import write as simulate
 from fastnorm.atomic import atomic_path
@@ -32,10 +31,9 @@ DHS, FASTNORM = dhs.cli.app, fastnorm.cli.app
 
 
 class Job(NamedTuple):
-    """A command.
+    """A command that writes ``out``: a folder, or a file if the name has a suffix.
 
-    ``out``: what it writes, a folder, or a file by its suffix. ``arguments``: of the folder of the
-    inputs and the path of the output.
+    ``arguments`` takes the folder of the inputs and the path of the output.
     """
 
     out: str
@@ -107,13 +105,13 @@ def _train_to(out: Path) -> str:
 
 
 def write_inputs(home: Path) -> Path:
-    """What all jobs read."""
+    """Write the inputs of all jobs."""
     write_cutouts(home)
     write_pack(home / "pack", 16, "made-up")
     write_pack(home / "lenses", 64)
     write_hosts(home / "hosts")
     model = write_model(home / "model.safetensors")
-    # safetensors writes for its owner alone.
+    # safetensors creates files that only their owner can read.
     model.chmod(0o644)
     small = {"injections_per_cell": 4, "shard_size": 4, "psf_fwhm": _axis(1.2), "seed": 3}
     settings = grid(home / "hosts", model, home / "unused", **small)
@@ -135,7 +133,7 @@ def _axis(value: float) -> dict[str, float]:
 
 
 def run(name: str, home: Path, out: Path) -> Result:
-    """Run a job; an error that became no message is raised."""
+    """Run a job; raise any error that it did not turn into a message."""
     job = JOBS[name]
     result = CliRunner().invoke(job.app, [str(part) for part in job.arguments(home, out)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -145,7 +143,7 @@ def run(name: str, home: Path, out: Path) -> Result:
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[None]:
-    """Small pictures, small pieces, and no waiting for a folder."""
+    """Make pictures and pieces small, and do not wait for a locked folder."""
 
     def draw(path: Path) -> None:
         with atomic_path(path) as temporary:
@@ -155,7 +153,7 @@ def quick() -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dhs.selection.figure.draw_grid", lambda out: [])
-        patch.setattr("dhs.selection.figure_style.save", lambda figure, path: draw(path))
+        patch.setattr("dhs.figures.save", lambda figure, path: draw(path))
         patch.setattr("dhs.selection.figure_compare.comparison_figure", lambda comparison: None)
         patch.setattr("dhs.simulate.figure.draw_survey", lambda *given: draw(given[-1]))
         patch.setattr("dhs.train.run.draw_learning_curve", _to(draw, "learning_curve.png"))
@@ -165,8 +163,7 @@ def quick() -> Iterator[None]:
         patch.setattr("dhs.evaluate.figure.PICTURES", pictures)
         patch.setattr(simulate, "CUTOUTS_PER_SHARD", 1)
         patch.setattr(score_work, "BATCHES_PER_PART", 1)
-        for module in (simulate, folder_lock):
-            patch.setattr(module, "SECONDS_TO_WAIT_FOR_THE_FOLDER", 0)
+        patch.setattr("dhs.jobs.lock.SECONDS_TO_WAIT_FOR_THE_FOLDER", 0)
         yield
     torch.set_num_threads(threads)
 

@@ -1,8 +1,8 @@
-"""A soak of the grid: run again and again under random faults, it ends in the same bytes.
+"""A soak test of the grid: runs under random faults must end with identical output.
 
-As a program: ``python -m tests.faults.soak --seconds 600 --seed 0``. A storm is one to four faults on one
-folder, from a seed of its own; then the grid is finished, and its files are compared with those of
-an undisturbed run. ``--seed S --storms 1`` repeats the storm of a seed.
+Run it with ``python -m tests.faults.soak --seconds 600 --seed 0``. A storm is a sequence of one to
+four faults on one folder, drawn with its own seed. Then the grid is completed, and its files are
+compared with those of an undisturbed run. ``--seed S --storms 1`` repeats a single storm.
 """
 
 from __future__ import annotations
@@ -40,37 +40,37 @@ INTERRUPTED = 128 + signal.SIGINT
 MOST_ATTEMPTS = 30
 
 Moment = Callable[[int, str], None]
-"""Told of every moment of a run before it happens, in its process: the number, and ``fsync``,
+"""Called in the process of a run before every moment, with its number and its kind: ``fsync``,
 ``replace`` or ``progress``."""
 
 
 class SoakError(AssertionError):
-    """A run or a storm did not end as it should."""
+    """A run or a storm did not end as expected."""
 
 
 class Ended(NamedTuple):
-    """How a run ended: its exit status, or minus the signal that killed it; and what it said."""
+    """The end of a run: its exit status, or minus the signal that killed it, and its message."""
 
     status: int
     said: str
 
 
 class Soak:
-    """Runs of one small grid, each in a process of its own.
+    """Runs of one small grid, each in its own process.
 
     Parameters
     ----------
     home : Path
-        An empty folder, for everything.
+        An empty folder for inputs and output.
 
     Attributes
     ----------
     out : Path
         The folder of the grid.
     moments : int
-        How many an undisturbed run has.
+        Number of moments of an undisturbed run.
     counts : Counter
-        Runs, storms, and the faults that struck.
+        Numbers of runs, storms, and faults that occurred.
     """
 
     def __init__(self, home: Path) -> None:
@@ -91,7 +91,7 @@ class Soak:
         self.moments = int(seen.read_text())
 
     def _warm_up(self) -> None:
-        """Compile and load here what every run would load anew, five times slower."""
+        """Compile and load once, in the parent, what every run would otherwise load again."""
         engine = Engine(self._config())
         first = {shard.kind: shard for shard in engine.shards()}
         for shard in first.values():
@@ -101,7 +101,7 @@ class Soak:
         return grid(self.home / "pack", self.home / "model.safetensors", self.out)
 
     def storm(self, seed: int) -> None:
-        """One to four faults, then the end, which has to be that of an undisturbed run."""
+        """Apply one to four faults, then check that the grid completes as if undisturbed."""
         from tests.faults.soak_faults import draw
 
         dice = random.Random(seed)
@@ -126,7 +126,7 @@ class Soak:
                 break
             self.delete_what_is_named(ended)
         else:
-            raise SoakError(f"it is not done after {MOST_ATTEMPTS} runs: {ended.said}")
+            raise SoakError(f"the grid is incomplete after {MOST_ATTEMPTS} runs: {ended.said}")
         result = bytes_of(self.out)
         differ = [name for name in FILES if result.get(name) != self._expected[name]]
         if differ:
@@ -136,7 +136,7 @@ class Soak:
             raise SoakError(f"{', '.join(sorted(strange))} was left behind.")
 
     def delete_what_is_named(self, ended: Ended) -> None:
-        """Do as the message of a run that found a damaged file says."""
+        """Delete the damaged file that the message of a run names."""
         found = re.match(r"(\S+) (is damaged|holds \d+ rows).* delete it", ended.said, re.DOTALL)
         if ended.status != REFUSED or found is None:
             raise SoakError(f"a run ended with {ended.status}: {ended.said}")
@@ -144,13 +144,21 @@ class Soak:
         self.counts["damaged files that were named"] += 1
 
     def run(self, moment: Moment | None = None, workers: int = 1) -> Ended:
-        """Run the grid, to whatever end."""
+        """Run the grid and return how it ended."""
         return wait(*self.start(moment, workers))
 
     def start(
         self, moment: Moment | None = None, workers: int = 1, patience: float = 20
     ) -> tuple[int, Path]:
-        """Start a run that waits so many seconds for the folder: its process, and what it says."""
+        """Start a run that waits ``patience`` seconds for the folder.
+
+        Returns
+        -------
+        process : int
+            Process id.
+        said : Path
+            File for the message of the run.
+        """
         self.counts["runs"] += 1
         said = self.home / f"said-{self.counts['runs']}"
         process = os.fork()
@@ -160,24 +168,24 @@ class Soak:
 
 
 def wait(process: int, said: Path) -> Ended:
-    """Wait for the end of a run."""
+    """Wait for a run and return how it ended."""
     return ending(os.waitpid(process, 0)[1], said)
 
 
 def ending(waited: int, said: Path) -> Ended:
-    """What became of a run, by what the system says of it."""
+    """Return how a run ended, from the status that the system reports."""
     status = os.waitstatus_to_exitcode(waited)
     text = said.read_text() if said.exists() else ""
     said.unlink(missing_ok=True)
     if status == UNEXPECTED:
-        raise SoakError(f"a run ended with an error that nobody expects: {text}")
+        raise SoakError(f"a run ended with an unexpected error: {text}")
     return Ended(status, text)
 
 
 def _be_a_run(
     config: GridConfig, moment: Moment | None, workers: int, patience: float, said: Path
 ) -> None:
-    """What a process does that was forked to be a run; it does not return."""
+    """Run the grid in a forked process, and exit."""
     status, text = UNEXPECTED, ""
     numbers = count(1)
 
@@ -192,12 +200,12 @@ def _be_a_run(
 
         return told
 
-    # Ignored where the soak runs in the background of a shell.
+    # A shell that runs the soak in the background makes it ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("fsync", "replace"):
         setattr(os, name, telling(getattr(os, name), name))
     folder_lock.SECONDS_TO_WAIT_FOR_THE_FOLDER = patience
-    # Pictures have tests of their own.
+    # Figures have their own tests.
     pictures = sys.modules["dhs.selection.figure"] = ModuleType("figure")
     vars(pictures)["draw_grid"] = lambda out: []
     try:
@@ -215,7 +223,7 @@ def _be_a_run(
     except BaseException as error:
         text = repr(error)
     finally:
-        # The disk that was full is so no longer.
+        # The disk is no longer full.
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         said.write_text(text)
         os._exit(status)
@@ -223,11 +231,13 @@ def _be_a_run(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600, help="time for storms to begin in")
-    parser.add_argument("--storms", type=int, default=sys.maxsize, help="at most so many")
-    parser.add_argument("--seed", type=int, default=0, help="of the first storm; then 1 more each")
+    parser.add_argument("--seconds", type=float, default=600, help="time in which storms start")
+    parser.add_argument("--storms", type=int, default=sys.maxsize, help="largest number of storms")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first storm; each storm adds 1"
+    )
     given = parser.parse_args()
-    # Processes are forked: threads of this one would be missing there.
+    # Forked processes do not have the threads of their parent.
     torch.set_num_threads(1)
     fastnorm.set_num_threads(1)
     started = time.monotonic()
@@ -238,9 +248,9 @@ def main() -> None:
                 break
             soak.storm(seed)
     counts, storms = soak.counts, soak.counts.pop("storms")
-    print(f"soak: {storms} storms from seed {given.seed} on, {counts.pop('runs')} runs;", end=" ")
+    print(f"soak: {storms} storms from seed {given.seed}, {counts.pop('runs')} runs;", end=" ")
     print(", ".join(f"{name} {number}" for name, number in sorted(counts.items())), end="; ")
-    print(f"{storms} of {storms} ended in the bytes of an undisturbed run")
+    print(f"{storms} of {storms} ended with the output of an undisturbed run")
 
 
 if __name__ == "__main__":

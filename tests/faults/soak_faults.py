@@ -1,4 +1,4 @@
-"""What can happen to a grid; each fault says whether it struck."""
+"""Faults that can happen to a grid; each returns whether it occurred."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.faults.soak import DONE, INTERRUPTED, REFUSED, Moment, Soak, SoakErro
 Fault = Callable[[Soak, random.Random], bool]
 
 SHARE_OF_POOLS = 0.1
-"""Of the storms, those with two workers, which take seconds to start."""
+"""Fraction of storms with two workers, which take seconds to start."""
 
 
 def draw(dice: random.Random) -> list[Fault]:
-    """One to four faults."""
+    """Draw one to four faults."""
     kinds = FAULTS + (FAULTS_OF_POOLS if dice.random() < SHARE_OF_POOLS else [])
     return dice.choices(kinds, k=dice.randint(1, 4))
 
@@ -44,7 +44,7 @@ def interrupted(soak: Soak, dice: random.Random) -> bool:
 
 
 def disk_full(soak: Soak, dice: random.Random) -> bool:
-    """From some moment on, no file can be larger than so many bytes."""
+    """Limit the size of files from some moment on."""
     left = dice.choice((0, 100, 4096, dice.randint(0, 40_000)))
 
     def fill() -> None:
@@ -54,7 +54,7 @@ def disk_full(soak: Soak, dice: random.Random) -> bool:
 
 
 def disk_full_at_the_end(soak: Soak, dice: random.Random) -> bool:
-    """From some moment on, the system cannot keep what it took."""
+    """Make every fsync and rename fail from some moment on."""
     start = _when(soak, dice)
 
     def moment(number: int, kind: str) -> None:
@@ -65,12 +65,12 @@ def disk_full_at_the_end(soak: Soak, dice: random.Random) -> bool:
 
 
 def second_writer(soak: Soak, dice: random.Random) -> bool:
-    """Another run comes while the first stands still, which then goes on."""
+    """Stop a run, start a second one, then let the first continue."""
     stop = _at(_when(soak, dice), lambda: os.kill(os.getpid(), signal.SIGSTOP))
     process, said = soak.start(stop)
     _, status = os.waitpid(process, os.WUNTRACED)
     if not os.WIFSTOPPED(status):
-        # It ended before that moment, all being done or something damaged.
+        # It ended before that moment: the grid was complete, or a file was damaged.
         ending(status, said)
         return False
     is_signed = (soak.out / WRITER).exists()
@@ -93,7 +93,7 @@ def shard_cut_short(soak: Soak, dice: random.Random) -> bool:
 
 
 def shard_changed(soak: Soak, dice: random.Random) -> bool:
-    """One bit is another."""
+    """Flip one bit of a shard."""
     path = dice.choice(_shards(soak))
     content = bytearray(path.read_bytes())
     content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
@@ -122,7 +122,7 @@ def result_deleted(soak: Soak, dice: random.Random) -> bool:
 
 
 def stale_signature(soak: Soak, dice: random.Random) -> bool:
-    """Of a writer that was killed; whole, or not."""
+    """Leave the lock file of a killed writer, complete or cut short."""
     soak.out.mkdir(exist_ok=True)
     metadata = {"pid": 1, "host": "elsewhere", "since": "long ago", "command": "dhs grid"}
     text = json.dumps(metadata)
@@ -131,7 +131,7 @@ def stale_signature(soak: Soak, dice: random.Random) -> bool:
 
 
 def leftover(soak: Soak, dice: random.Random) -> bool:
-    """A temporary file of a writer that was killed."""
+    """Leave a temporary file of a killed writer."""
     shard = dice.choice(_shards(soak))
     path = dice.choice((shard, soak.out / dice.choice(FILES)))
     path.with_name(f".{path.name}.tmp-1-{dice.randrange(16**8):08x}").write_bytes(b"half")
@@ -139,7 +139,7 @@ def leftover(soak: Soak, dice: random.Random) -> bool:
 
 
 def worker_killed(soak: Soak, dice: random.Random) -> bool:
-    """One of two; the run goes on by itself."""
+    """Kill one of two workers; the run must complete nevertheless."""
     shutil.rmtree(soak.out, ignore_errors=True)
 
     def kill() -> None:
@@ -153,7 +153,7 @@ def worker_killed(soak: Soak, dice: random.Random) -> bool:
 
 
 def killed_with_workers(soak: Soak, dice: random.Random) -> bool:
-    """The workers end by themselves; whoever continues waits for that."""
+    """Kill a run that has workers; the next run waits until they have exited."""
     shutil.rmtree(soak.out, ignore_errors=True)
     act = _at_progress(dice.randint(2, 8), lambda: os.kill(os.getpid(), signal.SIGKILL))
     return soak.run(act, workers=2).status == -signal.SIGKILL
@@ -201,7 +201,7 @@ def _signalled(soak: Soak, when: int, number: signal.Signals) -> bool:
 
 
 def _refused(soak: Soak, moment: Moment, reason: str) -> bool:
-    """A run that has no room, and says so with a file's name."""
+    """Run without disk space; the message must name a file."""
     ended = soak.run(moment)
     if ended.status == REFUSED and reason in ended.said:
         if f"{reason}: '{soak.out}/" not in ended.said:
@@ -213,7 +213,7 @@ def _refused(soak: Soak, moment: Moment, reason: str) -> bool:
 
 
 def _shards(soak: Soak) -> list[Path]:
-    """Where there are none, those of a run that is killed half-way."""
+    """Return the shards; if there are none, kill a run half-way to create some."""
     pattern = f"{SHARDS}/[!.]*.parquet"
     if not list(soak.out.glob(pattern)):
         shutil.rmtree(soak.out, ignore_errors=True)

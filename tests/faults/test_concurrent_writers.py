@@ -1,9 +1,10 @@
-"""Two writers at once: the second of a folder is refused and told of the first; files are whole."""
+"""Two writers at once: the second is refused and learns who the first is; files stay whole."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import json
 import os
 import re
@@ -19,7 +20,8 @@ from typing import Any
 import pytest
 
 from dhs.audit.artefacts import find_artefacts
-from dhs.jobs.lock import WRITER, only_writer, remove_leftovers
+from dhs.jobs.claim import remove_leftovers
+from dhs.jobs.lock import WRITER, only_writer
 from dhs.score.parts import parts_folder
 from fastnorm.atomic import atomic_path
 from tests.faults.fault_cases import FOLDERS, JOBS, run, write_inputs
@@ -55,7 +57,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(code: str, *folders: Path) -> subprocess.Popen[str]:
-    """Start a process that holds folders until it is told to end."""
+    """Start a process that locks folders until it reads a line."""
     command = [sys.executable, "-c", code, "some words", *map(str, folders)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
@@ -97,7 +99,7 @@ def test_the_second_is_told_of_the_first(
 def test_every_command_holds_what_it_writes(
     name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever comes while its last files appear is told of it; nothing is left over."""
+    """A second writer is refused until the last file is in place; nothing is left over."""
     out = tmp_path / JOBS[name].out
     replace, told = os.replace, []
 
@@ -128,7 +130,7 @@ def test_a_killed_writer_neither_refuses_nor_misleads(tmp_path: Path) -> None:
     killed = json.loads((tmp_path / WRITER).read_text())
     assert killed["pid"] == process.pid
     with only_writer(tmp_path, "a thing", 0):
-        # The second writer has not signed yet.
+        # The second writer has not recorded itself yet.
         with (
             pytest.raises(BlockingIOError, match=r"another .*: an unknown process; wait"),
             only_writer(tmp_path, "a thing", 0),
@@ -139,8 +141,8 @@ def test_a_killed_writer_neither_refuses_nor_misleads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'"a"', b"\xff\x00", b'{"pid": 1}'])
 def test_what_cannot_be_read_says_nothing(tmp_path: Path, content: bytes) -> None:
-    with only_writer(tmp_path, "a thing") as sign:
-        sign()
+    with only_writer(tmp_path, "a thing") as record_owner:
+        record_owner()
         (tmp_path / WRITER).write_bytes(content)
         with (
             pytest.raises(BlockingIOError, match="an unknown process"),
@@ -156,8 +158,8 @@ def test_a_disk_without_room_for_a_signature_is_held(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", fail)
-    with only_writer(tmp_path, "a thing") as sign:
-        sign()
+    with only_writer(tmp_path, "a thing") as record_owner:
+        record_owner()
         with (
             pytest.raises(BlockingIOError, match="an unknown process"),
             only_writer(tmp_path, "a thing", 0),
@@ -166,7 +168,7 @@ def test_a_disk_without_room_for_a_signature_is_held(
 
 
 def wrap_flock(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -> None:
-    """Do something once before the first lock of every kind."""
+    """Call ``act`` before the first lock of every kind."""
     flock, seen = fcntl.flock, set()
 
     def acting(descriptor: int, kind: int) -> None:
@@ -181,7 +183,7 @@ def wrap_flock(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -> N
 def test_a_folder_that_was_removed_and_made_anew_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scoring removes its folder at the end, and the next one may have opened it before."""
+    """Scoring removes its folder at the end; the next run may already have opened it."""
     folder = tmp_path / "parts"
 
     def remove(kind: int) -> None:
@@ -246,7 +248,7 @@ def test_audits_and_emptiness_do_not_see_signatures(home: Path, tmp_path: Path) 
     for name in ("grid", "simulate"):
         out = tmp_path / JOBS[name].out
         out.mkdir()
-        # Of a writer that was killed, in a folder that was emptied by hand.
+        # Left by a killed writer in a folder that was emptied by hand.
         (out / WRITER).write_bytes(b"{")
         assert run(name, home, out).exit_code == 0
 
@@ -283,5 +285,5 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     names = [".a[b].tmp-1", ".a[b].tmp-12-ab34cd56", ".ab.tmp-1", "a[b]", ".a[b].tmp"]
     for name in names:
         (tmp_path / name).touch()
-    remove_leftovers(tmp_path, "a[b]", "absent")
+    remove_leftovers(tmp_path, glob.escape("a[b]"), "absent")
     assert sorted(os.listdir(tmp_path)) == sorted(names[2:])

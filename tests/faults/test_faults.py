@@ -1,4 +1,4 @@
-"""Full disks and folders that must not be written: said in one line, and nothing is half done."""
+"""Full disks and read-only folders: reported in one line, without half-written files."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ LARGE = 2**26
 NOBODY = 65534
 FULL = ("No space left on device", "File too large")
 NOT_REPEATED = ("train", "report")
-"""They write down when they were made, and how fast."""
+"""Jobs whose output contains the time of the run."""
 
 pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """Inputs that every user may read."""
+    """Write inputs that every user can read."""
     folder = Path(tempfile.mkdtemp(prefix="dhs-faults-"))
     folder.chmod(0o755)
     yield write_inputs(folder)
@@ -53,7 +53,7 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def whole(home: Path) -> Path:
-    """What every job leaves, each in a folder of its name."""
+    """Run every job undisturbed, each in a folder of its name."""
     for name in JOBS.keys() - {"realism"}:
         (home / "whole" / name).mkdir(parents=True)
         assert run(name, home, home / "whole" / name / JOBS[name].out).exit_code == 0
@@ -61,7 +61,7 @@ def whole(home: Path) -> Path:
 
 
 class Disk:
-    """A small disk of memory; where none can be mounted, a limit to the size of files."""
+    """A small disk in memory; where none can be mounted, a limit on the size of files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -74,7 +74,7 @@ class Disk:
             self.is_mounted = not done.returncode
 
     def too_small(self, older: dict[str, bytes], files: dict[str, bytes]) -> tuple[int, int]:
-        """Sizes that leave no byte beside older files, and one page too little for all."""
+        """Return two sizes: no space besides older files, and one page too few for all files."""
         if not self.is_mounted:
             return 0, max(map(len, files.values())) - 1
         before, after = (
@@ -86,7 +86,7 @@ class Disk:
 
     @contextmanager
     def full(self, size: int, files: int | None = None) -> Iterator[None]:
-        """Let no more than so many bytes be on it, and so many files."""
+        """Limit the bytes and the number of files on the disk."""
         if self.is_mounted:
             self._remount(size, files or 0)
             yield
@@ -128,7 +128,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def repeated(name: str, folder: Path) -> Any:
-    """What two runs of a job have in common, byte by byte."""
+    """Return the output of a job that is the same in every run."""
     out, files = folder / JOBS[name].out, contents(folder)
     if name == "train":
         return bytes_of_training(out), [file for file in files if "tensorboard" not in file]
@@ -150,7 +150,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("name", [name for name in JOBS if name != "realism"])
 def test_a_full_disk(name: str, home: Path, whole: Path, disk: Disk) -> None:
-    """Without room for a file, then short of the end; then there is room."""
+    """Run a job without space for any file, then with too little space, then with enough."""
     expected, out = contents(whole / name), disk.folder / JOBS[name].out
     older = {} if JOBS[name].is_folder else {JOBS[name].out: b"older"}
     for file, text in older.items():
@@ -171,7 +171,7 @@ def test_a_full_disk(name: str, home: Path, whole: Path, disk: Disk) -> None:
 
 
 def fail_at(count: int, function: Callable[..., None]) -> Callable[..., None]:
-    """Let a call of the system fail, the one of a number and all after it."""
+    """Make a system call fail from its n-th call on."""
     calls = 0
 
     def failing(*given: Any) -> None:
@@ -186,7 +186,7 @@ def fail_at(count: int, function: Callable[..., None]) -> Callable[..., None]:
 
 
 def test_a_disk_that_is_full_at_the_end_of_a_file(home: Path, whole: Path, tmp_path: Path) -> None:
-    """Where the bytes were taken, but cannot be kept: many file systems say so that late."""
+    """Many file systems accept the bytes and report only later that the disk is full."""
     out = tmp_path / JOBS["grid"].out
     for call, count in (("fsync", 1), ("replace", 2), ("fsync", 4)):
         with pytest.MonkeyPatch.context() as patch:
@@ -199,7 +199,7 @@ def test_a_disk_that_is_full_at_the_end_of_a_file(home: Path, whole: Path, tmp_p
 
 @contextmanager
 def as_somebody() -> Iterator[None]:
-    """Give up root's right to write everywhere."""
+    """Give up root's permission to write everywhere."""
     if os.getuid() != 0:
         yield
         return
@@ -227,7 +227,7 @@ def read_only(folder: Path) -> Iterator[None]:
 def test_a_read_only_folder(
     name: str, home: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is named before any long work: none of it is done."""
+    """The command reports the folder before it does any work."""
     shown: list[int] = []
     monkeypatch.setattr(
         "rich.progress.Progress.update",
@@ -235,7 +235,7 @@ def test_a_read_only_folder(
     )
     folder = home / f"read-only-{name}"
     out = folder / JOBS[name].out
-    # The folder that it would be made in, then itself.
+    # First the parent is read-only, then the folder itself.
     for made in (folder, out) if JOBS[name].is_folder else (folder,):
         made.mkdir()
         with read_only(folder):
@@ -268,7 +268,7 @@ def test_the_file_is_named_where_the_system_names_none(tmp_path: Path) -> None:
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
         with pytest.raises(OSError, match=rf"{os.strerror(code)}: .*/table'"):
             write(OSError(code, "Error writing bytes to file"))
-    # What went wrong elsewhere keeps its own name.
+    # An error about another file keeps its name.
     with pytest.raises(FileNotFoundError, match="'input'"):
         write(FileNotFoundError(errno.ENOENT, "No such file", "input"))
     with pytest.raises(OSError, match=r"^a message of its own$"):
@@ -308,7 +308,7 @@ def test_the_name_is_on_the_disk_as_well(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_shard_of_which_a_bit_changed_is_named_or_the_same(home: Path, tmp_path: Path) -> None:
-    """Bits of a file that nobody looks at may be others; its values never are."""
+    """A flipped bit is reported, or is in bytes that do not affect the values."""
     config = GridConfig.model_validate_json((home / "grid.json").read_text())
     engine = Engine(config)
     shard = engine.shards()[-1]
@@ -350,7 +350,7 @@ def test_a_damaged_part_of_scores_is_named(
         first.write_bytes(second.read_bytes())
     result = run("score", home, out)
     assert_refused(result, ("is damaged",), first)
-    assert "delete it, and run again" in result.stderr
+    assert "delete it and run again" in result.stderr
     first.unlink()
     assert run("score", home, out).exit_code == 0
     assert contents(tmp_path) == contents(whole / "score")

@@ -1,4 +1,4 @@
-"""The page of promises: every test that it names is there, and runs on Linux without a GPU."""
+"""The reliability page: every test that it names exists and runs on Linux without a GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SKIPPING = {"skip", "skipif", "xfail", "gpu", "importorskip"}
 
 
 def promises(text: str) -> dict[str, list[tuple[str, str]]]:
-    """Rows of the tables: the promise, and the tests in its second cell."""
+    """Return the tests of every promise, from the second cell of its table row."""
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| **")]
     found = {row[0].split("**")[1]: NAME.findall(row[1]) for row in rows}
     assert len(found) == len(rows)
@@ -34,7 +34,7 @@ def functions(file: str) -> dict[str, ast.FunctionDef]:
 
 
 def skips(function: ast.FunctionDef) -> set[str]:
-    """Words in decorators and body by which a test would be skipped."""
+    """Return the names in a test that would skip it."""
     return SKIPPING & {n.attr for n in ast.walk(function) if isinstance(n, ast.Attribute)}
 
 

@@ -1,4 +1,4 @@
-"""The soak of the grid, for so many seconds as ``DHS_SOAK_SECONDS`` says, or 30; and its judge."""
+"""The soak of the grid, for ``DHS_SOAK_SECONDS`` seconds (30 by default), and its own tests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_fault_is_drawn_by_some_seed() -> None:
 
 
 class Told(Soak):
-    """A soak of runs that end as they are told, and leave files that all hold ``b"made"``."""
+    """A soak whose runs end as given and write ``b"made"`` into every file."""
 
     def __init__(self, home: Path, *ended: Ended) -> None:
         self.out, self.ended, self.counts = home / "grid", list(ended), Counter()
@@ -55,7 +55,7 @@ class Told(Soak):
 
 
 def storm(soak: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A storm of one fault, that only makes the folder."""
+    """Run a storm of one fault that only creates the folder."""
     monkeypatch.setattr(soak_faults, "draw", lambda dice: [soak_faults.stale_signature])
     try:
         soak.storm(5)
@@ -68,7 +68,7 @@ def test_damaged_files_are_deleted_as_the_message_says(
 ) -> None:
     damaged = tmp_path / "shard"
     damaged.touch()
-    said = f"{damaged} is damaged (why); delete it, and run again."
+    said = f"{damaged} is damaged (why); delete it and run again."
     soak = Told(tmp_path, Ended(REFUSED, said))
     with pytest.raises(SoakError, match=r"\.writer\.json was left behind"):
         storm(soak, monkeypatch)

@@ -1,4 +1,4 @@
-"""The operator on a CUDA device: gradients, compilers, graphs, and no wait for the device."""
+"""Tests of the operator on a CUDA device: gradients, compilers, graphs, no synchronisation."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_nothing_waits_for_the_device() -> None:
 
 def test_a_cuda_graph_captures_it() -> None:
     x, extra = images().cuda(), options("cuda")
-    run(x, **extra)  # compiles, and puts the annulus on the device
+    run(x, **extra)  # compiles and copies the annulus to the device
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         out = run(x, **extra)[0]
@@ -119,7 +119,7 @@ def test_an_index_out_of_range_is_found_where_waiting_is_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FASTNORM_DEBUG", "1")
-    with pytest.raises(ValueError, match="index holds 4"):
+    with pytest.raises(ValueError, match="index contains 4"):
         run(images().cuda(), index=torch.tensor([4]).cuda())
 
 

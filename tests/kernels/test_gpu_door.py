@@ -1,4 +1,4 @@
-"""The door of the GPU backends: what it refuses, and what it hands to a kernel."""
+"""Tests of the entry point of the GPU backends: rejected arguments, and arguments of the kernel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGES = torch.zeros(4, 3, 32, 32)
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, ...]]]:
-    """A backend that keeps what it is given, on CPU tensors as under the interpreter."""
+    """Replace a backend by one that records its arguments, on CPU tensors."""
     calls: list[tuple[Any, ...]] = []
 
     def launch(*arguments: Any) -> None:
@@ -104,10 +104,10 @@ def test_other_strides_are_made_contiguous(launched: list[tuple[Any, ...]]) -> N
         (lambda: normalize(mask=np.zeros((32, 32), bool)), TypeError, ["mask", "tensor"]),
         (lambda: normalize(mask=torch.ones(7, 1) > 0), ValueError, ["mask", "(7, 1)"]),
         (lambda: normalize(index=torch.tensor([0.0])), TypeError, ["index", "float32", "int64"]),
-        (lambda: normalize(index=torch.tensor([4])), ValueError, ["index holds 4", "0 to 3"]),
-        (lambda: normalize(index=torch.tensor([-1])), ValueError, ["index holds -1", "0 to 3"]),
+        (lambda: normalize(index=torch.tensor([4])), ValueError, ["index contains 4", "0 to 3"]),
+        (lambda: normalize(index=torch.tensor([-1])), ValueError, ["contains -1", "0 to 3"]),
         (lambda: normalize(IMAGES[0, 0], index=torch.tensor([0])), ValueError, ["(32, 32)"]),
-        (lambda: normalize(dihedral=torch.tensor([0, 1, 2, 8])), ValueError, ["holds 8", "0 to 7"]),
+        (lambda: normalize(dihedral=torch.tensor([0, 1, 2, 8])), ValueError, ["has 8", "0 to 7"]),
         (lambda: normalize(dihedral=torch.tensor([0])), ValueError, ["(1,)", "4 images"]),
         (lambda: normalize(dihedral=torch.zeros(4)), TypeError, ["dihedral", "integers"]),
         (
@@ -147,7 +147,7 @@ def test_tensors_on_different_devices_are_refused(launched: list[tuple[Any, ...]
         "dihedral": torch.zeros(4, dtype=torch.int64, device="meta"),
     }
     for name, tensor in elsewhere.items():
-        with pytest.raises(ValueError, match=f"{name} is on meta and images on cpu"):
+        with pytest.raises(ValueError, match=f"{name} is on meta and images is on cpu"):
             normalize(**{name: tensor})
     assert not launched
 

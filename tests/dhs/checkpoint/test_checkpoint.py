@@ -1,4 +1,4 @@
-"""Checkpoints: what is written comes back, what is damaged is named, marks stay."""
+"""Checkpoints: round trips, damaged files and deprecation marks."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_hash_of_the_weights_is_of_their_names_kinds_and_bytes() -> None:
     digest = hashlib.sha256(b'["a", "int64", []]' + (7).to_bytes(8, "little"))
     digest.update(b'["b", "float32", [2, 3]]' + np.arange(6, dtype="<f4").tobytes())
     assert checkpoint.weights_sha256(tensors) == digest.hexdigest()
-    # In whichever order the file or the memory has them.
+    # The order in the file and in memory does not matter.
     transposed = {"a": tensors["a"], "b": tensors["b"].T.contiguous().T}
     assert checkpoint.weights_sha256(transposed) == digest.hexdigest()
     for other in (
@@ -167,7 +167,7 @@ def test_a_loaded_model_does_not_follow_its_file(tmp_path: Path) -> None:
         ({"metrics": {"val": {"auc": float("nan")}}}, ValueError, r"metrics\.val\.auc=nan is not"),
         ({"metrics": {"auc": [1.0, np.inf]}}, ValueError, r"metrics\.auc\[1\]=inf is not finite"),
         ({"config": {"lr": torch.tensor(1.0)}}, TypeError, r"config\.lr is a Tensor"),
-        ({"data": {"n_train": 3}}, ValueError, "data_origin=None; say where the cutouts are from"),
+        ({"data": {"n_train": 3}}, ValueError, "data_origin=None; state where the cutouts come"),
         ({"data": {"data_origin": " "}}, ValueError, "data_origin=' '"),
         ({"data": {"data_origin": 10}}, ValueError, "data_origin=10"),
         ({"model": torch.nn.Linear(1, 1)}, TypeError, "model is a Linear; give the LensFinder"),
@@ -242,7 +242,7 @@ def test_one_flipped_bit_of_the_weights(tmp_path: Path) -> None:
         (lambda h: h.pop("metrics"), "incomplete or invalid header: KeyError: 'metrics'"),
         (lambda h: h.update(spec=None), "incomplete or invalid header"),
         (lambda h: h["spec"].update(rotation=3), "unknown keys rotation"),
-        (lambda h: h["spec"].update(clip_range=5.0), "not that of its fingerprint"),
+        (lambda h: h["spec"].update(clip_range=5.0), "does not match its fingerprint"),
         (lambda h: h["spec"].update(definition_version=2), "use the version of dhs that made"),
         (lambda h: h["architecture"].pop("size"), "architecture="),
         (lambda h: h["data"].update(data_origin=""), "data_origin=''"),
@@ -287,7 +287,7 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     save_file({"w": torch.zeros(3)}, path)
     with pytest.raises(NoCheckpointError, match="is not a checkpoint: it has tensors"):
         checkpoint.load(path)
-    # As the state of a training.
+    # The state of a training has such a header.
     save_file({"w": torch.zeros(3)}, path, metadata={"dhs": '{"progress": 3}'})
     with pytest.raises(NoCheckpointError, match="give a checkpoint that dhs wrote"):
         checkpoint.load(path)

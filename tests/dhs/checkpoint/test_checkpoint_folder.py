@@ -1,4 +1,4 @@
-"""``dhs checkpoint`` show, list and deprecate, on a folder of all kinds of files."""
+"""The commands show, list and deprecate of ``dhs checkpoint``, on a folder of mixed files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Corrected, legacy, and legacy on crops; an old file, foreign weights, and a damaged file."""
+    """Write corrected and legacy checkpoints, old files, foreign weights and a damaged file."""
     folder = tmp_path / "checkpoints"
     (folder / "v1").mkdir(parents=True)
     save(folder / "v2.safetensors")
@@ -75,12 +75,12 @@ def test_deprecate_a_folder(folder: Path) -> None:
     assert again.exit_code == 0, again.output
     assert "0 checkpoints marked" in again.stdout
     for file, what in (
-        ("last.safetensors", "marked before"),
-        ("v2.safetensors", "left as it is"),
+        ("last.safetensors", "already marked"),
+        ("v2.safetensors", "not marked"),
         ("crop.safetensors", "legacy, on the sky"),
         ("v0.pt", "legacy, inside the galaxy, by its own configuration"),
         ("state.pt", "has no annulus"),
-        ("imagenet.safetensors", "is no checkpoint of dhs"),
+        ("imagenet.safetensors", "is not a dhs checkpoint"),
     ):
         assert any(file in line and what in line for line in again.stdout.splitlines()), file
     assert r"wrong \| annulus" in (folder / "v1" / "DEPRECATED.md").read_text()
@@ -91,7 +91,7 @@ def test_deprecate_does_not_replace_a_note_of_somebody(folder: Path) -> None:
     note.write_text("My own.")
     result = run("deprecate", folder, "--reason", "x")
     assert result.exit_code == 1
-    assert "was not written by dhs, and stays" in message(result)
+    assert "was not written by dhs and is kept" in message(result)
     assert note.read_text() == "My own."
     assert checkpoint.read(folder / "v1" / "last.safetensors").deprecated == "x"
 
@@ -102,7 +102,7 @@ def test_a_folder_that_is_none(tmp_path: Path, command: str) -> None:
     for path in (tmp_path / "none", Path(__file__)):
         result = run(command, path, *options)
         assert result.exit_code == 2
-        assert "is no folder" in message(result)
+        assert "is not a folder" in message(result)
     empty = run("deprecate", tmp_path, "--reason", " ")
     assert empty.exit_code == 2
     assert "reason is empty" in message(empty)
@@ -120,7 +120,7 @@ def test_list(folder: Path) -> None:
         ("last.safetensors", "(20, 32)", "legacy, inside the galaxy", "0.5"),
         ("crop.safetensors", "legacy, on the sky"),
         ("v0.pt", "not imported: dhs checkpoint import"),
-        ("imagenet.safetensors", "no checkpoint of dhs"),
+        ("imagenet.safetensors", "not a dhs checkpoint"),
     ):
         assert any(all(part in line for part in expected) for line in lines), expected
     (folder / "v3.safetensors").unlink()

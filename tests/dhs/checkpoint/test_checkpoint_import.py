@@ -1,4 +1,4 @@
-"""Old .pt files: which annulus they were trained with, and that their weights do the same here."""
+"""Old .pt files: their annulus, and identical results after the import."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_old_file_becomes_a_checkpoint(tmp_path: Path) -> None:
         (dataset(annulus_r_in=32.5, annulus_r_out=45), CORRECTED),
         (dataset(crop=True), PreprocessSpec(crop=True)),
         (dataset(crop=True, crop_size=None), PreprocessSpec(crop=True)),
-        # The published code took 0 for its default, 64.
+        # In the published code, 0 means the default of 64.
         (dataset(crop=True, crop_size=0), PreprocessSpec(crop=True)),
         (dataset(crop=False, crop_size=0), LEGACY),
         (without("crop"), LEGACY),
@@ -187,7 +187,7 @@ def test_weights_of_another_architecture_are_named(tmp_path: Path) -> None:
 
 
 class Config(argparse.Namespace):
-    """An object of a class, as old programs put into their files."""
+    """A class whose objects old programs saved in their files."""
 
 
 def garbage(path: Path) -> None:
@@ -268,7 +268,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert "mark it: dhs checkpoint deprecate" in message(result)
     again = run(path, "--out", out, *options)
     assert again.exit_code == 2
-    assert "exists already; name another file" in message(again)
+    assert "already exists; choose another file" in message(again)
     other = run(path, "--out", tmp_path / "b.safetensors", *options, "--size", 64, "--json")
     assert other.exit_code == 0
     report = json.loads(other.stdout)
@@ -285,7 +285,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def calibrated() -> tuple[nn.Module, Tensor]:
-    """A network of torchvision's with the statistics of some galaxies, and these galaxies."""
+    """Return a torchvision network with the statistics of some galaxies, and these galaxies."""
     torch.manual_seed(11)
     options: dict[str, Any] = {"stochastic_depth_prob": 0.0, "dropout": 0.0}
     model = torchvision.models.efficientnet_v2_s(num_classes=1, **options)
@@ -295,7 +295,7 @@ def calibrated() -> tuple[nn.Module, Tensor]:
     images = 10 * np.exp(-radius / width) + rng.normal(0, 1, (8, 3, 101, 101))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            # Of all batches seen, the plain average.
+            # None means the plain average over all batches.
             module.momentum = None
     seen = torch.from_numpy(images.astype(np.float32))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Weights of the published networks: the same logits here, under our names."""
+"""Weights of the published networks give the same logits under our names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PublishedBlock(nn.Module):
 
 
 class PublishedNetwork(nn.Module):
-    """The names that the published bottlenecked ResNet gave to its layers."""
+    """The published bottlenecked ResNet with its own names of layers."""
 
     def __init__(self, c: int) -> None:
         super().__init__()

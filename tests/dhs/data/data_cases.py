@@ -1,4 +1,4 @@
-"""Packs and files that datasets are opened from, for the tests."""
+"""Packs and files for the tests of datasets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pixels(whole: Path) -> np.ndarray[Any, Any]:
 
 @pytest.fixture
 def pack(whole: Path, tmp_path: Path) -> Path:
-    """A pack whose manifest may be changed."""
+    """Return a pack with a manifest that a test may change."""
     folder = tmp_path / "pack"
     folder.mkdir()
     for path in whole.iterdir():
@@ -68,7 +68,7 @@ def add_masks(pack: Path) -> list[np.ndarray[Any, Any]]:
 
 @pytest.fixture
 def files(pixels: np.ndarray[Any, Any], tmp_path: Path) -> Path:
-    """The first cutouts of the pack as files of their own, with a manifest."""
+    """Write the first cutouts of the pack to one file each, with a manifest."""
     folder = tmp_path / "files"
     folder.mkdir()
     for k in range(8):

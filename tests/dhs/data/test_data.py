@@ -1,4 +1,4 @@
-"""Datasets: what is read, in which order, and what is refused."""
+"""Datasets: contents, order, and refused manifests and configurations."""
 
 from __future__ import annotations
 
@@ -233,9 +233,9 @@ def test_a_configuration_that_is_wrong_is_described() -> None:
     for bad, named in (
         (
             {"anulus_r_in": 1},
-            "dataset.anulus_r_in is not known, the nearest key is dataset.",
+            "dataset.anulus_r_in is not a known key (nearest: dataset.",
         ),
-        ({"zzzzzz": 1}, "dataset.zzzzzz is not known, allowed are parquet_path, mode"),
+        ({"zzzzzz": 1}, "dataset.zzzzzz is not a known key (allowed: parquet_path, mode"),
         ({"annulus_r_out": 0.0}, "annulus_r_in=32.5 and annulus_r_out=0.0: give both radii"),
         ({"parquet_path": ""}, "dataset: mode pack needs parquet_path"),
         ({"mode": "files"}, "dataset.mode: "),
@@ -244,14 +244,13 @@ def test_a_configuration_that_is_wrong_is_described() -> None:
         with pytest.raises(ValidationError) as error:
             _Outer.model_validate({"dataset": good | bad})
         said = describe(error.value, "a.yaml", _Outer)
-        assert said.startswith("a.yaml is not allowed: dataset")
+        assert said.startswith("a.yaml is not valid: dataset")
         assert named in said
     with pytest.raises(ValidationError) as error:
         _Outer.model_validate({"datasett": good})
     said = describe(error.value, "a.yaml", _Outer)
     assert said == (
-        "a.yaml is not allowed: dataset is missing; datasett is not known, the nearest key is "
-        "dataset."
+        "a.yaml is not valid: dataset is missing; datasett is not a known key (nearest: dataset)."
     )
 
 

@@ -1,4 +1,4 @@
-"""``dhs evaluate``: from tables of scores and a truth to a report and pictures."""
+"""``dhs evaluate``: tables of scores and a truth become a report and figures."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def run(*arguments: object) -> Result:
 
 
 def texts(picture: Callable[[Evaluation], Any], made: Evaluation) -> str:
-    """All that is written in a picture, whose heading, axes and legend are apart."""
+    """Return all text in a figure; check that heading, axes and legend do not overlap."""
     figure = picture(made)
     figure.draw_without_rendering()
     axes = [item.get_tightbbox() for item in figure.axes]
@@ -126,7 +126,7 @@ def test_numbers_of_one_table(first: Path, truth: Path) -> None:
     assert {key: at[key] for key in expected._fields} == expected._asdict()
     assert at["threshold_score"] == pytest.approx(1 / (1 + np.exp(-expected.threshold)))
     assert at["threshold_bootstrap_low"] < at["threshold"] < at["threshold_bootstrap_high"]
-    # The threshold scatters too, so that the recall scatters more.
+    # The threshold also scatters, which increases the scatter of the recall.
     wide = at["recall_bootstrap_high"] - at["recall_bootstrap_low"]
     assert wide > expected.high - expected.low
     ends = binomial_interval(11, NEGATIVES, "clopper-pearson")
@@ -160,7 +160,7 @@ def test_rates_that_are_not_possible_are_refused_with_the_number_needed(
 def test_two_tables_are_compared_on_the_same_objects(
     first: Path, tmp_path: Path, truth: Path
 ) -> None:
-    # The second lacks some lenses and some others, and is in another order.
+    # The second table has fewer lenses and non-lenses, in a different order.
     kept = np.r_[np.arange(N - 1, LENSES + 40, -1), np.arange(5, LENSES)]
     second = write_scores(tmp_path / "second.parquet", SECOND[kept], ids=IDS[kept])
     report = judge([first, second], truth).report
@@ -188,7 +188,7 @@ def test_two_tables_are_compared_on_the_same_objects(
     assert at["mcnemar_p"] == mcnemar_exact(*only)
     area = pair["auc_difference"]
     assert area["value"] == one["auc"]["value"] - two["auc"]["value"]
-    # Paired: closer than two independent ones.
+    # The difference is paired, so its interval is narrower than for independent tables.
     widths = [
         table["auc"]["bootstrap_high"] - table["auc"]["bootstrap_low"] for table in (one, two)
     ]
@@ -246,7 +246,7 @@ def test_equals_do_not_differ(first: Path, second: Path, truth: Path) -> None:
         ("simulated", "DESI DR10", None, True),
         ("simulated", None, None, True),
         ("simulated", "simulated", "DESI DR10", True),
-        # Plain files do not say where they are from; the truth of the same objects does.
+        # Scores of plain files have no origin; the truth of the same objects has one.
         ("simulated", None, "simulated", False),
         (None, None, None, False),
     ],
@@ -290,7 +290,7 @@ def test_a_split_is_chosen(first: Path, tmp_path: Path) -> None:
 
 
 def test_the_command(first: Path, second: Path, tmp_path: Path) -> None:
-    # A truth without some objects of the scores, and with some of its own.
+    # The truth lacks some scored objects, and has some without a score.
     extra = pd.DataFrame({"galaxy_id": ["new-1", "new-2", "new-3"], "label": [1, 0, 0]})
     known = pd.DataFrame({"galaxy_id": IDS, "label": IS_LENS.astype(int), "kind": KINDS})[4:]
     pd.concat([known, extra]).to_csv(tmp_path / "truth.csv", index=False)
@@ -301,8 +301,8 @@ def test_the_command(first: Path, second: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         path = tmp_path / f"{name}.parquet"
         assert f"{path}: not in the truth: 4" in said
-        assert f"{path}: lenses of the truth without score: 1" in said
-        assert f"{path}: non-lenses of the truth without score: 2" in said
+        assert f"{path}: lenses of the truth without a score: 1" in said
+        assert f"{path}: non-lenses of the truth without a score: 2" in said
     assert "100000 negatives" in said
     assert "56 lenses, 1100 non-lenses, split all; data: simulated" in result.stdout
     report = json.loads((out / "evaluation.json").read_text("utf-8"))
@@ -316,7 +316,7 @@ def test_the_command(first: Path, second: Path, tmp_path: Path) -> None:
 
 
 def test_json(first: Path, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Pictures are drawn by the other tests.
+    # Other tests draw the figures.
     monkeypatch.setattr("dhs.evaluate.figure.PICTURES", {})
     options = ("--fpr", 0.05, "--fpr", "1e-2", "--category-col", "kind", "--tier-col", "kind")
     result = run(first, "--truth", truth, "--out", tmp_path / "out", "--json", *options)
@@ -370,9 +370,9 @@ def test_scores_are_numbers(
 
 def test_both_classes_are_needed_and_some_overlap(tmp_path: Path, truth: Path) -> None:
     for ids, named in (
-        (IDS[IS_LENS], "no non-lens to judge by: .* has 1100, and none"),
-        (IDS[~IS_LENS], "no lens to judge by: .* has 60, and none"),
-        (np.array(["a", "b"]), "no galaxy_id in common, as 'a' and 'galaxy-0000'"),
+        (IDS[IS_LENS], "no non-lens to evaluate: .* has 1100, but none"),
+        (IDS[~IS_LENS], "no lens to evaluate: .* has 60, but none"),
+        (np.array(["a", "b"]), r"no galaxy_id in common \(first ids: 'a' and 'galaxy-0000'\)"),
         (IDS[:0], "holds no scores"),
     ):
         table = write_scores(tmp_path / "few.parquet", np.zeros(len(ids)), ids=ids)

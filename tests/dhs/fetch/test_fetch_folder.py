@@ -21,9 +21,7 @@ from typer import Typer
 
 from dhs.commands import fetch as command
 from dhs.fetch import FetchResult, fetch
-from dhs.fetch import download as door
 from dhs.fetch.folder import Journal
-from dhs.jobs.lock import only_writer
 from tests.command_line import invoke, message
 from tests.dhs.fetch.fetch_cases import SIZE, catalogue, get, names
 from tests.dhs.fetch.fetch_cases import out as out
@@ -134,7 +132,7 @@ def test_other_settings_and_other_positions_are_refused(server: FlakyServer, out
 def test_a_second_run_is_refused(
     server: FlakyServer, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "only_writer", partial(only_writer, seconds=0))
+    monkeypatch.setattr("dhs.jobs.lock.SECONDS_TO_WAIT_FOR_THE_FOLDER", 0.05)
     refused = []
 
     def second(done: int, total: int) -> None:
@@ -238,12 +236,12 @@ def test_the_command(server: FlakyServer, out: Path, monkeypatch: pytest.MonkeyP
     app.command()(command.fetch)
     go = partial(invoke, app, "--out", out, "--url", server.url, "--size", SIZE)
     planned = go("--ra", 1.5, "--dec", -2, "--dry-run", "--rate", 0.1)
-    assert "1 cutouts, 0.2 minutes at least at 0.1 a second; the first is http" in planned.stdout
+    assert "1 cutouts, at least 0.2 minutes at 0.1 per second; the first is http" in planned.stdout
     assert not server.asked
     assert not out.exists()
     one = go("--ra", 1.5, "--dec", -2, "--images-only")
     assert one.exit_code == 0
-    assert "1 verified cutouts (1 downloaded, 0 there already), manifest" in one.stdout
+    assert "1 verified cutouts (1 downloaded, 0 already present), manifest" in one.stdout
     assert (out / "ra001.5000000_dec-02.0000000.fits").exists()
     assert server.asked[0][0].endswith("&size=11")
     parquet.write_table(catalogue(3), out.parent / "c.parquet")
@@ -263,4 +261,4 @@ def test_the_command(server: FlakyServer, out: Path, monkeypatch: pytest.MonkeyP
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dhs.fetch.fetch", interrupt)
-    assert f"interrupted; the same command goes on with {out}" in message(go(*listed))
+    assert f"interrupted; run the same command again to resume {out}" in message(go(*listed))

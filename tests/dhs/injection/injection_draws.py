@@ -1,4 +1,4 @@
-"""What the tests of the injection share: draws from the priors, and lenstronomy's view of them."""
+"""Helpers of the injection tests: draws from the priors, and the same lenses in lenstronomy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dhs.injection import LensParams, SourceParams, sample_lens_params, sample_s
 def draws(
     count: int, seed: int, *, theta_e: tuple[float, float] = (0.5, 3.0), **source_options: Any
 ) -> tuple[LensParams, SourceParams]:
-    """Lenses and sources as the priors have them, Einstein radii uniform."""
+    """Draw lenses and sources from the priors, with uniform Einstein radii."""
     rng = np.random.default_rng(seed)
     radii = rng.uniform(*theta_e, count)
     return sample_lens_params(rng, radii), sample_source_params(rng, radii, **source_options)
 
 
 def lenstronomy_lens(lens: LensParams, profile: str, i: int) -> tuple[Any, list[dict[str, float]]]:
-    """Model and keywords of one lens: an ellipsoid of this profile and a shear."""
+    """Return lenstronomy's model and keywords of one lens: this profile plus a shear."""
     e1, e2 = phi_q2_ellipticity(lens.phi_lens_rad[i], lens.q_lens[i])
     ellipsoid = {
         "theta_E": lens.theta_e_arcsec[i],

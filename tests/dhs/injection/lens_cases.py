@@ -1,8 +1,8 @@
-"""What the Triton backend of the lens renderer must do, as functions of a device.
+"""Checks of the Triton backend of the lens renderer, as functions of a device.
 
-On a GPU they run under pytest. Elsewhere they run in a process of their own with
-``TRITON_INTERPRET=1``: ``python -m tests.dhs.injection.lens_cases [NAMES]`` prints one line of JSON per check.
-Each check returns how many images it compared.
+On a GPU they run under pytest. Elsewhere they run in a separate process with
+``TRITON_INTERPRET=1``: ``python -m tests.dhs.injection.lens_cases [NAMES]`` prints one line of JSON
+per check. Each check returns the number of images it compared.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from dhs.injection.tensors import inject_tensors
 from fastnorm.kernels import lens_columns as column
 from fastnorm.kernels import triton_lens
 
-# Of the brightest pixel. A level that float32 rounds to another one may be seen in the second.
+# Tolerances relative to the brightest pixel. The second allows for levels that float32 changes.
 ROUNDING, QUADRATURE = 1e-5, 5e-3
 SMALL = (7, 9)
 Check = Callable[[torch.device], int]
 CHECKS: dict[str, Check] = {}
-# Those of the tile that is compiled; in the interpreter the others have a larger one, for speed.
+# Checks with the compiled tile size. In the interpreter, the others use larger tiles for speed.
 IN_COMPILED_TILES = ("compiled_tiles",)
 
 
@@ -67,7 +67,7 @@ def tiles(height: int, width: int) -> Iterator[None]:
 def draws(
     count: int, seed: int, theta_e_range: tuple[float, float] = (0.5, 1.0), **options: Any
 ) -> tuple[LensParams, SourceParams]:
-    """As the priors have them; small Einstein radii by default, for small stamps."""
+    """Draw from the priors, by default with small Einstein radii, which suit small stamps."""
     rng = np.random.default_rng(seed)
     theta_e = rng.uniform(*theta_e_range, count)
     return sample_lens_params(rng, theta_e), sample_source_params(rng, theta_e, **options)
@@ -85,7 +85,7 @@ def plan_of(
 
 
 def rendered(plan: Plan, device: torch.device) -> NDArray[np.float32]:
-    """By the backend, over an output that was NaN."""
+    """Render with the backend into an output full of NaN."""
     shape = (len(plan.table), plan.flux.shape[1], *plan.shape)
     out: Tensor = torch.full(shape, torch.nan, device=device)
     triton_backend.run(plan, out)
@@ -94,7 +94,7 @@ def rendered(plan: Plan, device: torch.device) -> NDArray[np.float32]:
 
 
 def compare(plan: Plan, device: torch.device, tolerance: float = ROUNDING) -> int:
-    """Hold a plan's images against the definition in float64."""
+    """Compare the images of a plan with the reference in float64."""
     actual = rendered(plan, device)
     expected: Any = np.zeros(actual.shape)
     reference.run(plan, expected)
@@ -125,7 +125,7 @@ def round_and_flat_lenses(device: torch.device) -> int:
 
 @check
 def no_lens(device: torch.device) -> int:
-    """And 0 beyond the reach of the light."""
+    """Check an unlensed source, which is 0 beyond the reach of its light."""
     _, source = draws(1, 4)
     compact = dataclasses.replace(source, re_arcsec=0.15, n_sersic=0.5)
     plan = plan_of(None, compact, (15, 40))
@@ -139,7 +139,7 @@ def no_lens(device: torch.device) -> int:
 
 @check
 def clumps(device: torch.device) -> int:
-    """None, some, and nothing else."""
+    """Check sources with no clumps, with some, and with nothing else."""
     lens, source = draws(3, 5)
     clumpy = dataclasses.replace(source, n_clumps=[0, 3, 2], clump_frac=[0.0, 0.4, 1.0])
     return compare(plan_of(lens, clumpy, SMALL), device)
@@ -176,7 +176,7 @@ def steep_and_flat_profiles(device: torch.device) -> int:
 
 @check
 def bands(device: torch.device) -> int:
-    """Fluxes of their own, one of them none; and one band alone."""
+    """Check different fluxes per band, one of them 0, and a single band."""
     lens, source = draws(1, 11)
     source = dataclasses.replace(source, flux_nmgy_g=0.5, flux_nmgy_r=0.0, flux_nmgy_z=300.0)
     plan = plan_of(lens, source, (5, 5))
@@ -196,7 +196,7 @@ def whole_cutout(device: torch.device) -> int:
 
 @check
 def compiled_tiles(device: torch.device) -> int:
-    """Of 32 lanes: fewer cells than lanes, more, and a number that does not divide them."""
+    """Check fewer cells than the 32 lanes of a tile, more cells, and a number not dividing 32."""
     lens, source = draws(1, 13, clumps_prob=1.0)
     count = compare(plan_of(lens, source, (5, 7)), device)
     lens, source = draws(1, 14)
@@ -205,7 +205,7 @@ def compiled_tiles(device: torch.device) -> int:
 
 @check
 def alone_or_in_a_batch(device: torch.device) -> int:
-    """The same bits, where others have clumps and more terms of the series, too."""
+    """Check for identical bits even if other images have clumps and more terms of the series."""
     lens, source = draws(2, 15)
     mixed = dataclasses.replace(source, n_clumps=[0, 2], clump_frac=[0, 0.4])
     flat = dataclasses.replace(lens, q_lens=[0.9, 0.3])
@@ -219,13 +219,13 @@ def alone_or_in_a_batch(device: torch.device) -> int:
 
 @check
 def levels_that_are_rounded(device: torch.device) -> int:
-    """Where float32 takes another level, as it may in more of these, it is within its error."""
+    """Check that an image stays within the quadrature error where float32 changes a level."""
     return compare(plan_of(*draws(5, 16), SMALL, 2), device, QUADRATURE)
 
 
 @check
 def in_hosts(device: torch.device) -> int:
-    """All of an injection where the hosts are, against that of arrays."""
+    """Compare a whole injection on the device of the hosts with one of arrays."""
     lens, source = draws(1, 18)
     hosts = np.random.default_rng(18).normal(0, 0.1, (1, 3, 33, 33)).astype(np.float32)
     psf, ids = PSF.moffat(1.3), np.arange(1)

@@ -1,7 +1,7 @@
-"""The injections that the compile report counts on, as the lens kernel is told of them.
+"""The injections of the compile report, as input tables of the lens kernel.
 
-Device code knows nothing of ``dhs``, which draws and plans them: the tables are saved in
-``benchmarks/gpu_model``. ``python -m tests.dhs.injection.lens_draws`` saves them anew.
+Device code does not import ``dhs``, which draws and plans the injections, so their tables are
+saved in ``benchmarks/gpu_model``. ``python -m tests.dhs.injection.lens_draws`` saves them again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tests import ROOT
 FILE = ROOT / "benchmarks" / "gpu_model" / "lens_draws.json"
 SEED, EINSTEIN_RADII = 3, np.array([0.8, 1.4, 2.2])
 CLUMPS_PROBABILITY = {"smooth": 0.0, "clumpy": 1.0}
-"""By the name of the group; in all else the sources are the same, and as the priors have them."""
+"""Probability of clumps by group. Everything else is the same draw from the priors."""
 
 
 def _rounded(values: Any) -> list[Any]:
-    """As nested lists, with the digits that float32 keeps."""
+    """Convert to nested lists, with as many digits as float32 keeps."""
     array = np.asarray(values)
     if array.ndim > 1:
         return [_rounded(row) for row in array]

@@ -1,4 +1,4 @@
-"""Backends of the renderer: equal to the reference, in any batch, on any number of threads."""
+"""The renderer's backends equal the reference, in any batch and with any number of threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNT = 48
 
 
 def hard_lenses() -> LensParams:
-    """Round, flat, strongly sheared, off-centre, tiny and huge."""
+    """Return round, flat, strongly sheared, off-centre, tiny and huge lenses."""
     rng = np.random.default_rng(21)
     lens = LensParams(**{**draws(COUNT, 20)[0].arrays(), "theta_e_arcsec": rng.uniform(0.5, 3, 48)})
     fields = {name: values.copy() for name, values in lens.arrays().items()}
@@ -34,7 +34,7 @@ def hard_lenses() -> LensParams:
 
 
 def hard_sources() -> SourceParams:
-    """Indices and sizes from end to end, clumps, and sources beyond the stamp."""
+    """Return sources with extreme indices and sizes, with clumps, and beyond the stamp."""
     rng = np.random.default_rng(22)
     _, source = draws(COUNT, 20, clumps_prob=0.4, clumps_n_range=(1, 9))
     fields = {name: values.copy() for name, values in source.arrays().items()}
@@ -51,7 +51,7 @@ def hard_sources() -> SourceParams:
 
 LENS, SOURCE = hard_lenses(), hard_sources()
 IDS = np.arange(COUNT) * 3 + 1
-# Of all that one costs a second, a third is enough.
+# The reference is slow, so it renders only every third image.
 CHOSEN = {"numba": np.arange(COUNT), "reference": np.arange(0, COUNT, 3)}
 
 
@@ -75,12 +75,12 @@ def test_numba_equals_the_reference(
     options: dict[str, Any] = {"shape": shape, "oversample": oversample, "ids": IDS}
     expected = shown(lens, backend="reference", **options).astype(np.float64)
     actual = shown(lens, backend="numba", **options)
-    # Of a stamp that shows the tail of a source alone, the peak is still that of the source.
+    # If a stamp shows only the tail of a source, the peak is still that of the source.
     centred = SourceParams(**(SOURCE.arrays() | {"beta_x_arcsec": 0.0, "beta_y_arcsec": 0.0}))
     whole = shown(None, centred, shape=(3, 3), ids=IDS, backend="reference")
     peak = np.maximum(expected.max(axis=(2, 3)), whole.max(axis=(2, 3)))
     error = np.abs(actual - expected).max(axis=(2, 3)) / np.maximum(peak, 1e-30)
-    # One sample more or less in a pixel, or a cusp a bit off, counts where samples are few.
+    # With few samples per pixel, one sample more or less, or a slightly shifted cusp, matters.
     allowed = 1e-5 if oversample >= 3 else 1e-4
     assert error.max() < allowed, np.unravel_index(error.argmax(), error.shape)
     assert (actual >= 0).all()
@@ -88,7 +88,7 @@ def test_numba_equals_the_reference(
 
 
 def test_spheroids_and_flattest_lenses() -> None:
-    """Float32 resolves a cusp less well, and its series a needle."""
+    """Float32 is less accurate for cusps and for extremely flat lenses."""
     lens, source = draws(12, 24)
     fields = source.arrays() | {"n_sersic": np.linspace(4, 8, 12)}
     for hard in (lens, LensParams(**(lens.arrays() | {"q_lens": 0.01}))):
@@ -212,7 +212,7 @@ STAMPS = GalaxyStamps(np.ones((3, 3)), 0.1)
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "source": ({"source": LENS}, TypeError, "source is of type LensParams"),
     "lens": ({"lens": SOURCE}, TypeError, "lens is of type SourceParams.*None for no lens"),
-    "lengths": ({"lens": LENS[:5]}, ValueError, "lens holds 5 injections and source 48"),
+    "lengths": ({"lens": LENS[:5]}, ValueError, "lens has 5 injections and source has 48"),
     "rows": ({"shape": (0, 5)}, ValueError, r"shape\[0\]=0 .*\[1, 4096\]"),
     "columns": ({"shape": (5, 4097)}, ValueError, r"shape\[1\]=4097 .*\[1, 4096\]"),
     "half a row": ({"shape": (5.5, 5)}, TypeError, r"shape\[0\]=5.5 is not an integer"),

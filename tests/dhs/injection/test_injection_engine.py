@@ -1,4 +1,4 @@
-"""Injection from end to end: stamps, arcs, the table, and nothing that depends on the batch."""
+"""Injection from end to end: stamps, arcs, the table, and independence of the batch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IDS = np.arange(COUNT) * 11 + 3
 
 
 def run(rows: Any = None, hosts: Any = HOSTS, **options: Any) -> Injected:
-    """Inject all, or some."""
+    """Inject into all hosts, or into the given rows."""
     rows = np.arange(COUNT) if rows is None else np.atleast_1d(rows)
     psf = options.pop("psf", PSF.moffat(np.linspace(0.9, 1.8, COUNT)[rows]))
     options = {"seed": 9, "ids": IDS[rows]} | options
@@ -84,7 +84,7 @@ def test_table() -> None:
         *(f"{name}_{band}" for name in ("gain", "texture") for band in BANDS),
     ]
     assert len(table) == COUNT
-    # NaN says that there was no noise to record.
+    # NaN marks noise that was off.
     assert set(table.columns[table.isna().any()]) == set(table.columns[-6:])
     np.testing.assert_array_equal(table["injection_id"], IDS)
     assert (table["seed"] == 9).all()
@@ -101,7 +101,7 @@ def test_magnification() -> None:
     expected = light / SOURCE.flux_nmgy_r
     np.testing.assert_allclose(table["magnification"], expected, rtol=1e-6)
     assert (table["magnification"] > 1.5).all()
-    # The PSF takes nothing of it: what is measured afterwards agrees but for what leaves.
+    # The PSF conserves flux, except for the light that leaves the stamp.
     after = columns(table, "flux_out") / columns(table, "flux_in")
     np.testing.assert_allclose(after, np.stack([expected] * 3, axis=1), rtol=3e-3)
 
@@ -234,7 +234,7 @@ def test_batches_that_follow_each_other_leave_nothing_behind() -> None:
             peaks.append(peak)
     finally:
         tracemalloc.stop()
-    # What the interpreter caches by and by is some kilobytes; a batch of stamps is 384.
+    # The interpreter caches a few kilobytes over time; a batch of stamps takes 384.
     allowed = hosts.nbytes // 4
     assert max(held[-10:]) - max(held[5:15]) < allowed
     assert max(peaks[-10:]) - max(peaks[5:15]) < allowed

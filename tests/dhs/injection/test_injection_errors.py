@@ -1,4 +1,4 @@
-"""Every bad input of the injection is refused by name, index, value and range."""
+"""The error for any bad input of the injection names the field, index, value and range."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dhs.injection import (
 )
 from tests.dhs.injection.injection_draws import draws
 
-# Of every field: a good value, the ends of its range, and whether the lower one belongs to it.
+# A good value, the ends of the range, and whether the lower end is allowed.
 Field = tuple[float, float, float, bool]
 LENS_FIELDS: dict[str, Field] = {
     "theta_e_arcsec": (1.2, 0, 1000, False),
@@ -79,10 +79,10 @@ def test_values_out_of_range(name: str) -> None:
         1e300,
     ]
     for value in bad:
-        words = f"{value:g} is not allowed: it has to be a finite number in {span}"
+        words = f"{value:g} is not allowed: it must be a finite number in {span}"
         with pytest.raises(ValueError, match=re.escape(f"{name}={words}")):
             kind(**(good(kind) | {name: value}))
-        # The first offender is named, not the worst and not the last.
+        # The error names the first bad value, not the worst or the last.
         values = [fine, fine, value, fine, np.nan]
         with pytest.raises(ValueError, match=re.escape(f"{name}[2]={words}")):
             kind(**(good(kind) | {name: values}))
@@ -93,7 +93,7 @@ def test_values_at_the_ends_are_taken(name: str) -> None:
     kind, (_, low, high, low_is_allowed) = ALL[name]
     values = [low if low_is_allowed else np.nextafter(low, 1), high]
     if name == "n_clumps":
-        values[0] = 1  # without a clump there is no share
+        values[0] = 1  # clump_frac needs at least one clump
     params = kind(**(good(kind) | {name: values}))
     np.testing.assert_array_equal(getattr(params, name), values)
     assert len(params) == 2
@@ -124,9 +124,9 @@ def test_shapes_and_lengths(name: str) -> None:
 @pytest.mark.parametrize(
     ("clumps", "share", "words"),
     [
-        ([0, 1], 0.3, r"n_clumps\[0\]=0 is not allowed: clump_frac is above 0"),
-        ([1, 1.5], 0.3, r"n_clumps\[1\]=1.5 is not allowed: it has to be an integer"),
-        ([1, 2, 0], [0.3, 0, 0.1], r"n_clumps\[2\]=0 .*clump_frac is above 0 there"),
+        ([0, 1], 0.3, r"n_clumps\[0\]=0 is not allowed: it must be at least 1"),
+        ([1, 1.5], 0.3, r"n_clumps\[1\]=1.5 is not allowed: it must be an integer"),
+        ([1, 2, 0], [0.3, 0, 0.1], r"n_clumps\[2\]=0 .* where clump_frac is above 0"),
     ],
 )
 def test_clumps_that_make_no_sense(clumps: Any, share: Any, words: str) -> None:
@@ -155,7 +155,7 @@ def test_parameters_are_arrays_that_stay(kind: Params) -> None:
     assert [float(getattr(one, name)[0]) for one in params] == [0.5, 0.6, 0.7, 0.8]
     assert len(params.broadcast_to(4)) == 4
     assert len(params[0].broadcast_to(7)) == 7
-    with pytest.raises(ValueError, match="holds 4 injections where 7 are needed; give 1 or 7"):
+    with pytest.raises(ValueError, match="has 4 injections, but 7 are needed; give 1 or 7"):
         params.broadcast_to(7)
 
 
@@ -200,8 +200,8 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "complex": ({"hosts": HOSTS.astype(complex)}, TypeError, "hosts has dtype complex128"),
     "text": ({"hosts": "galaxies"}, TypeError, "hosts has dtype"),
     "no annulus": ({"hosts": HOSTS[..., :17, :17]}, ValueError, "annulus .*17 x 17.*100"),
-    "lenses": ({"lens": LENS[:3]}, ValueError, "LensParams holds 3 injections where 4 are needed"),
-    "sources": ({"source": SOURCE[:2]}, ValueError, "SourceParams holds 2 injections where 4 are"),
+    "lenses": ({"lens": LENS[:3]}, ValueError, "LensParams has 3 injections, but 4 are needed"),
+    "sources": ({"source": SOURCE[:2]}, ValueError, "SourceParams has 2 injections, but 4 are"),
     "no lens": ({"lens": None}, TypeError, "lens is of type NoneType; give a LensParams"),
     "lens": ({"lens": SOURCE}, TypeError, "lens is of type SourceParams"),
     "source": ({"source": LENS}, TypeError, "source is of type LensParams"),
@@ -213,11 +213,11 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         ValueError,
         "the PSF is 81 x 81 pixels, larger than the padded stamp, 79 x 79",
     ),
-    "gains": ({"noise": Noise(np.ones((3, 3)))}, ValueError, "gain is given for 3 injections"),
+    "gains": ({"noise": Noise(np.ones((3, 3)))}, ValueError, "gain has values for 3 injections"),
     "textures": (
         {"noise": Noise(texture=np.ones((2, 3)))},
         ValueError,
-        "texture is given for 2 injections; give 1 or 4",
+        "texture has values for 2 injections; give 1 or 4",
     ),
     "seed": ({"seed": -1}, ValueError, r"seed=-1 .*\[0, 9223372036854775807\]"),
     "seed of float": ({"seed": 1.0}, TypeError, "seed=1.0 is not an integer"),
@@ -231,7 +231,7 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "scale text": ({"pixel_scale": "0.262"}, TypeError, "pixel_scale has dtype"),
     "oversample": ({"oversample": 9}, ValueError, r"oversample=9 .*\[1, 8\]"),
     "oversample of float": ({"oversample": 4.0}, TypeError, "oversample=4.0 is not an integer"),
-    "backend": ({"backend": "fast"}, ValueError, "backend='fast' is not known; allowed are"),
+    "backend": ({"backend": "fast"}, ValueError, "backend='fast' is not known; expected None"),
     "backend of stamps": (
         {"backend": "numba", "galaxy_stamps": STAMPS},
         ValueError,
@@ -240,7 +240,7 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "pictures": (
         {"galaxy_stamps": GalaxyStamps(np.ones((3, 3, 3, 3)), 0.1)},
         ValueError,
-        "stamps holds 3 pictures for 4 injections; give 1 or 4",
+        "stamps has 3 images for 4 injections; give 1 or 4",
     ),
 }
 
@@ -262,7 +262,7 @@ def test_bad_calls_of_inject(name: str) -> None:
 
 
 class _Quantity:
-    """As astropy's: an array with a unit that `numpy.asarray` drops."""
+    """An array with a unit that `numpy.asarray` drops, like astropy's."""
 
     unit = "arcmin"
 
@@ -277,7 +277,7 @@ def test_units_and_masks_are_not_dropped(name: str) -> None:
         kind(**(good(kind) | {name: _Quantity()}))
     with pytest.raises(TypeError, match=f"{name} is a masked array"):
         kind(**(good(kind) | {name: np.ma.masked_array([fine], [True])}))
-    with pytest.raises(TypeError, match=f"{name} is no array"):
+    with pytest.raises(TypeError, match=f"{name} is not an array"):
         kind(**(good(kind) | {name: [fine, [fine, fine]]}))
 
 
@@ -297,9 +297,7 @@ def test_hosts_that_float32_cannot_hold() -> None:
 
 def test_priors_name_what_is_wrong() -> None:
     rng = np.random.default_rng(0)
-    with pytest.raises(
-        ValueError, match=r"q_host has shape \(2,\); give a number, or shape \(3,\)"
-    ):
+    with pytest.raises(ValueError, match=r"q_host has shape \(2,\); give a number or shape \(3,\)"):
         sample_lens_params(rng, [1.0, 1.0, 1.0], q_host=[0.5, 0.6])
     with pytest.raises(ValueError, match=r"g_minus_r_mu_sigma\[0\]=nan"):
         sample_source_params(rng, 1.0, g_minus_r_mu_sigma=(np.nan, 0.1))

@@ -1,4 +1,4 @@
-"""The lens against 50 digits, against lenstronomy, and against its own definition."""
+"""The lens compared with 50-digit arithmetic, with lenstronomy, and with its own definition."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KNOWN = [
 
 
 def by_mpmath(x: float, y: float, theta_e: float, q: float, phi: float) -> tuple[float, float]:
-    """Kormann, Schneider & Bartelmann (1994), as printed, to 50 digits."""
+    """Compute the formula of Kormann, Schneider & Bartelmann (1994), as printed, to 50 digits."""
     with mpmath.workdps(50):
         x, y, theta_e, q, phi = (mpmath.mpf(float(value)) for value in (x, y, theta_e, q, phi))
         cos, sin = mpmath.cos(phi), mpmath.sin(phi)
@@ -51,7 +51,7 @@ def by_mpmath(x: float, y: float, theta_e: float, q: float, phi: float) -> tuple
 
 
 def positions(count: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Far and near, on the axes and off them."""
+    """Return positions far and near, on the axes and off them."""
     rng = np.random.default_rng(seed)
     radius, angle = 10 ** rng.uniform(-9, 3, count), rng.uniform(0, 2 * np.pi, count)
     x, y = radius * np.cos(angle), radius * np.sin(angle)
@@ -74,7 +74,7 @@ def test_deflection_to_50_digits(q: float) -> None:
     rng = np.random.default_rng(5)
     x, y = positions(60, 1)
     phi, theta_e = rng.uniform(-4, 4, x.size), rng.uniform(0.3, 5, x.size)
-    # On the axes of the lens, and not only on those of the stamp.
+    # Some positions are on the axes of the lens, not only on those of the stamp.
     phi[::7] = 0.0
     expected = np.array([by_mpmath(*a[:3], q, a[3]) for a in zip(x, y, theta_e, phi, strict=True)])
     actual = np.stack(sie_deflection(x, y, theta_e, q, phi), axis=1)
@@ -98,7 +98,7 @@ def test_deflection_is_smooth_through_a_round_lens(place: tuple[float, float]) -
     np.testing.assert_allclose(
         sie_deflection(x, y, 1.3, 1.0, 0.4), (1.3 * x / r, 1.3 * y / r), atol=4e-16
     )
-    # Third differences of a smooth function are as small as rounding lets them be.
+    # Third differences of a smooth function are small down to rounding.
     for step in (1e-3, 1e-4, 1e-5, 1e-6):
         alpha = np.stack(sie_deflection(x, y, 1.3, 1 - step * np.arange(40), 0.4))
         assert np.isfinite(alpha).all()
@@ -142,7 +142,7 @@ def test_lens_equation_equals_lenstronomy(profile: str) -> None:
     inverse = 1 / magnification(lens, x, y)
     for i in range(len(lens)):
         model, keywords = lenstronomy_lens(lens, profile, i)
-        # Close to the centre count the 1e-10 arcsec that lenstronomy softens an ellipsoid by.
+        # Close to the centre, lenstronomy's softening of 1e-10 arcsec matters.
         far = np.hypot(x[0] - lens.x0_arcsec[i], y[0] - lens.y0_arcsec[i]) > 1e-3
         expected = model.ray_shooting(x[0], y[0], keywords)
         np.testing.assert_allclose(np.stack(beta)[:, i, far], np.stack(expected)[:, far], atol=1e-6)
@@ -191,7 +191,7 @@ def test_every_image_maps_back_to_the_source(spread: float) -> None:
     assert set(np.unique(number)) <= {1, 2, 3, 4}
     angle = np.arctan2(y - lens.y0_arcsec[:, None], x - lens.x0_arcsec[:, None]) % (2 * np.pi)
     assert (np.diff(angle, axis=1)[is_image[:, 1:]] > 0).all()
-    # The number of images is even inside the cut, where the centre deflects to, odd outside.
+    # The number of images is even for a source inside the cut, and odd outside.
     sign = np.sign(magnification(lens, x, y))
     assert (np.nansum(np.where(is_image, sign, 0), axis=1)[number % 2 == 0] == 0).all()
     assert (np.nansum(np.where(is_image, sign, 0), axis=1)[number % 2 == 1] == 1).all()
@@ -206,7 +206,7 @@ def test_every_place_that_maps_to_the_source_is_an_image() -> None:
     beta_x, beta_y = source_position(lens, at_x, at_y)
     x, y = image_positions(lens, beta_x[:, 0], beta_y[:, 0])
     nearest = np.nanmin(np.hypot(x - at_x, y - at_y), axis=1)
-    # Of a pair that is about to merge both may be missed: it is that bright.
+    # Both images of a pair that is about to merge may be missed; such a pair is very bright.
     is_single = np.abs(magnification(lens, at_x, at_y)[:, 0]) < 300
     assert is_single.mean() > 0.98
     assert nearest[is_single].max() < 1e-8
@@ -253,7 +253,7 @@ def test_images_of_a_round_lens() -> None:
 
 
 def test_number_of_images_by_place_of_the_source() -> None:
-    # Of this lens the diamond ends at 0.24, the cut at 0.85 to 1.1.
+    # The astroid caustic of this lens ends at 0.24, the cut at 0.85 to 1.1.
     lens = LensParams(1.0, q_lens=0.7)
     for beta, expected in ((0.05, 4), (0.5, 2), (0.75, 2), (1.3, 1), (5.0, 1)):
         angle = np.linspace(0.01, 6.29, 37)

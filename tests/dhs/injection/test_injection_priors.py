@@ -1,4 +1,4 @@
-"""The priors: the file is where every number is, and draws are what it says."""
+"""The priors: every number comes from the file, and draws follow it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 THETA_E = rng(99).uniform(0.5, 3, COUNT)
 SOURCE = sample_source_params(rng(1), THETA_E)
 LENS = sample_lens_params(rng(2), THETA_E)
-# Each of these tests fails once in 10^5 seeds; the seeds are fixed.
+# Each of these tests fails for one seed in 10^5; the seeds are fixed.
 UNLIKELY = 1e-5
 
 
@@ -63,9 +63,6 @@ def assert_normal(values: NDArray[np.float64], mean: float, sigma: float) -> Non
 def magnitude(band: str, source: SourceParams = SOURCE) -> NDArray[np.float64]:
     flux: NDArray[np.float64] = getattr(source, f"flux_nmgy_{band}")
     return 22.5 - 2.5 * np.log10(flux)
-
-
-# The file, and that nothing else holds its numbers.
 
 
 @pytest.mark.parametrize(("section", "key"), ARGUMENTS)
@@ -117,7 +114,7 @@ def test_preprocessing_section() -> None:
 
 
 def test_every_value_has_a_comment() -> None:
-    """Above it or beside it, or above the one that it makes a pair with."""
+    """The comment is above or next to the value, or above the other value of its pair."""
     pairs = {
         "r_minus_z_mu_sigma": "g_minus_r_mu_sigma",
         "annulus_r_out": "annulus_r_in",
@@ -167,7 +164,7 @@ def named_values(node: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
 
 def test_numbers_of_the_priors_are_nowhere_else() -> None:
     keys = {key for _, key in ARGUMENTS}
-    # Both ends of the others are round numbers, which any pair may have.
+    # The other ranges have round numbers at both ends, which any pair may have.
     telling = YAML["source_params"].keys() - {"n_range", "q_range", "clumps_n_range", "clumps_prob"}
     pairs = [YAML["source_params"][key] for key in telling]
     found = []
@@ -233,9 +230,6 @@ def test_a_bad_value_in_the_file_is_refused(
         injection_priors.__wrapped__()
 
 
-# Draws.
-
-
 def test_sizes_indices_and_axis_ratios() -> None:
     assert_uniform(SOURCE.re_arcsec, 0.15, 0.5)
     assert_uniform(SOURCE.n_sersic, 0.5, 2.0)
@@ -253,7 +247,7 @@ def test_positions_are_uniform_in_area() -> None:
     assert stats.kstest(beta, share_within).pvalue > UNLIKELY
     angle = np.arctan2(SOURCE.beta_y_arcsec, SOURCE.beta_x_arcsec)
     assert_uniform(angle, -np.pi, np.pi)
-    # The test would see a distance that is uniform itself.
+    # The test can detect a distance that is itself uniform.
     assert stats.kstest(rng().uniform(0.1, 0.4, COUNT), share_within).pvalue < 1e-20
 
 
@@ -282,7 +276,7 @@ def test_clumps() -> None:
     has_clumps = some.n_clumps > 0
     assert abs(has_clumps.mean() - 0.3) < 0.02
     np.testing.assert_array_equal(some.clump_frac > 0, has_clumps)
-    # Clumps change nothing else of the draw.
+    # Clumps change nothing else in the draw.
     for name, values in SOURCE.arrays().items():
         if "clump" not in name:
             again = sample_source_params(rng(1), THETA_E, clumps_prob=1.0)
@@ -366,9 +360,9 @@ BAD_OPTIONS: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (
         sample_source_params,
         {"r_mag_range": (26.0, 23.0)},
-        r"r_mag_range=\(26.0, 23.0\) is no range",
+        r"r_mag_range=\(26.0, 23.0\) is not a valid range",
     ),
-    (sample_source_params, {"q_range": (0.3, 0.5, 1.0)}, "q_range=.* is no range"),
+    (sample_source_params, {"q_range": (0.3, 0.5, 1.0)}, "q_range=.* is not a valid range"),
     (sample_source_params, {"n_range": (0.5, np.nan)}, r"n_range\[1\]=nan"),
     (sample_source_params, {"n_range": (8.0, 9.0)}, r"n_sersic\[0\]=.* \[0.3, 8\]"),
     (sample_source_params, {"beta_frac_range": (-0.1, 0.4)}, r"beta_frac_range\[0\]=-0.1 "),
@@ -378,7 +372,7 @@ BAD_OPTIONS: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (sample_source_params, {"g_minus_r_mu_sigma": (1.0, np.inf)}, r"g_minus_r_mu_sigma\[1\]=inf "),
     (sample_lens_params, {"shear_sigma": -0.1}, r"shear_sigma=-0.1 .*\[0, inf\)"),
     (sample_lens_params, {"center_sigma_arcsec": np.nan}, r"center_sigma_arcsec=nan "),
-    (sample_lens_params, {"q_lens_range": (1.0, 0.5)}, "q_lens_range=.* is no range"),
+    (sample_lens_params, {"q_lens_range": (1.0, 0.5)}, "q_lens_range=.* is not a valid range"),
     (sample_lens_params, {"q_scatter": -1.0}, r"q_scatter=-1 "),
     (sample_lens_params, {"q_floor": 0.0}, r"q_floor=0 .*\(0, 1\]"),
     (sample_lens_params, {"q_host": 1.2}, r"q_host=1.2 .*\(0, 1\]"),

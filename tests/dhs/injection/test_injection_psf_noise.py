@@ -1,4 +1,4 @@
-"""What a PSF does to an image, and what noise an arc may bring."""
+"""PSFs, convolution with them, and the noise of an arc."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BANDS = ("g", "r", "z")
 
 
 def width(image: NDArray[np.float64], scale: float) -> float:
-    """Full width at half maximum of a finely sampled PSF, along a row through its centre."""
+    """Measure the FWHM of a finely sampled PSF along a row through its centre."""
     half = image[image.shape[0] // 2, image.shape[1] // 2 :]
     beyond = int(np.argmax(half < half[0] / 2))
     between = (half[beyond - 1] - half[0] / 2) / (half[beyond - 1] - half[beyond])
@@ -60,7 +60,7 @@ def test_shape_of_the_profiles() -> None:
 
 
 def test_width_on_an_image() -> None:
-    """A point of light becomes the PSF: its second moments, and its width."""
+    """A point of light becomes the PSF, with its second moments and its width."""
     image = np.zeros((1, 1, 101, 101), np.float32)
     image[0, 0, 50, 50] = 7.0
     for psf in (PSF.gaussian(1.3), PSF.moffat(1.3)):
@@ -78,7 +78,7 @@ def test_flux_is_kept_away_from_edges(psf: PSF) -> None:
     images = np.zeros((4, 3, 101, 101), np.float32)
     images[:, :, 40:61, 40:61] = np.random.default_rng(1).uniform(0, 1, (4, 3, 21, 21))
     before, after = (part.sum(axis=(2, 3), dtype=float) for part in (images, psf.convolve(images)))
-    # Half a PSF, 31 pixels, is less than the 40 to the edge.
+    # Half a PSF is 31 pixels, less than the 40 pixels to the edge.
     np.testing.assert_allclose(after, before, rtol=1e-5)
 
 
@@ -102,7 +102,7 @@ def test_nothing_wraps_around(shape: tuple[int, int], side: int) -> None:
 @pytest.mark.parametrize("kernel", [(63, 63), (1, 1), (5, 9), (7, 1)])
 @pytest.mark.parametrize("shape", [(101, 101), (64, 64), (33, 50)])
 def test_convolution_equals_others(shape: tuple[int, int], kernel: tuple[int, int]) -> None:
-    """Of asymmetric kernels, so that a flip is seen."""
+    """Asymmetric kernels would reveal a flip."""
     images = np.random.default_rng(2).normal(0, 1, (2, 3, *shape)).astype(np.float32)
     psf = PSF(normalised((2, 3, *kernel), 3))
     seen = psf.convolve(images)
@@ -248,7 +248,7 @@ def test_poisson_noise_has_its_variance(gain: Any) -> None:
     noisy = Noise(gain).apply(ARC, SIGMA, 1, IDS).astype(np.float64)
     per_band = np.broadcast_to(gain, 3)
     mean, variance = noisy.mean(axis=(0, 2, 3)), noisy.var(axis=(0, 2, 3))
-    # 92 160 numbers a band: the variance is known to 0.5 %.
+    # With 92,160 numbers per band, the variance is known to 0.5%.
     np.testing.assert_allclose(mean, [2, 4, 10], rtol=5e-3)
     np.testing.assert_allclose(variance, np.array([2, 4, 10]) / per_band, rtol=0.03)
     electrons = noisy * per_band[:, None, None]
@@ -270,7 +270,7 @@ def test_gain_from_inverse_variance() -> None:
     np.testing.assert_allclose(as_array(noise.texture), [[0.3, 0.3, 0.3]])
     each = Noise.from_inverse_variance(np.full((5, 3), 4.0), [0.5, 2.0, 3.0])
     np.testing.assert_allclose(as_array(each.gain), np.tile([2.0, 8.0, 12.0], (5, 1)))
-    # Its definition: the variance of the sky's electrons is that of the image.
+    # By definition, the variance of the sky's electrons is the variance of the image.
     sky, inverse_variance = 3.0, 25.0
     gain = as_array(Noise.from_inverse_variance(inverse_variance, sky).gain)
     np.testing.assert_allclose(sky / gain, 1 / inverse_variance)
@@ -300,7 +300,7 @@ def test_noise_of_an_injection_is_its_own() -> None:
     assert (noise.apply(ARC, SIGMA, 2, IDS) != expected).mean() > 0.9
     assert (noise.apply(ARC, SIGMA, 1, IDS + 1) != expected).mean() > 0.9
     np.testing.assert_array_equal(ARC.mean(axis=(0, 2, 3)), [2, 4, 10])
-    # Photons and texture have streams of their own: each is the same without the other.
+    # Photon noise and texture have separate streams, so each is the same without the other.
     both = expected.astype(np.float64) - ARC
     photons = Noise(gain).apply(ARC, SIGMA, 1, IDS).astype(np.float64) - ARC
     texture = Noise(texture=0.5).apply(ARC, SIGMA, 1, IDS).astype(np.float64) - ARC
@@ -322,8 +322,11 @@ def test_noise_of_an_injection_is_its_own() -> None:
         (lambda: Noise(texture=np.ones(4)), r"texture has shape \(4,\)"),
         (lambda: Noise.from_inverse_variance([1, 1, 0], 1.0), r"inverse_variance\[2\]=0 .*\(0, "),
         (lambda: Noise.from_inverse_variance(1.0, [0.0, 1, 1]), r"sky_nmgy_per_pixel\[0\]=0 "),
-        (lambda: Noise(np.ones((2, 3))).apply(ARC, SIGMA, 1, IDS), "gain is given for 2 .* 40"),
-        (lambda: Noise(None, np.ones((2, 3))).apply(ARC, SIGMA, 1, IDS), "texture is given for 2"),
+        (lambda: Noise(np.ones((2, 3))).apply(ARC, SIGMA, 1, IDS), "gain has values for 2 .* 40"),
+        (
+            lambda: Noise(None, np.ones((2, 3))).apply(ARC, SIGMA, 1, IDS),
+            "texture has values for 2",
+        ),
     ],
 )
 def test_bad_noise_is_refused(call: Callable[[], Any], words: str) -> None:

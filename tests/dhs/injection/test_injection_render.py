@@ -1,4 +1,4 @@
-"""How right rendered images are: against brute force, fluxes, and lenstronomy's ray tracing."""
+"""Accuracy of rendered images, compared with brute force, fluxes and lenstronomy's ray tracing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def of_unit_flux(source: SourceParams) -> SourceParams:
 
 
 def seen_at(lens: LensParams | None, source: SourceParams, i: int, x: Image, y: Image) -> Image:
-    """Elliptical radius in the source plane that is seen at positions: nothing of ours in it."""
+    """Compute the elliptical radius in the source plane, without the package's code."""
     to_x, to_y = x - source.beta_x_arcsec[i], y - source.beta_y_arcsec[i]
     if lens is not None:
         theta_e, g1, g2, x0, y0, q, phi = (values[i] for values in lens.arrays().values())
@@ -43,7 +43,7 @@ def seen_at(lens: LensParams | None, source: SourceParams, i: int, x: Image, y: 
 def brute_force(
     lens: LensParams | None, source: SourceParams, i: int, x: Image, y: Image, side: int = 32
 ) -> Image:
-    """Light of pixels around ``x, y`` from a source of flux 1, by side x side uniform samples."""
+    """Compute the light of pixels around ``x, y`` for a source of flux 1, with side^2 samples."""
     n, re = source.n_sersic[i], source.re_arcsec[i]
     b = gammaincinv(2 * n, 0.5)
     place = ((np.arange(side) + 0.5) / side - 0.5) * SCALE
@@ -55,7 +55,7 @@ def brute_force(
 
 
 def pixels(shape: tuple[int, int]) -> tuple[Image, Image]:
-    """Centres of pixels, arcsec, in the order of a raveled image."""
+    """Return the centres of pixels, arcsec, in the order of a raveled image."""
     row, column = (part.ravel().astype(np.float64) for part in np.indices(shape))
     return (column - (shape[1] - 1) / 2) * SCALE, (row - (shape[0] - 1) / 2) * SCALE
 
@@ -67,7 +67,7 @@ def errors(
     side: int = 32,
     **options: Any,
 ) -> Image:
-    """Largest error of every image in units of its peak, where errors are largest."""
+    """Return the largest error of every image relative to its peak, where errors are largest."""
     shape = (101, 101)
     source = of_unit_flux(source)
     images = render(lens, source, shape, bands=("r",), **options).reshape(len(source), -1)
@@ -88,13 +88,13 @@ def test_images_against_brute_force() -> None:
     worst = errors(lens, source, 150)
     print(f"\n200 draws: worst {worst.max():.2e}, median {np.median(worst):.1e} of the peak")
     assert worst.max() < 0.01
-    # Half of the bound where it is hardest, a tenth of it as a rule.
+    # The worst cases have half the allowed error, the typical ones a tenth.
     assert np.sort(worst)[-10] < 5e-3
     assert np.median(worst) < 1e-3
 
 
 def test_whole_images_against_brute_force() -> None:
-    """What the choice of pixels leaves out is not worse."""
+    """The pixels that the other test skips are not worse."""
     lens, source = draws(4, 12)
     source = of_unit_flux(source)
     x, y = pixels((61, 47))
@@ -120,7 +120,7 @@ def test_outside_of_the_priors() -> None:
 
 
 def test_flat_lenses() -> None:
-    """Light is stretched the other way as far along the major axis as the convergence reaches."""
+    """A flat lens compresses light along its major axis as far as its convergence is high."""
     count, shape = 12, (41, 41)
     lens, source = draws(count, 13)
     lens, source = dataclasses.replace(lens, q_lens=np.full(count, 0.25)), of_unit_flux(source)
@@ -130,7 +130,7 @@ def test_flat_lenses() -> None:
     for i, image in enumerate(images):
         expected = brute_force(lens, source, i, x, y, 16)
         worst[i] = np.abs(image - expected).max() / expected.max()
-    # 16 x 16 sub-pixels are themselves off in some of them.
+    # 16 x 16 sub-pixels are themselves inaccurate for some of these.
     assert np.sort(worst)[-3] < 5e-3
 
 
@@ -149,7 +149,7 @@ def test_more_samples_err_less() -> None:
 @pytest.mark.parametrize("re", [0.15, 0.3, 0.5])
 @pytest.mark.parametrize("backend", ["numba", "reference"])
 def test_flux_without_a_lens(backend: str, re: float, n: float) -> None:
-    """All of the flux is on 201 x 201 pixels: they hold 50 half-light radii."""
+    """The whole flux is in the image, because 201 pixels span at least 50 half-light radii."""
     rng = np.random.default_rng(16)
     count = 12 if backend == "numba" else 3
     source = SourceParams(
@@ -169,10 +169,10 @@ def test_flux_without_a_lens(backend: str, re: float, n: float) -> None:
 
 
 def traced(lens: LensParams | None, source: SourceParams, i: int, side: int, fine: int) -> float:
-    """Flux in a stamp by lenstronomy, fine x fine rays a pixel, for a source of flux 1."""
+    """Compute the flux in a stamp with lenstronomy, with fine x fine rays per pixel."""
     n, q = source.n_sersic[i], source.q[i]
     b = gammaincinv(2 * n, 0.5)
-    # Its radius is the product average, and its b a fit: this is the same profile.
+    # lenstronomy uses the product-average radius and a fit for b; this is the same profile.
     radius = source.re_arcsec[i] * np.sqrt(q) * ((1.9992 * n - 0.3271) / b) ** n
     e1, e2 = phi_q2_ellipticity(source.phi_rad[i], q)
     keywords = {
@@ -205,7 +205,7 @@ def test_magnified_flux_equals_lenstronomys() -> None:
 
 
 def test_magnification_of_a_tiny_source_is_that_of_its_images() -> None:
-    """A round lens magnifies a point within its Einstein radius 2 theta_E / beta times."""
+    """A round lens magnifies a point inside its Einstein radius by 2 theta_E / beta."""
     beta = np.array([0.2, 0.3, 0.5, 0.8])
     source = SourceParams(beta, 0.0, 0.05, 0.5)
     images = render(LensParams(1.5), source, (61, 61), bands=("r",))
@@ -216,14 +216,14 @@ def test_magnification_of_a_tiny_source_is_that_of_its_images() -> None:
 
 @pytest.mark.parametrize("shear", [(0.8, 0.0), (0.0, -0.6), (0.5, 0.5)])
 def test_light_that_a_shear_takes_far_out(shear: tuple[float, float]) -> None:
-    """A shear alone magnifies 1 / (1 - g^2) times."""
+    """A shear alone magnifies by 1 / (1 - g^2)."""
     source = SourceParams(0.3, -0.2, 0.5, 0.5)
     image = render(LensParams(1e-6, *shear), source, (201, 201), bands=("r",))
     assert abs(image.sum() * (1 - np.hypot(*shear) ** 2) - 1) < 1e-3
 
 
 def test_the_frame_of_an_image() -> None:
-    """x is the column and y the row, angles run from +x to +y, and the middle is the origin."""
+    """x is the column, y is the row, angles run from +x to +y, and the middle is the origin."""
     source = SourceParams(
         [3 * SCALE, 0.0, 0.0], [0.0, -2 * SCALE, 0.0], 1.0, 1.0, 0.3, [0.0, 0.0, np.pi / 4]
     )
@@ -239,7 +239,7 @@ def test_the_frame_of_an_image() -> None:
 
 
 def test_the_frame_of_a_lens() -> None:
-    """Images of a centred source lie along the minor axis of the mass; a shear stretches along."""
+    """Images of a centred source lie along the minor axis of the mass and along the shear."""
     source = SourceParams(0.0, 0.0, 0.1, 1.0)
 
     def spread(lens: LensParams) -> tuple[float, float]:
@@ -257,7 +257,7 @@ def test_the_frame_of_a_lens() -> None:
 
 @pytest.mark.parametrize("scale", [0.05, 0.262, 1.0])
 def test_pixel_scales(scale: float) -> None:
-    """The same sky in pixels of another size: light adds up, whatever they are."""
+    """Light adds up when the same sky has pixels of a different size."""
     lens, source = draws(3, 18)
     source = of_unit_flux(source)
     fine = render(lens, source, (303, 303), scale / 3, bands=("r",)).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Sersic profiles against quadrature, clumps, and the random streams that place them."""
+"""Sersic profiles compared with quadrature, clumps, and the random streams that place them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_flux_by_quadrature(n: float) -> None:
     b = float(sersic_b(n))
 
     def light(t: float) -> float:
-        # R = r_e t^n, so that even a spheroid is smooth.
+        # The substitution R = r_e t^n makes even a spheroid smooth.
         return float(at_re * np.exp(-b * (t - 1)) * n * re**2 * t ** (2 * n - 1))
 
     inside = quad(light, 0, 1, epsabs=0, epsrel=1e-12)[0]
@@ -65,7 +65,7 @@ def test_flux_by_quadrature(n: float) -> None:
 
 @pytest.mark.parametrize("n", [0.5, 1.0, 2.0])
 def test_half_of_the_light_is_within_the_half_light_ellipse(n: float) -> None:
-    """The half-light radius of the image is that along the major axis."""
+    """The half-light radius is measured along the major axis."""
     re, q, phi, scale = 2.0, 0.4, 0.6, 0.04
     source = SourceParams(0.0, 0.0, re, n, q, phi)
     image = render(None, source, (601, 601), scale, bands=("r",))[0, 0].astype(np.float64)
@@ -74,7 +74,7 @@ def test_half_of_the_light_is_within_the_half_light_ellipse(n: float) -> None:
     across = np.cos(phi) * offset[:, None] - np.sin(phi) * offset
     inside = image[np.hypot(along, across / q) < re].sum()
     assert abs(inside - 0.5) < 2e-3
-    # The wrong ellipse is seen: across, along exchanged.
+    # The test detects the wrong ellipse, with the axes exchanged.
     assert image[np.hypot(across, along / q) < re].sum() < 0.45
 
 
@@ -122,7 +122,7 @@ def test_shares_of_clumps_sum_to_theirs() -> None:
 def test_clumps_follow_their_source() -> None:
     source = SourceParams(0.0, 0.0, np.full(3000, 0.4), 1.0, q=0.5, n_clumps=4, clump_frac=0.3)
     clumps = draw_clumps(source, 5, np.arange(3000))
-    # Of 12 000 normal numbers the standard deviation is known to 0.65 %.
+    # 12,000 normal numbers determine the standard deviation to 0.65%.
     assert abs(clumps.x.std() / (0.7 * 0.4) - 1) < 0.03
     assert abs(clumps.y.std() / (0.7 * 0.4 * 0.5) - 1) < 0.03
     assert 0.04 <= clumps.sigma.min() < 0.042
@@ -162,7 +162,7 @@ def test_clumps_take_their_share_and_add_none(backend: str) -> None:
 
 
 def philox(counter: list[int], key: list[int]) -> list[int]:
-    """Ten rounds of Philox4x64, as Salmon et al. (2011) print them."""
+    """Compute ten rounds of Philox4x64, as printed by Salmon et al. (2011)."""
     word = 2**64
     for _ in range(10):
         first, second = 0xD2E7470EE14C6C93 * counter[0], 0xCA5A826395121157 * counter[2]
@@ -197,7 +197,7 @@ def raw(seed: int, number: int, purpose: Purpose) -> list[int]:
 
 
 def test_purposes_are_pinned() -> None:
-    """A number that changes its meaning changes every injection that was ever made."""
+    """Changing the number of a purpose would change every injection ever made."""
     names = ["PARAMETERS", "CLUMPS", "POISSON", "TEXTURE", "HOST", "SKY", "OBSERVATION"]
     assert [int(Purpose[name]) for name in names] == [1, 2, 3, 4, 5, 6, 7]
     assert len(Purpose.__members__) == len(set(Purpose))

@@ -1,4 +1,4 @@
-"""Pictures of galaxies as sources: their flux, their frame, and what lensing makes of them."""
+"""Images of galaxies as sources: their flux, their frame, and their lensed images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Image = NDArray[np.float64]
 
 
 def picture(source: SourceParams, side: int = 201, scale: float = 0.03) -> Image:
-    """A finely sampled Sersic profile in the middle, along +x."""
+    """Render a finely sampled Sersic profile in the middle, with its major axis along +x."""
     fields = {"beta_x_arcsec": 0.0, "beta_y_arcsec": 0.0, "phi_rad": 0.0}
     centred = SourceParams(**(source.arrays() | fields))
     image: Image = render(None, centred, (side, side), scale, bands=("r",))[0, 0].astype(np.float64)
@@ -38,7 +38,7 @@ def test_flux_is_kept_without_a_lens(phi: float, scale: float) -> None:
     out = show(GalaxyStamps(images, scale), None, source, shape=(81, 81))
     assert out.dtype == np.float32
     total = out.sum(axis=(2, 3), dtype=np.float64) / [2.0, 3.0, 5.0]
-    # White noise is the worst picture: that is sampled, not integrated.
+    # White noise is the worst case, because images are sampled, not integrated.
     np.testing.assert_allclose(total, 1, atol=1e-3)
 
 
@@ -63,7 +63,7 @@ def test_lensed_pictures_equal_lensed_profiles() -> None:
 
 
 def test_counter_images_close_to_the_lens() -> None:
-    """Of the middle pixel the centre sees nothing; what it sees of the source is beside it."""
+    """The middle pixel shows the source next to its centre, although its centre shows nothing."""
     lens = LensParams(1.5)
     source = SourceParams([1.3, 1.4, 1.45], 0.0, 0.15, 1.0)
     image = show(GalaxyStamps(picture(source[0], 41), 0.03), lens, source)
@@ -74,7 +74,7 @@ def test_counter_images_close_to_the_lens() -> None:
 
 def test_the_frame_of_a_picture() -> None:
     along_x = np.zeros((9, 21))
-    along_x[4, 3:] = 1.0  # its light is off to the right
+    along_x[4, 3:] = 1.0  # the light is off-centre to the right
     stamps = GalaxyStamps(along_x, SCALE)
     angles = [0.0, np.pi / 2, np.pi, 3 * np.pi / 2]
     images = show(stamps, None, SourceParams(0.0, 0.0, 1.0, 1.0, 1.0, angles))[:, 1].astype(float)
@@ -84,7 +84,7 @@ def test_the_frame_of_a_picture() -> None:
     wide = np.stack([(images * part**2).sum(axis=(1, 2)) for part in (column, row)], axis=1)
     assert (wide[[0, 2], 0] > 20 * wide[[0, 2], 1]).all()
     assert (wide[[1, 3], 1] > 20 * wide[[1, 3], 0]).all()
-    # Rows go upwards in y.
+    # y increases with the row.
     upper = np.zeros((9, 9))
     upper[8, 4] = 1.0
     image = show(GalaxyStamps(upper, SCALE), None, SourceParams(0.0, 0.0, 1.0, 1.0))[0, 0]
@@ -92,7 +92,7 @@ def test_the_frame_of_a_picture() -> None:
 
 
 def test_a_picture_on_the_grid_is_shown_as_it_is() -> None:
-    """At the scale of the stamp and on its centres: the picture, smoothed over a pixel."""
+    """An image with the stamp's scale and pixel centres appears as it is, smoothed over a pixel."""
     point = np.zeros((5, 5))
     point[2, 2] = 1.0
     shifted = SourceParams(2 * SCALE, -SCALE, 1.0, 1.0)
@@ -123,7 +123,7 @@ def test_pictures_per_band_and_per_injection() -> None:
     np.testing.assert_array_equal(
         show(GalaxyStamps(np.stack([images[0, 0]] * 3), 0.1), lens, source), one
     )
-    # Only the shape of a picture counts.
+    # Only the shape of an image matters, not its flux.
     scaled = show(GalaxyStamps(images * 1e6, 0.1), lens, source)
     np.testing.assert_allclose(scaled, whole, rtol=1e-6, atol=1e-12)
 
@@ -171,7 +171,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "number": (
         lambda: show(GalaxyStamps(np.ones((2, 3, 5, 5)), 0.1), *draws(3, 35)),
         ValueError,
-        "stamps holds 2 pictures for 3 injections; give 1 or 3",
+        "stamps has 2 images for 3 injections; give 1 or 3",
     ),
 }
 

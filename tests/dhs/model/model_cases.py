@@ -22,7 +22,7 @@ LEGACY = PreprocessSpec()
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Threads that wait for each other take longer than networks as small as these."""
+    """Use one thread: for such small networks, synchronising threads takes longer."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -30,7 +30,7 @@ def one_thread() -> Iterator[None]:
 
 
 def small(spec: PreprocessSpec = CORRECTED, **options: Any) -> LensFinder:
-    """A bottlenecked ResNet of few channels, in evaluation mode, the same at every call."""
+    """Build a small bottlenecked ResNet in evaluation mode, the same at every call."""
     torch.manual_seed(3)
     return LensFinder(spec, "bottlenecked_resnet", **{"base_ch": 4} | options).eval()
 
@@ -63,7 +63,7 @@ def weights(**options: Any) -> dict[str, Tensor]:
 
 
 def write(path: Path, **changes: Any) -> Path:
-    """Save an old checkpoint; an entry that is changed to None is left out."""
+    """Save an old checkpoint, without the entries that ``changes`` sets to None."""
     content: dict[str, Any] = {"model": weights(), "train": TRAIN, "dataset": DATASET} | changes
     torch.save({name: value for name, value in content.items() if value is not None}, path)
     return path

@@ -1,4 +1,4 @@
-"""Penultimate features: those of which the last layer makes the logit."""
+"""Penultimate features: the input of the last layer."""
 
 from __future__ import annotations
 

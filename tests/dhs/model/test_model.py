@@ -1,4 +1,4 @@
-"""Networks: what they are built of, and that the normalisation in front is the pipeline's own."""
+"""Networks: their architecture, and preprocessing identical to the pipeline's."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ SPECS = {
         "residual_radial_profile", crop=True, crop_size=48, annulus_r_in=15.6, annulus_r_out=21.6
     ),
 }
-# The legacy annulus on whole cutouts warns, which its own tests look at.
+# The legacy annulus warns on whole cutouts; other tests check the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::fastnorm.AnnulusWarning")
 
 
 def galaxies(dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
-    """Five cutouts: sound, with NaN in annulus and core, with infinities, without data, flat."""
+    """Return five cutouts: good, NaN in annulus and core, infinities, a band without data, flat."""
     rng = np.random.default_rng(5)
     radius = np.hypot(*np.mgrid[-50:51, -50:51])
     galaxy = 20 * np.exp(-radius / 6) * rng.uniform(0.5, 2, (5, 3, 1, 1))
@@ -172,7 +172,7 @@ def test_rows_are_taken_and_turned_as_by_random_augment(name: str) -> None:
         rng = np.random.default_rng(seed)
         hflip, vflip = rng.random() < 0.5, rng.random() < 0.5
         turns = int(rng.integers(0, 4))
-        # Rows reversed are columns reversed and half a turn.
+        # Reversing the rows equals reversing the columns, then a half turn.
         elements.append((turns + 2 * vflip) % 4 + 4 * (hflip != vflip))
         rows.append(seed % 5)
         expected.append(random_augment(seen[seed % 5], seed, AugmentConfig()))
@@ -280,7 +280,7 @@ def test_pretrained_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a tiny network of 1000 classes, as timm's are."""
+    """Save the weights of a tiny timm network with 1000 classes."""
     torch.manual_seed(8)
     path = tmp_path_factory.mktemp("imagenet") / "tiny.safetensors"
     save_file(timm.create_model(TINY).state_dict(), path)

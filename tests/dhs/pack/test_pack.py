@@ -174,7 +174,7 @@ def test_other_folders_are_refused(manifest: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(NotADirectoryError, match="is a file"):
         write_pack(manifest, manifest, data_origin="made-up")
     (manifest.parent / "pack").mkdir()
-    monkeypatch.setattr(door, "only_writer", lambda out, what: only_writer(out, what, 0.05))
+    monkeypatch.setattr("dhs.jobs.lock.SECONDS_TO_WAIT_FOR_THE_FOLDER", 0.05)
     with (
         only_writer(manifest.parent / "pack", "a pack"),
         pytest.raises(BlockingIOError, match="another process is writing a pack"),
@@ -201,7 +201,7 @@ def test_rejected_files_are_mended_or_allowed(manifest: Path) -> None:
     result = run(manifest, "--out", folder / "pack", *arguments)
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert "is not finished: 2 files were rejected; mend what is listed" in message(result)
+    assert "is not finished: 2 files were rejected; fix those listed" in message(result)
     assert "(--allow-rejects 2), and run the same command again" in message(result)
     assert "2 rejected" in message(result)
     with pytest.raises(FileNotFoundError, match="cutouts were rejected"):
@@ -260,7 +260,7 @@ def test_nothing_that_can_be_packed(manifest: Path) -> None:
         (manifest.parent / name).write_bytes(b"no cutout")
     result = run(manifest, "--out", manifest.parent / "pack", "--data-origin", "x", "--json")
     assert result.exit_code == 1
-    assert "every file was rejected; mend them" in message(result)
+    assert "every file was rejected; fix them" in message(result)
     assert len(json.loads(result.stdout)["rejected"]) == N
     assert not make(manifest, "all", allow_rejects=N).is_finished
     # A shard of which nothing is left is none of the pack.
@@ -298,7 +298,7 @@ def test_commands(manifest: Path) -> None:
     assert result.stdout.startswith("20 cutouts (")
     assert "20 of 20" in result.stderr
     again = run("create", manifest, "--out", out, "--data-origin", "made-up", "--seed", 3)
-    assert "is complete already, with these settings: 20 cutouts" in again.stdout
+    assert "is already complete with these settings: 20 cutouts" in again.stdout
     refused = run(manifest, "--out", out)
     assert refused.exit_code == 2
     assert "give --data-origin" in message(refused)

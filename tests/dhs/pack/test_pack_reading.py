@@ -46,7 +46,7 @@ def change(folder: Path, metadata: dict[str, Any] | None = None, **columns: Any)
 def test_verify_names_what_was_damaged(out: Path) -> None:
     result = run("verify", out)
     assert result.exit_code == 0
-    assert "20 of 20 cutouts are as recorded, in 4 shards, from made-up" in result.stdout
+    assert "20 of 20 cutouts match the manifest, in 4 shards, from made-up" in result.stdout
     for name, place in (("shard-00001.npy", 8 * 1 + 3), ("mask-00003.npy", 2)):
         content = bytearray((out / name).read_bytes())
         content[128 + place] ^= 1
@@ -62,7 +62,7 @@ def test_verify_names_what_was_damaged(out: Path) -> None:
     assert len(json.loads(result.stdout)["faults"]) == 2
     result = run("verify", out)
     assert result.exit_code == 1
-    assert "18 of 20 cutouts are as recorded" in result.stdout
+    assert "18 of 20 cutouts match the manifest" in result.stdout
     assert "c02" in message(result)
 
 

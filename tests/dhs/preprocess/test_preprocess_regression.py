@@ -1,4 +1,4 @@
-"""What the retraining plan counts on: existing scripts get the numbers that they always got."""
+"""Existing scripts get the same numbers as before; the retraining plan relies on this."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def corrected(image: Image, mode: str = "raw_robust", **options: Any) -> Image:
 
 
 def by_hand(band: Image, r_in: float, r_out: float) -> Image:
-    """The definition once more, by functions that this project does not own."""
+    """Normalise a band by the definition, with NumPy functions only."""
     rows, columns = np.indices(band.shape)
     radius = np.sqrt((rows - band.shape[0] // 2) ** 2.0 + (columns - band.shape[1] // 2) ** 2.0)
     values = band[(radius >= r_in) & (radius < r_out)]
@@ -136,7 +136,7 @@ def test_heavy_nan_gives_finite_values(cutout: Image) -> None:
     cutout[:, :90] = np.nan
     out = corrected(cutout)
     assert np.isfinite(out).all()
-    # Most of the annulus is 0 then, so that median and MAD are 0 and any light is clipped.
+    # Most of the annulus is 0, so median and MAD are 0 and any light is clipped.
     assert set(np.unique(out[:, 90:])) <= {-10, 10}
     assert (out[:, :90] == 0).all()
 

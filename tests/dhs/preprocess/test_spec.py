@@ -1,4 +1,4 @@
-"""The preprocessing as a value: what is the same, what differs, and what is refused."""
+"""Preprocessing specifications: equality, fingerprints and refused values."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_field_is_in_the_fingerprint(name: str, monkeypatch: pytest.Monkey
     own = CORRECTED.to_dict() | ({"crop": True, "crop_size": 64} if name == "crop_size" else {})
     changed = own | {name: DIFFERENT.get(name, "another")}
     if name not in DIFFERENT:
-        # One value in this version; a later one may have others.
+        # This version has one value only; a later one may have more.
         monkeypatch.setattr("dhs.preprocess.spec._ONLY", {})
         if name == "eps":
             changed[name] = 1e-6

@@ -1,4 +1,4 @@
-"""Images and features for the realism check, in memory."""
+"""Images and features in memory for tests of the realism check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPEC = PreprocessSpec(annulus_r_in=10.4, annulus_r_out=14.4)
 
 
 class Noise:
-    """Images of noise, in memory."""
+    """Noise images in memory."""
 
     def __init__(self, count: int, side: int = SIDE) -> None:
         rng = np.random.default_rng(5)

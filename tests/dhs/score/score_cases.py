@@ -1,4 +1,4 @@
-"""Checkpoints, cutouts and runs of ``dhs score``, for the tests."""
+"""Checkpoints, cutouts and runs of ``dhs score`` for tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CUTOUTS = 20
 def write_model(
     path: Path, seed: int = 1, spec: PreprocessSpec = SPEC, size: int = SIDE, bias: float = 0.0
 ) -> Path:
-    """Save a lens finder of few channels; ``bias`` is added to its logits."""
+    """Save a lens finder with few channels; ``bias`` is added to its logits."""
     torch.manual_seed(seed)
     finder = LensFinder(spec, "bottlenecked_resnet", size=size, base_ch=2)
     with torch.no_grad():
@@ -51,7 +51,7 @@ def save(path: Path, pixels: NDArray[np.float32]) -> Path:
 
 
 def save_all(folder: Path, pixels: NDArray[np.float32]) -> Path:
-    """Save cutouts as files of their own."""
+    """Save each cutout as a file."""
     folder.mkdir()
     for k, image in enumerate(pixels):
         save(folder / f"galaxy-{k:03d}.npz", image)

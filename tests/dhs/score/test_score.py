@@ -1,4 +1,4 @@
-"""Scores: those of the network under the checkpoint's own annulus, in a table that says so."""
+"""Scores come from the network with the checkpoint's annulus, which the table records."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_what_cannot_be_scored_together_is_refused(model: Path, pack: Path, tmp_
     with pytest.raises(ValueError, match="33 x 33; the checkpoint takes 101 x 101"):
         score(large, [pack], tmp_path / "scores.parquet")
     (tmp_path / "table.csv").write_text("galaxy_id,label\na,1\n")
-    with pytest.raises(ValueError, match=r"manifest.parquet' is read, and would be replaced"):
+    with pytest.raises(ValueError, match=r"manifest.parquet' is an input and would be replaced"):
         score(model, [pack], pack / "manifest.parquet")
     with pytest.raises(ValueError, match="no column 'cutout_path'"):
         score(model, [tmp_path / "table.csv"], tmp_path / "scores.parquet")
@@ -247,7 +247,7 @@ def test_a_checkpoint_that_is_none_or_gives_no_numbers_is_named(pack: Path, tmp_
     assert "foreign.safetensors is truncated, damaged or not" in " ".join(result.stderr.split())
     broken = write_model(tmp_path / "broken.safetensors", bias=float("nan"))
     expected = (
-        "broken.safetensors gives logits that are no finite numbers for 8 of the 8 cutouts of a "
+        "broken.safetensors gives NaN or infinite logits for 8 of the 8 cutouts of a "
         "batch, the first galaxy-000"
     )
     with pytest.raises(ValueError, match=expected):
@@ -317,10 +317,10 @@ def test_a_table_is_read_as_it_was_written(table: ScoreTable, tmp_path: Path) ->
     ("change", "message"),
     [
         ({"logits": np.full(CUTOUTS, np.nan, np.float32)}, "20 of 20 scores are NaN.*galaxy-000"),
-        ({"ids": np.array(["a", "b"] * 10)}, "18 rows have the id of another, the first a"),
-        ({"about": {}}, "does not say what made its scores"),
-        ({"about": {"spec_fingerprint": "00"}}, "is not that of its fingerprint"),
-        ({"about": {"members": [{"spec": {"mode": "other"}}]}}, "of its members is wrong"),
+        ({"ids": np.array(["a", "b"] * 10)}, "18 rows have the id of another row, the first a"),
+        ({"about": {}}, "has no provenance of its scores"),
+        ({"about": {"spec_fingerprint": "00"}}, "does not match its fingerprint"),
+        ({"about": {"members": [{"spec": {"mode": "other"}}]}}, "of its members are invalid"),
     ],
 )
 def test_a_table_that_is_not_sound_is_refused(

@@ -1,4 +1,4 @@
-"""Ensembles: members are never mixed across annuli by mistake, and labels do not leak."""
+"""Ensembles do not mix annuli by mistake, and labels do not leak into scores."""
 
 from __future__ import annotations
 
@@ -115,13 +115,13 @@ def write_truth(path: Path, labels: dict[str, Any]) -> Path:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Combiners that are content early, to save time."""
+    """Let combiners stop early to save time."""
     monkeypatch.setattr(ensemble, "TOLERANCE", 0.02)
 
 
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
-    """Labels of 16 of the 20, and of one that is not there."""
+    """Labels of 16 of the 20 cutouts, and of one without a cutout."""
     labels: dict[str, Any] = {f"galaxy-{k:03d}": k % 2 for k in range(16)}
     return write_truth(tmp_path / "truth.csv", labels | {"galaxy-016": None, "elsewhere": 1})
 

@@ -1,11 +1,10 @@
-"""Scoring can be interrupted anywhere, and goes on to the same bytes."""
+"""Scoring that is interrupted anywhere resumes and gives identical output."""
 
 from __future__ import annotations
 
 import os
 import resource
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def stop_at(count: int) -> Callable[[int, int], None]:
 
 
 def interrupt(model: Path, data: list[Path], out: Path, at: int, **options: Any) -> list[str]:
-    """Score until so many are done; the names of the parts that are left."""
+    """Score until ``at`` cutouts are done; return the names of the remaining parts."""
     with pytest.raises(KilledError):
         score(model, data, out, progress=stop_at(at), **{"batch_size": BATCH} | options)
     assert not out.exists()
@@ -60,7 +59,7 @@ def interrupt(model: Path, data: list[Path], out: Path, at: int, **options: Any)
 
 
 def go_on(model: Path, data: list[Path], out: Path, **options: Any) -> tuple[Scored, list[int]]:
-    """Score; and how many were done at every report."""
+    """Score; also return the number of cutouts done at every progress report."""
     seen: list[int] = []
 
     def report(done: int, total: int) -> None:
@@ -92,7 +91,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
 
 @pytest.fixture
 def files(pack: Path, tmp_path: Path) -> Path:
-    """Files, two of them bad, and a stack of 11 with a bad row, which parts cut through."""
+    """Files, two of them bad, and a stack of 11 with a bad row that spans several parts."""
     pixels = images_of(pack)
     folder = save_all(tmp_path / "files", pixels[:5])
     np.savez(folder / "galaxy-000a.npz", cutout=np.ones((64, 64, 3), np.float32))
@@ -157,7 +156,7 @@ def test_nothing_of_another_configuration_is_used(
     assert len(interrupt(model, [pack], out, at=9)) == 2
     options = {}
     if change == "batch":
-        # Parts of the same cutouts.
+        # The parts contain the same cutouts.
         options = {"batch_size": PER_PART}
         monkeypatch.setattr(score_work, "BATCHES_PER_PART", 1)
     elif change == "weights":
@@ -201,7 +200,7 @@ def test_a_complete_table_is_left_as_it_is(model: Path, pack: Path, tmp_path: Pa
     before = out.stat().st_mtime_ns
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
-    assert "20 cutouts scored already" in result.stdout
+    assert "20 cutouts already scored" in result.stdout
     assert out.stat().st_mtime_ns == before
     out.write_bytes(b"no table")
     assert CliRunner().invoke(app, arguments).exit_code == 0
@@ -234,7 +233,7 @@ def test_two_runs_do_not_write_the_same_table(
     model: Path, pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "scores.parquet"
-    monkeypatch.setattr(score_module, "only_writer", partial(only_writer, seconds=0))
+    monkeypatch.setattr("dhs.jobs.lock.SECONDS_TO_WAIT_FOR_THE_FOLDER", 0.05)
     interrupt(model, [pack], out, at=9)
     with (
         only_writer(parts_folder(out), "the parts of another"),

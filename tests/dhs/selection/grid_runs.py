@@ -59,7 +59,7 @@ def write_model(
 
 
 def grid(pack: Path, model: Path, out: Path, **changes: Any) -> GridConfig:
-    """Configure two radii, two PSF widths and one depth: 5 shards of negatives, 10 of injections."""
+    """Configure two radii, two PSF widths, one depth: 5 shards of negatives, 10 of injections."""
     values: dict[str, Any] = {
         "checkpoint": str(model),
         "out_dir": str(out),

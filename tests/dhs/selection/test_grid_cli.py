@@ -83,7 +83,7 @@ def test_fixed_thresholds_need_no_negatives_scored(home: Path) -> None:
 def test_wrong_settings_are_named(home: Path) -> None:
     result = run(home, "new", "--set", "batchsize=8")
     assert result.exit_code == 2
-    assert "batchsize is not known, the nearest key is batch_size" in message(result)
+    assert "batchsize is not a known key (nearest: batch_size)" in message(result)
     result = run(home, "new", "--set", "batch_size=8")
     assert result.exit_code == 2
     assert "different configuration (stored against new: batch_size 4 against 8)" in message(result)

@@ -355,8 +355,8 @@ def test_a_scheduler_that_goes_away(home: Path, whole: Grid, tmp_path: Path) -> 
     ("workers", "problem"),
     [
         (Workers(0), "workers"),
-        (Workers(2, dask_local=2), "processes of this machine"),
-        (Workers(dask="tcp://a:1", dask_local=2), "both say where"),
+        (Workers(2, dask_local=2), "processes on this machine"),
+        (Workers(dask="tcp://a:1", dask_local=2), "exclude each other"),
         (Workers(dask="no.json"), r"no such scheduler file"),
     ],
 )

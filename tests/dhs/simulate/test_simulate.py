@@ -1,4 +1,4 @@
-"""The simulated survey: its files, the same however they were made."""
+"""The files of a simulated survey, identical however they were created."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pyarrow import parquet
 import fastnorm
 from dhs.data import SplitConfig
 from dhs.evaluate.truth import read_truth
+from dhs.jobs.lock import only_writer
 from dhs.manifest.columns import Manifest
 from dhs.simulate import Survey, files, write_survey
 from dhs.simulate import write as simulate
@@ -51,7 +52,7 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A survey of which one shard of three was made before the work ended."""
+    """Create a survey that stopped after one of three shards."""
     out = tmp_path / "half"
     make_shard = files.make_shard
 
@@ -118,7 +119,7 @@ def test_metadata(survey: Path) -> None:
         "pixel_scale": 0.262,
     }
     assert SurveyConfig.model_validate(config["survey"]) == survey_config()
-    # What the arcs are drawn from belongs to the settings, too.
+    # The settings include the priors of the arcs.
     assert config["injection_priors"]["source_params"]["re_arcsec_range"] == [0.15, 0.5]
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
     assert hashlib.sha256(text.encode()).hexdigest() == said["config_sha256"]
@@ -240,9 +241,9 @@ def test_a_damaged_survey_is_named(survey: Path, tmp_path: Path) -> None:
 
 
 def test_one_writer_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulate, "SECONDS_TO_WAIT_FOR_THE_FOLDER", 0.1)
+    monkeypatch.setattr("dhs.jobs.lock.SECONDS_TO_WAIT_FOR_THE_FOLDER", 0.05)
     with (
-        simulate._only_writer(tmp_path),
+        only_writer(tmp_path, "a survey"),
         pytest.raises(BlockingIOError, match="another process is writing"),
     ):
         make(tmp_path)
@@ -288,5 +289,5 @@ def test_wrong_arguments(
 def test_wrong_numbers_of_cutouts() -> None:
     with pytest.raises(ValueError, match=r"numbers=\d+ is not allowed"):
         simulate_cutouts([2**52], 1)
-    with pytest.raises(ValueError, match="it has to be in"):
+    with pytest.raises(ValueError, match="it must be in"):
         simulate_cutouts([-1], 1)

@@ -1,4 +1,4 @@
-"""The simulated survey: whether its sky is what the manifest and the configuration say."""
+"""The sky of a simulated survey agrees with its manifest and configuration."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_labels_and_tiers(scenes: list[Any]) -> None:
     arcs = len(tiers) - tiers.count("")
     assert abs(arcs - 900) < 4 * np.sqrt(3000 * 0.3 * 0.7)
     assert abs(tiers.count("bright") - arcs / 2) < 4 * np.sqrt(arcs / 4)
-    # No number tells a label: every fifth of the rows has its share.
+    # The label does not depend on the number of a cutout: any fifth of the rows has as many arcs.
     for k in range(5):
         assert abs(sum(tier != "" for tier in tiers[k::5]) - 180) < 4 * np.sqrt(600 * 0.3 * 0.7)
     assert not any(draw_scene(survey_config(), 1, i, 0.0).tier for i in range(50))
@@ -89,7 +89,7 @@ def test_drawn_values_follow_the_file(scenes: list[Any]) -> None:
     mags = np.array([scene.host["host_r_mag"] for scene in scenes])
     assert mags.min() >= 17.5
     assert mags.max() <= 20.8
-    # Counts that grow by 0.3 dex per magnitude.
+    # Counts grow by 0.3 dex per magnitude.
     one, two = np.sum((mags > 18.5) & (mags < 19.5)), np.sum((mags > 19.5) & (mags < 20.5))
     assert np.log10(two / one) == pytest.approx(0.3, abs=0.06)
     seeing = np.array([scene.fwhm[1] for scene in scenes])
@@ -131,7 +131,7 @@ def test_an_arc_is_all_that_a_label_adds() -> None:
 
 
 def moffat(fwhm: float, side: int = 63) -> NDArray[np.float64]:
-    """The PSF as an image of sum 1, written independently of the package."""
+    """Compute the PSF as an image with sum 1, independently of the package."""
     rows, columns = np.mgrid[:side, :side] - side // 2
     alpha = fwhm / SCALE / (2 * np.sqrt(2 ** (1 / 3.5) - 1))
     image = (1 + (rows**2 + columns**2) / alpha**2) ** -3.5
@@ -140,12 +140,12 @@ def moffat(fwhm: float, side: int = 63) -> NDArray[np.float64]:
 
 
 def test_noise_is_what_psfdepth_says() -> None:
-    """Best estimates of the flux of a point source on empty sky scatter by 1 / sqrt(psfdepth)."""
+    """Optimal flux estimates of a point source on empty sky scatter by 1 / sqrt(psfdepth)."""
     made = simulate_cutouts(range(24), 5, 0.0, config_with(**NOTHING_BUT_HOSTS, **DARK_HOSTS))
     pulls = []
     for image, row in zip(made.images, made.rows, strict=True):
         for plane, band in zip(image, "grz", strict=True):
-            # Cut to tiles of 33 pixels that do not overlap, which hold all that counts of p^2.
+            # Tiles of 33 pixels do not overlap, and they contain practically all of p^2.
             kernel = moffat(row[f"psfsize_{band}"])[15:48, 15:48]
             sigma = np.sqrt((moffat(row[f"psfsize_{band}"]) ** 2).sum() / row[f"psfdepth_{band}"])
             assert plane.std() == pytest.approx(sigma, rel=0.04)
@@ -157,7 +157,7 @@ def test_noise_is_what_psfdepth_says() -> None:
 
 
 def fitted_fwhm(plane: NDArray[np.float32]) -> float:
-    """FWHM in arcsec of the brightest source, from a fit of a Moffat profile about its peak."""
+    """Fit a Moffat profile to the peak of the brightest source, and return its FWHM, arcsec."""
     row, column = np.unravel_index(int(plane.argmax()), plane.shape)
     window = plane[row - 8 : row + 9, column - 8 : column + 9].astype(np.float64)
     rows, columns = np.mgrid[-8:9, -8:9]
@@ -186,7 +186,7 @@ def test_stars_are_as_wide_as_psfsize_says() -> None:
 
 
 def test_galaxies_are_seen_through_the_same_psf() -> None:
-    """A host that is a point is as wide as the PSF, and all of its light is there."""
+    """A point-like host is as wide as the PSF, and no light is lost."""
     points: dict[str, Any] = {
         "hosts": {"late_fraction": 0, "center_sigma_arcsec": 0},
         "early": {
@@ -224,18 +224,18 @@ def test_photons_of_the_object_add_noise() -> None:
     [
         (
             lambda values: values["stars"].update(colour=1),
-            r"stars\.colour is not known, allowed are",
+            r"stars\.colour is not a known key \(allowed: ",
         ),
         (
             lambda values: values.update(moon={}),
-            "moon is not known, allowed are observation",
+            r"moon is not a known key \(allowed: observation",
         ),
         (lambda values: values["early"].pop("q"), r"early\.q is missing"),
-        (lambda values: values["hosts"].update(r_mag_range=[20, 18]), "is no range"),
+        (lambda values: values["hosts"].update(r_mag_range=[20, 18]), "is not a valid range"),
         (lambda values: values["hosts"].update(late_fraction=2), "late_fraction: Input should be"),
         (
             lambda values: values["observation"]["psf_fwhm_r_arcsec"].update(mean=3.0),
-            "has to lie between low=0.9 and high=1.8",
+            "must be between low=0.9 and high=1.8",
         ),
     ],
 )
@@ -245,12 +245,12 @@ def test_configs_are_checked(tmp_path: Path, change: Callable[[Any], Any], messa
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(ValueError, match=message) as caught:
         read_survey_config(tmp_path / "my.yaml")
-    assert "my.yaml is not allowed" in str(caught.value)
+    assert "my.yaml is not valid" in str(caught.value)
 
 
 def test_a_config_that_is_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("a: [")
-    with pytest.raises(ValueError, match="is no YAML"):
+    with pytest.raises(ValueError, match="is not valid YAML"):
         read_survey_config(tmp_path / "my.yaml")
     (tmp_path / "my.yaml").write_text("")
     with pytest.raises(ValueError, match="it needs the sections observation, hosts"):

@@ -1,4 +1,4 @@
-"""Binomial intervals, against published values and the posterior itself."""
+"""Binomial intervals agree with published values and with the posterior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recall at a fixed rate, AUC, calibration and the bootstrap, against independent tools."""
+"""Recall at a fixed rate, AUC, calibration and bootstrap agree with independent tools."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dhs.statistics.metrics import mcnemar_exact, recall_at_fpr, roc_auc
 @pytest.mark.parametrize("fpr", [0.01, 0.1])
 def test_recall_agrees_with_the_roc_curve(fpr: float) -> None:
     rng = np.random.default_rng(3)
-    # Rounded, so that there are ties.
+    # Round the scores to create ties.
     lenses, negatives = rng.normal(2, 1, 300).round(1), rng.normal(0, 1, 2000).round(1)
     got = recall_at_fpr(lenses, negatives, fpr)
     truth = np.r_[np.ones(300), np.zeros(2000)]
@@ -68,7 +68,7 @@ def test_mcnemar_counts_objects() -> None:
 
 
 def test_ece_by_hand() -> None:
-    # Two bins: scores 0.1, 0.3, 0.5 with one lens, and 0.9, 1.0 with one.
+    # Two bins: scores 0.1, 0.3, 0.5 with one lens, and scores 0.9, 1.0 with one lens.
     got = calibration([0, 0, 1, 1, 0], [0.1, 0.3, 0.5, 0.9, 1.0], bins=2)
     low, high = got.curve
     assert (low.objects, low.lenses, high.objects, high.lenses) == (3, 1, 2, 1)
@@ -100,7 +100,7 @@ def test_what_is_no_probability_is_not_calibrated(scores: list[float]) -> None:
 
 def test_a_resample_is_what_drawing_the_objects_gives() -> None:
     rng = np.random.default_rng(6)
-    # Rounded, so that there are ties.
+    # Round the scores to create ties.
     lenses, negatives = rng.normal(1, 1, (2, 40)).round(1), rng.normal(0, 1, (2, 300)).round(1)
     got = resample(list(lenses), list(negatives), [30, 15], resamples=5, seed=9)
     draws = np.random.default_rng(9)
@@ -125,5 +125,5 @@ def test_bootstrap_intervals_cover() -> None:
         pairs = ((drawn.auc[:, 0], area), (drawn.recalls[:, 0, 0], recall))
         ends = [(*percentile_interval(values), truth) for values, truth in pairs]
         covered.append([low <= truth <= high for low, high, truth in ends])
-    # 95 % is meant.
+    # The nominal coverage is 95 %.
     assert ((np.mean(covered, axis=0) > 0.86) & (np.mean(covered, axis=0) < 1)).all()

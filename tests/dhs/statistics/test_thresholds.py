@@ -1,4 +1,4 @@
-"""Thresholds: one rule for the rank, and logits far beyond what a float can exponentiate."""
+"""Thresholds: one rule for the rank, and logits too large to exponentiate as a float."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches: what they hold, in which order, and what they leave behind."""
+"""Batches: their contents and order, and the threads and memory that they use."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_batches_that_are_kept_stay_as_they_were(whole: Path, pixels: np.ndarray
     kept = list(batches_of(opened(whole))[0])
     for batch in kept:
         assert np.array_equal(batch.images.numpy(), pixels[batch.positions])
-    # A view keeps the memory of its batch as well.
+    # A view also keeps the memory of its batch.
     views = [batch.images[3, 1].numpy() for batch in batches_of(opened(whole))[0]]
     for view, batch in zip(views, kept, strict=True):
         assert np.array_equal(view, pixels[batch.positions[3], 1])

@@ -1,4 +1,4 @@
-"""Training: it learns, stops where it should, and goes on to the same bytes."""
+"""Training: it learns, stops early, and resumes with identical output."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training that nothing interrupted."""
+    """Run a training without interruption."""
     out = tmp_path_factory.mktemp("whole") / "run"
     run(pack, out)
     return out
@@ -96,7 +96,7 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_bytes(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(pack, whole, **changes)
     config, stops = configuration(pack, parts, **changes), 0
-    # Each run makes and saves one step, and is stopped before it has saved a second.
+    # Each run does and saves one step, and is stopped before it saves a second one.
     while not _ends(config):
         stops += 1
     assert stops >= 3
@@ -141,7 +141,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(pack: Path, whole: Path, tmp_pat
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_that_adds_up(pack: Path, tmp_path: Path) -> None:
-    # Sizes are the same for both: 2 processes of 8, against 2 micro-batches of 8.
+    # Both have the same sizes: 2 processes of 8, and 2 micro-batches of 8.
     one, two, changes = tmp_path / "one", tmp_path / "two", {"effective_batch": 16}
     run(pack, one, **changes)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]

@@ -1,4 +1,4 @@
-"""Configurations and schedules: what the published recipe was, and what is refused."""
+"""Training configurations and schedules: the published recipe, and refused settings."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def test_what_is_not_allowed_is_named(setting: str, named: str) -> None:
 def test_a_file_that_is_no_configuration(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     for content, named in (
-        ("[", "is no YAML"),
-        ("1", "is no configuration"),
+        ("[", "is not valid YAML"),
+        ("1", "is not a configuration"),
         ("train: {}", "dataset"),
     ):
         path.write_text(content)

@@ -1,4 +1,4 @@
-"""Small packs and trainings, for the tests; as a program, one training that can be killed."""
+"""Small packs and trainings for the tests; run as a program, a training that a test can kill."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CUTOUTS = 96
 
 
 def write_pack(folder: Path, n: int = CUTOUTS, origin: str = "simulated") -> Path:
-    """Write noise with a bright spot off the centre where the label is 1."""
+    """Write a pack of noise, with a bright spot off the centre if the label is 1."""
     rng = np.random.default_rng(8)
     images = rng.normal(0, 1, (n, 3, SIDE, SIDE)).astype(np.float32)
     labels = np.arange(n) % 2
@@ -53,7 +53,7 @@ def write_pack(folder: Path, n: int = CUTOUTS, origin: str = "simulated") -> Pat
 
 
 def configuration(pack: Path, out: Path, **changes: Any) -> TrainConfig:
-    """A training of two epochs on a pack of `write_pack`; ``changes`` are of section ``train``."""
+    """Configure a training of two epochs on a pack of `write_pack`, with changes to ``train``."""
     text = f"""
 dataset: {{parquet_path: "{pack}", seed: 3, crop: false, annulus_r_in: 10.4, annulus_r_out: 14.4}}
 train:
@@ -71,7 +71,7 @@ def run(pack: Path, out: Path, **changes: Any) -> Trained:
 
 
 def bytes_of(out: Path) -> dict[str, bytes]:
-    """What a training has to reproduce: the weights and the optimiser of its last state."""
+    """Return the bytes that a training must reproduce: weights and optimiser of its last state."""
     tensors = load_file(out / "state.safetensors") | {
         f"best.{name}": value for name, value in load_file(out / "best.safetensors").items()
     }

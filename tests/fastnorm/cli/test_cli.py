@@ -1,4 +1,4 @@
-"""The command line, from files to files."""
+"""Tests of the command line, from input files to output files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def make_pixels(seed: int = 0, plane: tuple[int, int] = PLANE) -> NDArray[np.float32]:
-    """An exponential disc with a sky and a few NaN."""
+    """Draw an exponential disc with a noisy sky and a few NaN."""
     height, width = plane
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width]
@@ -63,7 +63,7 @@ def expected(pixels: NDArray[np.float32], annulus: Annulus, is_raw: bool) -> lis
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Five cutouts in three files of three kinds."""
+    """Write five cutouts to three files of different kinds."""
     folder = tmp_path / "cutouts"
     folder.mkdir()
     meta = {"meta_galaxy_id": "lens", "meta_ra": 1.5, "meta_dec": -2.5}
@@ -201,13 +201,13 @@ def test_nothing_readable_writes_nothing(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--annulus", 33, 20], "r_in=33.0 is not below r_out=20.0"),
-        (["--annulus", -1, 20], "r_in=-1.0: a radius in pixels is finite and not negative"),
+        (["--annulus", -1, 20], "r_in=-1.0 must be finite and not negative"),
         (["--annulus", 33, 33.1], "its statistics need at least 100"),
         (["--clip", 0], "clip=0.0 is out of range"),
         (["--clip", "nan"], "clip=nan is out of range"),
         (["--raw", "--clip", 10], "--clip 10 and --raw exclude each other"),
         (["--backend", "abacus"], "backend='abacus' is not known"),
-        (["--threads", 0], "count=0: the number of threads is at least 1"),
+        (["--threads", 0], "count=0 must be at least 1"),
         (["--annulus", "wide", 3], "--annulus"),
     ],
 )
@@ -225,7 +225,7 @@ def test_wrong_values(folder: Path, options: list[object], message: str) -> None
         ("s.txt", "must end in .npy"),
         ("none/s.npy", "does not exist"),
         ("d.npy", "is a folder"),
-        ("cutouts/c.npy", "is among the cutouts to read"),
+        ("cutouts/c.npy", "is one of the input files"),
     ],
 )
 def test_wrong_out(folder: Path, name: str, message: str) -> None:
@@ -276,7 +276,7 @@ def test_annulus_warning_is_shown_once(
 
 
 def test_names_of_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Or else the table would fold them.
+    # Keep the table from folding long names.
     monkeypatch.setenv("COLUMNS", "400")
     inner = tmp_path / "[red]cutouts"
     inner.mkdir()

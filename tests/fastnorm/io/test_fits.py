@@ -1,4 +1,4 @@
-"""FITS of the Legacy Surveys as it is read: bands, units, and the mask of INVVAR and MASKBITS."""
+"""Tests of reading Legacy Surveys FITS: bands, units, and masks of INVVAR and MASKBITS."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_choices_of_bits() -> None:
     assert MaskBits.parse(str(chosen)) == chosen
     assert MaskBits.parse("dr10") == MaskBits()
     assert MaskBits.parse("dr10:").names == ()
-    with pytest.raises(ValueError, match=r"MASKBITS of dr9 have no 'SATUR_I'; allowed are NPRIM"):
+    with pytest.raises(ValueError, match=r"MASKBITS of dr9 has no 'SATUR_I'; .* from NPRIM"):
         MaskBits.parse("dr9:SATUR_I")
-    with pytest.raises(ValueError, match="release='dr7' is not known; allowed are dr8, dr9, dr10"):
+    with pytest.raises(ValueError, match="release='dr7' is not known; .* one of dr8, dr9, dr10"):
         MaskBits.parse("dr7")
-    with pytest.raises(ValueError, match="dtype float64; allowed are integers"):
+    with pytest.raises(ValueError, match="dtype float64; expected integers"):
         MaskBits().mask(np.zeros((3, 3)))
 
 

@@ -1,4 +1,4 @@
-"""FITS in, normalised FITS out."""
+"""Tests of normalising FITS files."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_compressed_units(tmp_path: Path) -> None:
 def test_the_input_is_not_replaced(tmp_path: Path) -> None:
     path = save_legacy(tmp_path / "a.fits")
     (tmp_path / "b.fits").symlink_to(path)
-    with pytest.raises(ValueError, match=r"b\.fits' is what is read, and would be replaced"):
+    with pytest.raises(ValueError, match=r"b\.fits' is the input and would be replaced"):
         normalize_file(path, tmp_path / "b.fits")
 
 
@@ -132,19 +132,19 @@ def test_the_command(tmp_path: Path) -> None:
         assert units["MASK"].data[0].sum() == 1
         assert units["MASK"].header["MASKBITS"] == "dr9:GALAXY"
     for arguments, said in (
-        ([*command[:-1], "dr10:FOO"], "have no 'FOO'"),
+        ([*command[:-1], "dr10:FOO"], "has no 'FOO'"),
         ([*command[:-1], "BRIGHT,MEDIUM"], "names no release; write dr10:BRIGHT,MEDIUM"),
         ([*command, "--clip", "-1"], "clip=-1.0 is out of range"),
         (
             ["normalize-fits", str(out / "a.fits"), "--out", str(out)],
-            "is read, and would be replaced",
+            "is an input and would be replaced",
         ),
     ):
         refused = CliRunner().invoke(app, arguments)
         assert refused.exit_code == 2
         assert said in " ".join(refused.stderr.split())
     again = CliRunner().invoke(app, [*command, "--json"])
-    assert "is there already; --overwrite" in json.loads(again.stdout)["rejected"][0]["reason"]
+    assert "already exists; use --overwrite" in json.loads(again.stdout)["rejected"][0]["reason"]
     assert json.loads(again.stdout)["written"] == 0
     again = CliRunner().invoke(app, [*command, "--json", "--overwrite", "--annulus", "20", "32"])
     assert json.loads(again.stdout)["written"] == 2
@@ -169,7 +169,7 @@ def test_a_mask_that_covers_the_sky_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CutoutError, match="leave it out, or mask fewer bits"):
         normalize_file(path, tmp_path / "out.fits", Annulus(20, 32))
     normalize_file(path, tmp_path / "out.fits", mask_bits=MaskBits.parse("dr10:GALAXY"))
-    # An annulus of its own decides: rows 0 to 20 leave nothing of this one.
+    # The mask is checked for the given annulus: rows 30 to 70 cover most of this one.
     near = masked(tmp_path / "b.fits", slice(30, 71))
     assert read(near).mask is not None
     with pytest.raises(CutoutError, match=r"of 1,\d+ pixels of the annulus \(5.0, 20.5\)"):
@@ -251,7 +251,7 @@ def test_images_among_which_none_is_named(tmp_path: Path) -> None:
     image.name = "SCI"
     fits.HDUList([image, other]).writeto(tmp_path / "b.fits")
     assert np.array_equal(read(tmp_path / "b.fits").pixels, image.data)
-    with pytest.raises(CutoutError, match="has a unit WHT, which would be wrong beside"):
+    with pytest.raises(CutoutError, match="has an HDU WHT, which would be wrong next to"):
         normalize_file(tmp_path / "b.fits", tmp_path / "out.fits")
 
 

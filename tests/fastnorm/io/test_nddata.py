@@ -1,4 +1,4 @@
-"""`astropy.nddata` in and out."""
+"""Tests of normalising and reading `astropy.nddata`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_image_keeps_its_class_mask_wcs_and_meta() -> None:
     assert done.wcs.pixel_to_world(3, 4).separation(sky().pixel_to_world(3, 4)).arcsec == 0
     assert (done.meta["OBJECT"], done.meta["ANNRIN"], done.meta["ANNROUT"]) == ("a lens", 32.5, 45)
     assert done.meta["NORMCLIP"] == "none"
-    # What was given is as it was.
+    # The input is not modified.
     assert np.array_equal(given.data, PLANE)
     assert dict(given.meta) == {"OBJECT": "a lens"}
 
@@ -113,8 +113,8 @@ def test_masks_of_other_types() -> None:
     done = nddata.normalize(NDData(PLANE, unit=NMGY, mask=BAD.astype(np.uint8)))
     assert np.array_equal(done.data, expected)
     for mask, error, said in (
-        (BAD * 4, TypeError, "mask of dtype int64; allowed are bool, or 0 and 1"),
-        (BAD[1:], ValueError, r"mask of shape \(100, 101\), and images of \(101, 101\)"),
+        (BAD * 4, TypeError, "mask of dtype int64; expected bool, or 0 and 1"),
+        (BAD[1:], ValueError, r"mask of shape \(100, 101\), .* the images, \(101, 101\)"),
         (np.ones_like(BAD), ValueError, "image 0: 0 of 3,036 pixels of the annulus"),
     ):
         with pytest.raises(error, match=said):
@@ -150,9 +150,9 @@ def test_bands_are_in_the_order_that_the_header_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"unit": "adu"}, ValueError, "has the unit 'adu'; allowed is nanomaggy"),
-        ({"unit": "mgy"}, ValueError, "has the unit 'mgy'; allowed is nanomaggy"),
-        ({"uncertainty": UnknownUncertainty(PLANE)}, TypeError, "of the kind UnknownUncertainty"),
+        ({"unit": "adu"}, ValueError, "has the unit 'adu'; expected nanomaggy"),
+        ({"unit": "mgy"}, ValueError, "has the unit 'mgy'; expected nanomaggy"),
+        ({"uncertainty": UnknownUncertainty(PLANE)}, TypeError, "of type UnknownUncertainty"),
         ({"meta": {"ANNRIN": 20.0, "ANNROUT": 32.0}}, ValueError, r"already, .* \(20.0, 32.0\)"),
     ],
 )
@@ -162,9 +162,9 @@ def test_refusals(options: dict[str, Any], error: type[Exception], said: str) ->
 
 
 def test_refusals_of_arguments() -> None:
-    with pytest.raises(ValueError, match="has no unit; allowed is nanomaggy"):
+    with pytest.raises(ValueError, match="has no unit; expected nanomaggy"):
         nddata.normalize(NDData(PLANE))
-    with pytest.raises(TypeError, match="data is a ndarray; give an NDData or CCDData, or call"):
+    with pytest.raises(TypeError, match="data is of type ndarray; expected an NDData or CCDData"):
         nddata.normalize(PLANE)
     with pytest.raises(ValueError, match="r_out=None: give both radii, or neither"):
         nddata.normalize(ccd(), 32.5)

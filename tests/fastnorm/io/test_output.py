@@ -1,4 +1,4 @@
-"""The writers of stacks and tables: whole files or none."""
+"""Tests of the writers of stacks and tables: complete files or none."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_stack_refuses_what_does_not_fit(tmp_path: Path, wrong: Any) -> None:
     part = make_pixels((2, 3, 20, 21))
     part = part[:, :2] if wrong == "shape" else part.astype(wrong)
     with (
-        pytest.raises(ValueError, match=r"allowed are \(n, 3, 20, 21\) and float32"),
+        pytest.raises(ValueError, match=r"expected shape \(n, 3, 20, 21\) and float32"),
         StackWriter(tmp_path / "s.npy", (20, 21)) as stack,
     ):
         stack.write(part)

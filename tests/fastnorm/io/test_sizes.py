@@ -225,7 +225,7 @@ BOMB = "a: &a [1, 1]\n" + "".join(
 @pytest.mark.parametrize("read", [read_config, read_survey_config])
 def test_configurations(tmp_path: Path, read: Callable[[Path], object]) -> None:
     path = tmp_path / "a.yaml"
-    for text, said in ((BOMB, "write it out, without"), ("a: " + "[" * 500, "nested too deeply")):
+    for text, said in ((BOMB, "references"), ("a: " + "[" * 500, "nested too deeply")):
         path.write_text(text)
         with watched(0), pytest.raises(ValueError, match=said):
             read(path)
@@ -262,7 +262,7 @@ def test_metadata_of_tables(tmp_path: Path) -> None:
 def test_metadata_that_are_nested_too_deeply(tmp_path: Path) -> None:
     table = pyarrow.table({"a": [1]}).replace_schema_metadata({"dhs": "[" * 10**5})
     parquet.write_table(table, tmp_path / "manifest.parquet")
-    with pytest.raises(ValueError, match="are no JSON"):
+    with pytest.raises(ValueError, match="are not valid JSON"):
         open_pack(tmp_path)
     (rejected,) = find_artefacts([tmp_path]).rejected
     assert "no JSON" in rejected.reason

@@ -1,8 +1,8 @@
-"""How long a reader is fuzzed, with which inputs, and what was counted.
+"""The time budget of the fuzz tests, their inputs, and their counts.
 
-Hypothesis stops after a number of examples, not after a time. So it is run in rounds of few
-examples until the time of a test is spent, every round with a seed of its own: the inputs are the
-same in every run, a fast machine only tries more of them.
+Hypothesis stops after a number of examples, not after a time. It therefore runs in short rounds
+until the time of a test is spent. Every round has its own seed, so that all runs try the same
+inputs; a faster machine only tries more of them.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from tests import ROOT
 from tests.faults.fuzz.watch import warming
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
-"""For all tests together."""
+"""Time for all fuzz tests together."""
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
-"""Of the first round; ``FUZZ_SEED=-1`` draws one."""
+"""Seed of the first round; ``FUZZ_SEED=-1`` draws one."""
 if SEED < 0:
     SEED = secrets.randbelow(2**32)
 ROUND = 50
 FAILURES = ROOT / ".hypothesis" / "fuzz"
-"""Inputs that failed, to be tried first in the next run."""
+"""Folder of failed inputs, which the next run tries first."""
 
 counts: Counter[tuple[str, bool]] = Counter()
-"""Of inputs, by reader and by whether they were accepted."""
+"""Numbers of inputs, by reader and by whether they were accepted."""
 
 Input = TypeVar("Input")
 
 
 class Budget:
-    """The time of one test.
+    """The time budget of one test.
 
     Parameters
     ----------
     name : str
-        Of the test.
+        Name of the test.
     seconds : float
+        Time to spend.
     """
 
     def __init__(self, name: str, seconds: float) -> None:
@@ -53,15 +54,16 @@ class Budget:
     def spend(
         self, reader: str, inputs: SearchStrategy[Input], accepts: Callable[[Input], bool]
     ) -> None:
-        """Give a reader inputs until the time is spent.
+        """Test a reader with inputs until the time is spent.
 
         Parameters
         ----------
         reader : str
-            To be counted under.
+            Name in the counts.
         inputs : strategy
+            Strategy that draws the inputs.
         accepts : function
-            Reads one input and fails where a promise is broken. Was it read?
+            Reads one input, raises if a promise is broken, and returns whether it was accepted.
         """
         with warming():
             accepts(find(inputs, lambda _: True, settings=settings(database=None)))
@@ -87,13 +89,13 @@ class Budget:
             try:
                 one_round()
             except BaseException as error:
-                error.add_note(f"again: FUZZ_SEED={number}, the test {self.name} alone")
+                error.add_note(f"to repeat: FUZZ_SEED={number}, with the test {self.name} only")
                 raise
             number += 1
 
 
 def summary() -> list[str]:
-    """A line per reader, for the end of a run."""
+    """Return one line per reader for the end of a run."""
     readers = sorted({reader for reader, _ in counts})
     lines = [
         f"{reader:24} {counts[reader, True] + counts[reader, False]:9,} inputs, "

@@ -1,4 +1,4 @@
-"""The time is divided among the fuzz tests of a run; at the end it is told what they tried."""
+"""Divides the time among the fuzz tests of a run, and prints their counts at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("fuzz"):
-            # Hypothesis warns of inputs that take a page to be shown.
+            # Hypothesis warns about inputs that are long to display.
             item.add_marker(
                 pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
             )

@@ -1,4 +1,4 @@
-"""What is promised of every reader of cutouts, whatever the file."""
+"""Checks of the promises that every reader of cutouts makes for any file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ Outcome = tuple[list[Cutout], list[Rejected]]
 
 
 def read(path: Path, content: bytes, unpacked: int = 0) -> Outcome:
-    """Read a file of these bytes, which may unpack to ``unpacked`` more, and check the outcome."""
+    """Read a file with this content and check the outcome.
+
+    Parameters
+    ----------
+    path : Path
+        File to write and read.
+    content : bytes
+        Content of the file.
+    unpacked : int
+        Additional bytes that the content may expand to.
+    """
     path.write_bytes(content)
     beside = os.listdir(path.parent)
     rejected: list[Rejected] = []
@@ -36,7 +46,7 @@ def read(path: Path, content: bytes, unpacked: int = 0) -> Outcome:
 
 
 def reason_of(path: Path) -> str | None:
-    """The same, where nobody collects what is rejected."""
+    """Return the reason why a file is rejected when no list collects rejects; None if read."""
     try:
         list(read_cutouts(path))
     except CutoutError as error:

@@ -1,4 +1,4 @@
-"""Damage to bytes, as values that Hypothesis draws, shows and makes smaller."""
+"""Damage to bytes, as values that Hypothesis can draw, show and shrink."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _WORD = re.compile(rb"[A-Za-z_]{2,}")
 
 
 class Seeds(dict[str, bytes]):
-    """Good files; too long to be shown."""
+    """Valid files by name; too long for their repr to show them."""
 
     def __repr__(self) -> str:
         return "SEEDS"
@@ -56,7 +56,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Put:
-    """Put bytes in the place of so many others."""
+    """Replace a number of bytes by others."""
 
     at: int
     length: int
@@ -69,7 +69,7 @@ class Put:
 
 @dataclass(frozen=True)
 class Cut:
-    """End early."""
+    """Truncate the content."""
 
     at: int
 
@@ -79,7 +79,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Repeat:
-    """Write a part twice, or more often."""
+    """Insert copies of a part before it."""
 
     at: int
     length: int
@@ -92,7 +92,7 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Splice:
-    """Go on as another file does."""
+    """Replace the end by the end of another file."""
 
     at: int
     other: str
@@ -106,7 +106,7 @@ class Splice:
 
 @dataclass(frozen=True)
 class Reword:
-    """Put another text in the place of a number or a word."""
+    """Replace a number or a word by another text."""
 
     which: int
     new: str
@@ -125,7 +125,7 @@ Change = Callable[[bytes], bytes]
 
 @dataclass(frozen=True)
 class Damaged:
-    """A file that was good, and what happened to it."""
+    """A valid file, and the changes made to it."""
 
     name: str
     changes: tuple[Change, ...]
@@ -144,7 +144,7 @@ _lengths = st.integers(0, 40)
 
 
 def _integers() -> SearchStrategy[bytes]:
-    """What sizes and counts in headers are: little or big, in either order."""
+    """Draw integers as in the sizes and counts of headers, of any width and byte order."""
     return st.builds(
         lambda value, width, order: (value % 2 ** (8 * width)).to_bytes(width, order),
         st.sampled_from((0, 1, 2, 127, 128, 255, 2**15, 2**16 - 1, 2**31, 2**32 - 1, 2**63, -1)),
@@ -154,7 +154,7 @@ def _integers() -> SearchStrategy[bytes]:
 
 
 def changes(seeds: Seeds, is_text: bool = False) -> SearchStrategy[Change]:
-    """One change of a file; of text, its words and numbers more often than its bytes."""
+    """Draw one change of a file; in text, mostly changes of words and numbers."""
     of_bytes: list[SearchStrategy[Change]] = [
         st.builds(Flip, _places, st.integers(1, 255)),
         st.builds(Put, _places, _lengths, st.binary(max_size=40)),
@@ -174,16 +174,16 @@ def changes(seeds: Seeds, is_text: bool = False) -> SearchStrategy[Change]:
 def damaged(
     seeds: Mapping[str, bytes], is_text: bool = False, most: int = 4
 ) -> SearchStrategy[Damaged]:
-    """A good file with a few changes, or none.
+    """Draw a valid file with a few changes, or none.
 
     Parameters
     ----------
     seeds : mapping of str to bytes
-        Good files.
+        Valid files by name.
     is_text : bool
-        They are text.
+        Whether the files are text.
     most : int
-        Number of changes.
+        Largest number of changes.
     """
     return with_changes(seeds, changes(Seeds(seeds), is_text), 0, most)
 
@@ -191,6 +191,16 @@ def damaged(
 def with_changes(
     seeds: Mapping[str, bytes], change: SearchStrategy[Any], least: int, most: int
 ) -> SearchStrategy[Damaged]:
-    """A good file with some changes of a kind of its own."""
+    """Draw a valid file with changes from a given strategy.
+
+    Parameters
+    ----------
+    seeds : mapping of str to bytes
+        Valid files by name.
+    change : strategy
+        Strategy that draws one change.
+    least, most : int
+        Smallest and largest number of changes.
+    """
     several = st.lists(change, min_size=least, max_size=most).map(tuple)
     return st.builds(Damaged, st.sampled_from(sorted(seeds)), several, st.just(Seeds(seeds)))

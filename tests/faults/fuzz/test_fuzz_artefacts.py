@@ -1,4 +1,4 @@
-"""Scores, grids and reports: damaged in any way, `dhs audit` and `dhs report` name them."""
+"""Damaged scores, grids and reports, which `dhs audit` and `dhs report` must name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from dhs.audit.artefacts import Artefacts, find_artefacts
 from dhs.checkpoint import Checkpoint
-from dhs.score.table import ScoreTable, read_table, sigmoid, write_table
+from dhs.score.table import ScoreTable, read_table, write_table
+from dhs.statistics.thresholds import sigmoid
 from tests.dhs.audit.audit_cases import demo as demo
 from tests.dhs.audit.audit_cases import scores
 from tests.dhs.audit.audit_cases import template as template
@@ -47,7 +48,7 @@ def test_fuzz_scores(budget: Budget, tmp_path: Path, template: Checkpoint) -> No
 
 
 def test_fuzz_artefacts(budget: Budget, demo: Path) -> None:
-    """One file of a folder is damaged: it is rejected, or read; the others are read."""
+    """Damage one file of a folder: it is rejected or read, and the others are read."""
     names = [
         path.relative_to(demo).as_posix()
         for path in sorted(demo.rglob("*"))

@@ -1,4 +1,4 @@
-"""Checkpoints: damaged, with odd headers, compared with safetensors; and old pickled files."""
+"""Damaged checkpoints, checkpoints with odd headers, and old pickled files."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ HEADER = header()
 
 
 def file_of(text: str, start: int | None = None) -> bytes:
-    """A .safetensors file of any text as our header, whose own length may be a lie."""
+    """Return a .safetensors file with any text as our header, and perhaps a false length."""
     content = save(TENSORS, {"dhs": text})
     return content if start is None else struct.pack("<Q", start) + content[8:]
 
@@ -75,7 +75,7 @@ FILES = {
 
 
 def check(path: Path, content: bytes) -> bool:
-    """A checkpoint can be shown and compared, or it is refused in words."""
+    """Check that a file is read correctly, or refused with a message."""
     path.write_bytes(content)
     with watched(len(content)):
         try:
@@ -111,7 +111,7 @@ plain = st.recursive(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The ways to every value in nested ones."""
+    """Return the path to every value inside a nested one."""
     if not isinstance(value, dict | list):
         return [path]
     inner = value.items() if isinstance(value, dict) else enumerate(value)
@@ -178,7 +178,7 @@ PICKLED = {
 
 def check_old(path: Path, content: bytes) -> bool:
     path.write_bytes(content)
-    # A length in a pickle is asked for at once, and never written to: not memory, for the system.
+    # Unpickling allocates a declared length at once but never writes it, so it is not resident.
     with watched(len(content), is_traced=False):
         try:
             old = read_old(path)
@@ -197,7 +197,7 @@ def test_fuzz_old(budget: Budget, tmp_path: Path) -> None:
 
 
 def test_fuzz_pickles(budget: Budget, tmp_path: Path) -> None:
-    """Archives that are sound, of pickles that are not."""
+    """Read valid archives that contain damaged pickles."""
     with zipfile.ZipFile(io.BytesIO(PICKLED["old"])) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(io.BytesIO(PICKLED["runs"])) as archive:

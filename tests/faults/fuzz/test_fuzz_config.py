@@ -1,4 +1,4 @@
-"""Configurations: damaged, of odd YAML, with odd settings, and compared with PyYAML."""
+"""Damaged configurations, odd YAML and odd settings, compared with PyYAML."""
 
 from __future__ import annotations
 
@@ -50,7 +50,19 @@ READERS: dict[str, Callable[[Path, list[str]], Section]] = {
 
 
 def check(path: Path, name: str, content: bytes, settings: list[str]) -> bool:
-    """What a file was before gives a configuration that can be written down, or one line."""
+    """Check that a file is read as PyYAML reads it, or refused with one line.
+
+    Parameters
+    ----------
+    path : Path
+        File to write and read.
+    name : str
+        Name of the configuration that was damaged, which selects the reader.
+    content : bytes
+        Content of the file.
+    settings : list of str
+        Values of ``--set``.
+    """
     path.write_bytes(content)
     read = READERS.get(name.rpartition("_")[2], read_config)
     with watched(len(content)):
@@ -63,7 +75,7 @@ def check(path: Path, name: str, content: bytes, settings: list[str]) -> bool:
             return False
     json.dumps(config.model_dump(mode="json"), allow_nan=False)
     if not settings:
-        # PyYAML knows no more than ours but references, and takes the last of equal keys.
+        # PyYAML differs only in that it accepts references and the last of equal keys.
         assert config == type(config).model_validate(yaml.safe_load(content.decode()))
     return True
 
@@ -114,7 +126,7 @@ def test_fuzz_settings(budget: Budget, tmp_path: Path) -> None:
 
 
 def test_fuzz_yaml(budget: Budget) -> None:
-    """Any plain values come back as PyYAML has them."""
+    """Parse plain values as PyYAML does."""
     texts = values.map(yaml.safe_dump) | st.text(":-[]{}*&!?|>'\"#%@, \n\tab01.~<=", max_size=60)
 
     def accepts(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""FITS: damaged anywhere, of odd cards, packed, tiled, and compared with astropy."""
+"""Damaged FITS files, odd cards, compressed and tiled files, compared with astropy."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def check(path: Path, content: bytes, unpacked: int = OWN_BYTES) -> bool:
     assert len(cutouts) + len(rejected) == 1
     if rejected:
         assert reason_of(path) == rejected[0].reason
-        # Of a card that is no card, astropy says so when it is asked for.
+        # Astropy reports an unparsable card only when the card is accessed.
         is_damaged = rejected[0].reason.startswith("damaged") and "Unparsable" not in str(rejected)
         assert not is_damaged or not astropy_reads(content), rejected[0].reason
         return False
@@ -118,13 +118,13 @@ def same_as_astropy(cutout: Cutout, content: bytes) -> None:
 
 
 def astropy_reads(content: bytes) -> bool:
-    """Without a warning, and an image of three bands is in it."""
+    """Return whether astropy reads, without a warning, an image of three bands."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with fits.open(io.BytesIO(_plain(content)), checksum=True) as units:
                 data = [unit.data for unit in units if unit.is_image and unit.shape]
-    # Whatever it raises, it does not read it.
+    # Any error means that astropy cannot read the file.
     except Exception:
         return False
     return any(item is not None and item.ndim == 3 and item.dtype.kind == "f" for item in data)
@@ -164,7 +164,7 @@ VALUES = (
 
 @dataclass(frozen=True)
 class Card:
-    """Put a card over another one, or between two."""
+    """Replace a card by another one, or insert one."""
 
     at: int
     key: str
@@ -181,14 +181,14 @@ class Card:
         if not self.is_new:
             return content[:at] + card + content[at + 80 :]
         end = (at // 2880 + 1) * 2880
-        # The header keeps its length where there is room; else what follows moves by one card.
+        # The header keeps its length if it has an empty card; otherwise the data move by one card.
         tail = content[at:end]
         tail = tail[:-80] if tail.endswith(b" " * 80) else tail
         return content[:at] + card + tail + content[end:]
 
 
 def _cards(content: bytes) -> list[int]:
-    """Where cards begin."""
+    """Return the offsets of cards."""
     starts = range(0, len(content) - 79, 80)
     return [
         at for at in starts if content[at + 8 : at + 10] == b"= " or content[at : at + 4] == b"END "
@@ -216,7 +216,7 @@ def test_fuzz_cards(budget: Budget, tmp_path: Path) -> None:
 
 
 def test_fuzz_packed(budget: Budget, tmp_path: Path) -> None:
-    """Cards of what is packed whole, whose checksum by gzip is right."""
+    """Read files with odd cards inside gzip files with correct checksums."""
 
     def accepts(file: Damaged) -> bool:
         content = gzip.compress(file.content, 1, mtime=0)

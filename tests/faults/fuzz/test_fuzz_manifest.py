@@ -1,4 +1,4 @@
-"""Manifests, CSV and Parquet, of files and of packs: damaged, of odd columns, odd metadata."""
+"""Damaged manifests of files and of packs, with odd columns and odd metadata."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ TEXTS = {
 
 
 def check_source(path: Path, content: bytes) -> bool:
-    """A manifest of files is right in every row, or refused in words."""
+    """Check that a manifest of files is read correctly, or refused with a message."""
     path.write_bytes(content)
     with watched(len(content), is_traced=False):
         try:
@@ -104,7 +104,7 @@ def same_as_pandas(cutouts: list[str], labels: list[int], path: Path) -> None:
         frame = pd.read_parquet(path)
     if len(frame) == len(cutouts):
         assert frame["cutout_path"].tolist() == cutouts
-        # Arrow takes "true" for 1, also beside other numbers; pandas takes it for a word.
+        # Arrow reads "true" as 1, even next to other numbers; pandas reads it as a string.
         if frame["label"].dtype.kind in "iufb":
             assert frame["label"].astype(float).tolist() == labels
 
@@ -124,7 +124,7 @@ def test_fuzz_csv(budget: Budget, tmp_path: Path) -> None:
 
 
 def column(rows: int) -> SearchStrategy[pyarrow.Array]:
-    """Values of one type, whichever Parquet has."""
+    """Draw a column of any type that Parquet has."""
     kinds: dict[Any, SearchStrategy[Any]] = {
         pyarrow.string(): st.text(max_size=8) | st.sampled_from([w for w in ODD_WORDS if w]),
         pyarrow.large_string(): st.text(max_size=4),
@@ -170,7 +170,7 @@ metadata_values = (
 
 
 def tables(columns: dict[str, Any], names: Sequence[str]) -> SearchStrategy[bytes]:
-    """A good table, some of whose columns are odd, or there twice, or not at all."""
+    """Draw a valid table with some columns odd, repeated, or missing."""
     rows = len(next(iter(columns.values())))
 
     def build(odd: list[tuple[str, pyarrow.Array]], left_out: list[str], metadata: Any) -> bytes:
@@ -221,7 +221,7 @@ PACKS = {"whole": as_parquet(PACK, ABOUT), "large": as_parquet(PACK, ABOUT, row_
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Path:
-    """A pack without its manifest."""
+    """Write a pack without its manifest."""
     folder = tmp_path / "pack"
     folder.mkdir()
     np.save(folder / "shard-00000.npy", STACK[:4])
@@ -230,7 +230,7 @@ def pack(tmp_path: Path) -> Path:
 
 
 def check_pack(folder: Path) -> bool:
-    """A pack opens, and every row of it is there; or it is refused in words."""
+    """Check that a pack opens and every row can be read, or that it is refused with a message."""
     size = sum(path.stat().st_size for path in folder.iterdir())
     with watched(size, is_traced=False):
         try:

@@ -1,4 +1,4 @@
-"""Archives and arrays of NumPy: damaged anywhere, made of odd parts, and compared with NumPy."""
+"""Damaged and odd NumPy archives and arrays, compared with NumPy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MASK = np.random.default_rng(2).random((4, 5)) < 0.2
 
 
 class Runs:
-    """What writes a file, if anybody unpickles it."""
+    """An object that writes a file when it is unpickled."""
 
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         return eval, ("open('unpickled', 'w').close()",)
@@ -68,7 +68,7 @@ MEMBERS = ARRAYS | {
 
 
 def same_as_numpy(cutout: Cutout, path: Path) -> None:
-    """NumPy reads the same pixels and the same mask."""
+    """Assert that NumPy reads the same pixels and the same mask."""
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
         pixels = archive["cutout"].transpose(2, 0, 1).astype(np.float32)
         assert np.array_equal(cutout.pixels, pixels, equal_nan=True)
@@ -81,7 +81,7 @@ def same_as_numpy(cutout: Cutout, path: Path) -> None:
 
 
 def numpy_reads(path: Path) -> bool:
-    """NumPy finds all that a cutout needs in an archive."""
+    """Return whether NumPy finds everything that a cutout needs in an archive."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             for name in ("mask", *META):
@@ -89,7 +89,7 @@ def numpy_reads(path: Path) -> bool:
                     assert isinstance(archive[name], np.ndarray)
             cutout = archive["cutout"]
             assert isinstance(cutout, np.ndarray)
-    # Whatever it raises, it does not read it.
+    # Any error means that NumPy cannot read the archive.
     except Exception:
         return False
     is_image = cutout.ndim == 3 and cutout.shape[2] == 3 and cutout.dtype.kind == "f"
@@ -100,7 +100,7 @@ STRICTER = (
     *("of .npy version", "its array 'mask'", "holds Python objects", "bytes in all, but it has"),
     *("more than once", "bytes; at most", "has no array 'cutout'"),
 )
-"""What is refused though NumPy reads it."""
+"""Reasons for refusing files that NumPy reads."""
 
 
 def check_archive(path: Path, content: bytes) -> bool:
@@ -132,7 +132,7 @@ Lies = list[tuple[int, int, int]]
 
 
 def archive_of(parts: Parts, lies: Lies) -> bytes:
-    """A sound archive of unsound arrays, whose directory may lie about a size."""
+    """Return a valid archive of damaged arrays, perhaps with a false size in its directory."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name, part, kind in parts:
@@ -224,7 +224,7 @@ versions = st.sampled_from(((1, 0), (2, 0), (3, 0), (0, 0), (255, 255)))
 
 
 def array_of(text: str, version: tuple[int, int], length: int | None, size: int) -> bytes:
-    """A .npy file of any header, whose length may be a lie."""
+    """Return a .npy file with any header, and perhaps a false header length."""
     content = text.encode()
     count = len(content) if length is None else length
     width = 2 if version == (1, 0) else 4

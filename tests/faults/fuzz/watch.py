@@ -1,4 +1,4 @@
-"""What a reader may not do, whatever it reads: hang, take memory, warn, write, run, unpickle."""
+"""Checks that a reader does not hang, use much memory, warn, write, execute or unpickle."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 MOST_SECONDS = 5.0
-"""Of processor time, for one input; the machine may be busy with other things."""
+"""Largest processor time for one input; elapsed time depends on other processes."""
 OWN_BYTES = 8 * 2**20
-"""What a reader may take besides what it reads."""
+"""Memory that a reader may use in addition to `TIMES_SIZE` times the size of the file."""
 TIMES_SIZE = 20
-"""How many times the size of a file its reader may take."""
+"""Memory that a reader may use, as a multiple of the size of the file."""
 RESIDENT_BYTES = 64 * 2**20
 
 _FORBIDDEN = (
@@ -31,7 +31,7 @@ _is_warming = False
 
 
 class Hang(BaseException):
-    """No reader turns it into another error."""
+    """A reader took too long; a BaseException, so that no reader converts it."""
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
@@ -50,7 +50,7 @@ sys.addaudithook(_audit)
 
 
 def _resident() -> int:
-    """The most memory that this process had so far, in bytes."""
+    """Return the peak resident memory of this process, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -61,15 +61,15 @@ def _hang(*_: object) -> None:
 
 @contextmanager
 def watched(size: int, *, is_traced: bool = True) -> Iterator[None]:
-    """Fail where what runs inside does what no reader may.
+    """Fail if the code inside does something that no reader may do.
 
     Parameters
     ----------
     size : int
-        Of what is read, in bytes, unpacked.
+        Unpacked size of the input in bytes.
     is_traced : bool
-        Know of every allocation by Python and NumPy. Not where Arrow has threads of its own: to
-        stop tracing while they allocate ends the process, in Python 3.11 (gh-128679).
+        Trace every allocation by Python and NumPy. Use False with Arrow, whose threads may still
+        allocate when tracing stops; that crashes Python 3.11 (gh-128679).
     """
     global _seen
     did: list[str] = []
@@ -98,14 +98,14 @@ def watched(size: int, *, is_traced: bool = True) -> Iterator[None]:
     most = OWN_BYTES + TIMES_SIZE * size
     assert peak <= most, f"took {peak:,} bytes to read {size:,}; allowed are {most:,}"
     grew = _resident() - resident
-    # Libraries take memory of which Python knows nothing, and keep some for later.
+    # Libraries also allocate memory that Python does not trace, and keep some of it.
     assert grew <= RESIDENT_BYTES + most, f"grew by {grew:,} bytes to read {size:,}"
     assert took <= MOST_SECONDS, f"took {took:.1f} s"
 
 
 @contextmanager
 def warming() -> Iterator[None]:
-    """Measure nothing: libraries import more of themselves when they are first used."""
+    """Do not measure, because libraries import parts of themselves on first use."""
     global _is_warming
     _is_warming = True
     try:
@@ -115,14 +115,14 @@ def warming() -> Iterator[None]:
 
 
 def require_message(text: str, path: Path) -> None:
-    """A message that names the file; a list of faults may take several lines."""
+    """Require a message that names the file; a list of faults may have several lines."""
     assert str(path) in text, repr(text)
     for line in text.splitlines():
         require_one_line(line.strip())
 
 
 def require_one_line(text: str) -> None:
-    """A message that fits a terminal: it neither breaks the line nor commands the terminal."""
+    """Require one printable line, without line breaks or terminal control codes."""
     assert text.isprintable(), repr(text)
     assert text == text.strip() != "", repr(text)
     assert len(text) < 4000, len(text)
