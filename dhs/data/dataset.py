@@ -1,4 +1,4 @@
-"""Labelled cutouts: what a training configuration says of them, and the pixels behind it."""
+"""Datasets of labelled cutouts, opened from the sections of a training configuration."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dhs.data.config import DatasetConfig, SplitConfig
-from dhs.data.rows import FileRows, PackRows, Source
-from dhs.manifest.columns import ID, Manifest
-from dhs.manifest.paths import refuse_escapes
+from dhs.data.rows import FileRows, Files, PackRows, Source
+from dhs.manifest.columns import MASK_PATH, Manifest, with_ids
 from dhs.manifest.splits import SPLITS
 from dhs.pack import MANIFEST, Pack, open_pack, read_manifest
 from fastnorm.io.maskbits import MaskBits
 
-MASK_PATH = "mask_path"
 STAGED = 1024
-"""Cutouts on their way to a device at a time: 125 MB of 101 x 101 pixels."""
+"""Cutouts copied to a device at a time: 125 MB for 101 x 101 pixels."""
 
 
 class LensDataset:
@@ -32,34 +30,39 @@ class LensDataset:
     Parameters
     ----------
     config : DatasetConfig
+        Section ``dataset`` of a configuration.
     split : str or None
-        ``train``, ``val``, ``test``, or None for all.
+        ``train``, ``val``, ``test``, or None for all cutouts.
     split_config : SplitConfig
+        Section ``split`` of a configuration.
 
     Attributes
     ----------
     table : pandas.DataFrame
         Rows of the split.
-    labels : (N,) float32
-    weights : (N,) float32 or None
+    labels : (N,) float32 array
+        0 or 1.
+    weights : (N,) float32 array or None
+        Sample weights.
     ids : (N,) array of str
+        Ids of the cutouts.
     shape : (int, int, int)
-        Of a cutout: bands, rows, columns.
+        Number of bands, rows and columns of a cutout.
     size : int
-        Side of the cutouts, in pixels.
+        Side of the cutouts in pixels.
     data_origin : str
+        Origin of the cutouts.
     mask_bits : MaskBits
-        Which of MASKBITS made a pixel of a FITS file bad.
+        Bits of MASKBITS that mark bad pixels of FITS files.
     fingerprint : str
-        The sha256 over ids, labels, weights, pixels and masks of the split; over the paths instead
-        of pixels and masks where there is no pack.
+        The sha256 of ids, labels, weights, pixels and masks of the split. Without a pack, the paths
+        replace pixels and masks.
 
     Raises
     ------
     ValueError
-        A column is missing, a label is neither 0 nor 1, an id is there twice, a weight is no
-        weight, something is in two splits, or the split is empty; the cutouts are no squares, or
-        the pack is not whole.
+        A column is missing; a label, id or weight is invalid; an object is in two splits; the
+        split is empty; the cutouts are not square; or the pack is incomplete.
     CutoutError
         A file cannot be read.
     """
@@ -71,7 +74,7 @@ class LensDataset:
         split_config: SplitConfig = SplitConfig(),  # noqa: B008
     ) -> None:
         if split is not None and split not in SPLITS:
-            raise ValueError(f"split={split!r} is not known; allowed are {', '.join(SPLITS)}.")
+            raise ValueError(f"split={split!r} is not known; use one of {', '.join(SPLITS)}.")
         self.config, self.split = config, split
         self.name = config.parquet_path if config.mode == "pack" else config.manifest_path
         table, metadata, pack = _open(config)
@@ -84,7 +87,7 @@ class LensDataset:
         splits = manifest.splits(**split_config.model_dump())
         chosen = np.arange(len(table)) if split is None else np.flatnonzero(splits == split)
         if not chosen.size:
-            raise ValueError(f"{self.name} holds no cutouts{f' of {split!r}' if split else ''}.")
+            raise ValueError(f"{self.name} has no cutouts{f' in {split!r}' if split else ''}.")
         self.table = table.iloc[chosen].reset_index(drop=True)
         self.labels, self.ids = labels[chosen], ids[chosen]
         self.weights = None if weights is None else weights[chosen]
@@ -92,47 +95,43 @@ class LensDataset:
         if pack is not None:
             self._source = PackRows(pack, chosen)
         else:
-            start = Path(config.manifest_path).parent
-            paths = manifest.column(config.cutout_path_col, "cutout_path_col")
-            refuse_escapes(self.name, config.cutout_path_col, paths)
-            masks = None
+            folder = Path(config.manifest_path).parent
             if MASK_PATH in table:
-                whole = manifest.column(MASK_PATH, "the masks")
-                refuse_escapes(self.name, MASK_PATH, whole)
-                masks = whole.iloc[chosen].tolist()
-            self._source = FileRows(start, paths.iloc[chosen].tolist(), masks)
+                manifest.column(MASK_PATH, "the masks")
+            files = Files(manifest, folder, config.cutout_path_col, "cutout_path_col")
+            self._source = FileRows(files, chosen)
         self.shape = self._source.shape
         self.size = self.shape[-1]
         if self.shape[-2] != self.size:
-            raise ValueError(f"{self.name} holds cutouts of {self.shape}; allowed are squares.")
+            raise ValueError(f"{self.name} has cutouts of {self.shape}; they must be square.")
         self.fingerprint = self._fingerprint()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def read(self, rows: ArrayLike, *, out: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Raw cutouts, in the order asked for.
+        """Read raw cutouts in the given order.
 
         Parameters
         ----------
-        rows : (B,) integers
-            Positions in the split, repeats allowed.
+        rows : (B,) integer array
+            Positions in the split; a position may occur several times.
         out : (B, 3, H, W) contiguous float32 tensor on the CPU, optional
-            Where to put the images; fresh memory costs as much as the copy.
+            Memory for the images. Allocating fresh memory takes as long as the copy.
 
         Returns
         -------
-        images : (B, 3, H, W) float32
-            In nanomaggies; ``out`` if that is given.
-        mask : (B, 3, H, W) bool, or None
-            True means bad.
+        images : (B, 3, H, W) float32 tensor
+            Cutouts in nanomaggies; ``out`` if it is given.
+        mask : (B, 3, H, W) bool tensor, or None
+            True marks a bad pixel.
 
         Raises
         ------
         CutoutError
             A file cannot be read.
         TypeError, ValueError
-            The rows are none of this split, or ``out`` does not fit them.
+            ``rows`` are not positions in this split, or ``out`` does not fit them.
         """
         wanted = self._positions(rows)
         shape = (len(wanted), *self.shape)
@@ -140,7 +139,7 @@ class LensDataset:
         found = (images.shape, images.dtype, images.device.type, images.is_contiguous())
         if found != (shape, torch.float32, "cpu", True):
             raise ValueError(
-                f"out is {images.dtype} {tuple(images.shape)} of strides {images.stride()} on "
+                f"out is {images.dtype} {tuple(images.shape)} with strides {images.stride()} on "
                 f"{images.device}; these rows need contiguous float32 {shape} on the CPU."
             )
         if not self._source.has_masks:
@@ -154,26 +153,30 @@ class LensDataset:
         wanted = np.asarray(rows)
         if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
             raise TypeError(
-                f"rows has dtype {wanted.dtype} and shape {wanted.shape}; allowed are integers "
-                "(B,)."
+                f"rows has dtype {wanted.dtype} and shape {wanted.shape}; expected integers of "
+                "shape (B,)."
             )
         wrong = wanted[(wanted < 0) | (wanted >= len(self))]
         if wrong.size:
-            raise ValueError(f"rows holds {wrong[0]}; allowed is 0 to {len(self) - 1}.")
+            raise ValueError(f"rows has {wrong[0]}; positions are 0 to {len(self) - 1}.")
         return wanted.astype(np.int64)
 
     def resident(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        """All cutouts of the split, and masks, on a device.
+        """Copy all cutouts and masks of the split to a device.
 
         Returns
         -------
-        images : (N, 3, H, W) float32
-        mask : (N, 3, H, W) bool, or None
+        images : (N, 3, H, W) float32 tensor
+            Cutouts in nanomaggies.
+        mask : (N, 3, H, W) bool tensor, or None
+            True marks a bad pixel.
 
         Raises
         ------
+        CutoutError
+            A file cannot be read.
         ValueError
-            The GPU has less memory free.
+            The GPU has too little free memory.
         """
         count, is_gpu = len(self), device.type == "cuda"
         shape = (count, *self.shape)
@@ -182,8 +185,8 @@ class LensDataset:
             free = torch.cuda.mem_get_info(device)[0]
             if needed > free:
                 raise ValueError(
-                    f"resident=True: the {count} cutouts take {needed / 1e9:.1f} GB, and {device} "
-                    f"has {free / 1e9:.1f} GB free; set dataset.resident=false."
+                    f"resident=True: the {count} cutouts take {needed / 1e9:.1f} GB, but {device} "
+                    f"has only {free / 1e9:.1f} GB free; set dataset.resident=false."
                 )
         images = torch.empty(shape, device=device)
         bad = (
@@ -202,11 +205,11 @@ class LensDataset:
         theirs, ours = str(metadata.get("data_origin") or ""), self.config.data_origin
         if theirs and ours and theirs != ours:
             raise ValueError(
-                f"data_origin={ours!r} contradicts {self.name}, which says {theirs!r}; remove it."
+                f"data_origin={ours!r} contradicts {self.name}, which has {theirs!r}; remove it."
             )
         if not (theirs or ours):
             raise ValueError(
-                f"{self.name} does not say where its cutouts are from; set dataset.data_origin, "
+                f"{self.name} does not state where its cutouts come from; set dataset.data_origin "
                 "to survey and release."
             )
         return theirs or ours
@@ -229,9 +232,6 @@ def _open(config: DatasetConfig) -> tuple[pd.DataFrame, dict[str, Any], Pack | N
         pack = open_pack(path.parent if path.name == MANIFEST else path)
         return pack.table, pack.metadata, pack
     table, metadata = read_manifest(config.manifest_path)
-    if ID not in table:
-        paths = Manifest(table, config.manifest_path).column(
-            config.cutout_path_col, "cutout_path_col"
-        )
-        table = table.assign(**{ID: [Path(path).stem for path in paths]})
+    Manifest(table, config.manifest_path).column(config.cutout_path_col, "cutout_path_col")
+    table = with_ids(table, config.manifest_path, config.cutout_path_col)
     return table, metadata, None

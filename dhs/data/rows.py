@@ -1,4 +1,7 @@
-"""Raw cutouts by number: from the memory-mapped shards of a pack, or from one file each."""
+"""Raw cutouts by number, from the memory-mapped shards of a pack or from one file each.
+
+Training, grids and scoring all read pixels and masks here.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from dhs.manifest.columns import MASK_PATH, Manifest
+from dhs.manifest.paths import refuse_escapes
 from dhs.pack import Pack
 from dhs.pack.cutouts import Layout, MaskedCutout, check_layout, read_cutout
+from fastnorm.io.maskbits import MaskBits
 
 Rows = NDArray[np.int64]
 
@@ -22,8 +29,9 @@ class Source(Protocol):
     Attributes
     ----------
     shape : (int, int, int)
-        Bands, rows and columns.
+        Number of bands, rows and columns.
     has_masks : bool
+        True if the cutouts have masks.
     """
 
     shape: tuple[int, ...]
@@ -32,9 +40,16 @@ class Source(Protocol):
     def read(
         self, rows: Rows, out: NDArray[np.float32], masks: NDArray[np.bool_] | None = None
     ) -> None:
-        """Copy cutouts into ``out``, (B, C, H, W), in the order of ``rows``.
+        """Copy cutouts and masks into arrays, in the order of ``rows``.
 
-        And masks likewise, True means bad, into ``masks``, which is given where there are any.
+        Parameters
+        ----------
+        rows : (B,) int64 array
+            Rows of this source.
+        out : (B, C, H, W) float32 array
+            Array for the cutouts, in nanomaggies.
+        masks : (B, C, H, W) bool array, optional
+            Array for the masks, required if ``has_masks``. True marks a bad pixel.
         """
 
 
@@ -44,21 +59,39 @@ class PackRows:
     Parameters
     ----------
     pack : Pack
-    rows : (N,) int64
-        Those of the manifest that row 0, 1, ... of this source are.
+    rows : (N,) int64, optional
+        Rows of the manifest that become row 0, 1, ... of this source; by default all.
     """
 
-    def __init__(self, pack: Pack, rows: Rows) -> None:
-        # Plain and flat: to slice a numpy.memmap costs half as much as to copy the cutout.
+    def __init__(self, pack: Pack, rows: Rows | None = None) -> None:
+        chosen = slice(None) if rows is None else rows
+        # Plain flat arrays: slicing a numpy.memmap takes half as long as copying a cutout.
         self._shards = [_flat(shard) for shard in pack.shards]
         self._masks = [_flat(mask) for mask in pack.masks or ()]
-        self._shard, self._row = pack.shard_index[rows], pack.row[rows]
+        self._shard, self._row = pack.shard_index[chosen], pack.row[chosen]
         self.shape: tuple[int, ...] = tuple(pack.cutout_shape)
         self.has_masks = pack.masks is not None
+
+    def cutout(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """Return views of the pixels and of the mask of one cutout, (C, H, W)."""
+        shard, place = self._shard[row], self._row[row]
+        mask = self._masks[shard][place].reshape(self.shape) if self.has_masks else None
+        return self._shards[shard][place].reshape(self.shape), mask
 
     def read(
         self, rows: Rows, out: NDArray[np.float32], masks: NDArray[np.bool_] | None = None
     ) -> None:
+        """Copy cutouts and masks into arrays, in the order of ``rows``.
+
+        Parameters
+        ----------
+        rows : (B,) int64 array
+            Rows of this source.
+        out : (B, C, H, W) float32 array
+            Array for the cutouts, in nanomaggies.
+        masks : (B, C, H, W) bool array, optional
+            Array for the masks, required if the pack has masks. True marks a bad pixel.
+        """
         self._copy(self._shards, rows, out)
         if masks is not None:
             self._copy(self._masks, rows, masks)
@@ -66,7 +99,7 @@ class PackRows:
     def _copy(self, stacks: Sequence[NDArray[Any]], rows: Rows, out: NDArray[Any]) -> None:
         shard, row = self._shard[rows], self._row[rows]
         order, flat = np.lexsort((row, shard)), _flat(out)
-        # In the order of the disk, each to its place: one copy of every cutout.
+        # Read in disk order; each cutout is copied once, to its final place.
         for place, k, source in zip(
             order.tolist(), shard[order].tolist(), row[order].tolist(), strict=True
         ):
@@ -74,21 +107,76 @@ class PackRows:
 
 
 def _flat(stack: NDArray[Any]) -> NDArray[Any]:
-    """A view of (N, C, H, W) as (N, C * H * W)."""
+    """Return a view of (N, C, H, W) as (N, C * H * W)."""
     return np.asarray(stack).reshape(len(stack), math.prod(stack.shape[1:]))
 
 
-class FileRows:
-    """Cutouts of one file each.
+class Files:
+    """The cutout files of a manifest, one cutout of any shape per file.
 
     Parameters
     ----------
+    manifest : Manifest
     folder : Path
-        Where relative paths start.
-    cutouts : sequence of str
-        Files.
-    masks : sequence of str, optional
-        Theirs, beside what their own files say.
+        Folder that relative paths start from.
+    column : str
+        Column of the files.
+    key : str
+        Name of the setting that chose the column, for messages.
+    mask_bits : MaskBits
+        MASKBITS that make a pixel of a FITS file bad.
+
+    Attributes
+    ----------
+    paths : list of str
+    masks : list of (str or None)
+        Mask files, in addition to the masks in the cutouts' own files.
+
+    Raises
+    ------
+    ValueError
+        A path is missing or leads out of the folder.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        folder: Path,
+        column: str,
+        key: str,
+        mask_bits: MaskBits = MaskBits(),  # noqa: B008
+    ) -> None:
+        self.folder, self._mask_bits = folder, mask_bits
+        self.paths: list[str] = manifest.column(column, key).tolist()
+        table = manifest.table
+        masks = table[MASK_PATH].tolist() if MASK_PATH in table else [None] * len(table)
+        self.masks = [None if pd.isna(mask) or mask == "" else str(mask) for mask in masks]
+        refuse_escapes(manifest.name, column, self.paths)
+        refuse_escapes(manifest.name, MASK_PATH, self.masks)
+
+    def path(self, row: int) -> Path:
+        """Return the path of the file of one cutout."""
+        return self.folder / self.paths[row]
+
+    def cutout(self, row: int) -> MaskedCutout:
+        """Read one cutout.
+
+        Raises
+        ------
+        CutoutError
+            A file cannot be read, or the mask does not fit.
+        """
+        return read_cutout(self.folder, self.paths[row], self.masks[row], self._mask_bits)
+
+
+class FileRows:
+    """Rows of `Files` whose cutouts all have the same shape.
+
+    Parameters
+    ----------
+    files : Files
+    rows : (N,) int64
+        Files that become row 0, 1, ... of this source.
 
     Raises
     ------
@@ -96,27 +184,37 @@ class FileRows:
         The first file cannot be read.
     """
 
-    def __init__(
-        self, folder: Path, cutouts: Sequence[str], masks: Sequence[str] | None = None
-    ) -> None:
-        self._folder, self._cutouts, self._masks = folder, cutouts, masks
-        first = self._read(0)
+    def __init__(self, files: Files, rows: Rows) -> None:
+        self._files, self._rows = files, rows
+        first = files.cutout(rows[0])
         _, height, width = first.pixels.shape
-        self._layout = Layout((height, width), first.mask is not None, cutouts[0])
+        self._layout = Layout((height, width), first.mask is not None, files.paths[rows[0]])
         self.shape: tuple[int, ...] = first.pixels.shape
         self.has_masks = self._layout.has_masks
 
     def read(
         self, rows: Rows, out: NDArray[np.float32], masks: NDArray[np.bool_] | None = None
     ) -> None:
-        for place, row in enumerate(rows.tolist()):
-            found = self._read(row)
-            check_layout(found, self._layout, self._folder / self._cutouts[row])
+        """Copy cutouts and masks into arrays, in the order of ``rows``.
+
+        Parameters
+        ----------
+        rows : (B,) int64 array
+            Rows of this source.
+        out : (B, C, H, W) float32 array
+            Array for the cutouts, in nanomaggies.
+        masks : (B, C, H, W) bool array, optional
+            Array for the masks, required if the cutouts have masks. True marks a bad pixel.
+
+        Raises
+        ------
+        CutoutError
+            A file cannot be read, or its cutout differs from the first one in size or in having
+            a mask.
+        """
+        for place, row in enumerate(self._rows[rows].tolist()):
+            found = self._files.cutout(row)
+            check_layout(found, self._layout, self._files.path(row))
             out[place] = found.pixels
             if masks is not None:
                 masks[place] = found.mask
-
-    def _read(self, row: int) -> MaskedCutout:
-        return read_cutout(
-            self._folder, self._cutouts[row], self._masks[row] if self._masks else None
-        )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dhs.manifest.columns import Manifest
 from dhs.manifest.splits import SPLITS
-from dhs.pack import MANIFEST, read_manifest
+from dhs.manifest.table import manifest_path, read_manifest
 from dhs.score.table import ScoreTable
 
 ALL = "all"
@@ -108,13 +108,7 @@ def read_truth(
     """
     if split not in (None, *SPLITS, ALL):
         raise ValueError(f"split={split!r} is not known; allowed are {', '.join(SPLITS)}, {ALL}.")
-    path = Path(path)
-    if path.is_dir():
-        path = path / MANIFEST
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path.parent} has no {MANIFEST}; give a pack, or a .parquet or .csv file."
-            )
+    path = manifest_path(path)
     table, metadata = read_manifest(path)
     manifest = Manifest(table, str(path))
     ids, is_lens = manifest.ids(), manifest.labels(label_col) == 1

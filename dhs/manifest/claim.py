@@ -1,4 +1,4 @@
-"""A folder that is filled in several runs: whose it is, and what is left over in it."""
+"""Settings and completion of a folder with a manifest that several runs may fill."""
 
 from __future__ import annotations
 
@@ -15,20 +15,27 @@ from fastnorm.atomic import atomic_path
 
 
 def claim_folder(out: Path, settings: dict[str, Any], what: str) -> bool:
-    """Is the work complete? Write down the settings in an empty folder.
+    """Record the settings in an empty folder, or check them, and tell whether it is complete.
 
     Parameters
     ----------
     out : Path
+        Folder to check.
     settings : dict
-        JSON of all that the bytes depend on.
+        All settings that determine the files, as JSON.
     what : str
-        What the folder holds.
+        Contents of the folder, without an article, for the error messages.
+
+    Returns
+    -------
+    bool
+        Whether the folder has a manifest, which is written last.
 
     Raises
     ------
     ValueError
-        The folder holds something else, or the same of other settings; it is not touched.
+        The folder contains something else, or was written with different settings. It is not
+        changed.
     """
     there = _settings_there(out)
     if there is None:
@@ -36,7 +43,7 @@ def claim_folder(out: Path, settings: dict[str, Any], what: str) -> bool:
         if foreign:
             raise ValueError(
                 f"{out} is not empty and holds no {what} ({', '.join(foreign[:3])}); "
-                "name an empty folder, or one that does not exist."
+                "give a folder that is empty or does not exist."
             )
         (out / PARTS).mkdir(exist_ok=True)
         with atomic_path(out / PARTS / SETTINGS) as temporary:
@@ -47,18 +54,18 @@ def claim_folder(out: Path, settings: dict[str, Any], what: str) -> bool:
         listed = "; ".join(
             f"{key} is {there.get(key)} there, {settings[key]} here"
             for key in differ
-            # Too long to be shown; its checksum differs, too.
+            # This is too long to show, and its checksum differs too.
             if key != "config"
         )
         raise ValueError(
-            f"{out} holds a {what} of other settings: {listed}. Use those settings, name "
-            "another folder, or delete this one to make it anew."
+            f"{out} holds a {what} with different settings: {listed}. Use those settings, use "
+            "another folder, or delete this one to start again."
         )
     return (out / MANIFEST).exists()
 
 
 def _settings_there(out: Path) -> dict[str, Any] | None:
-    """What a folder says that it holds, or None."""
+    """Read the settings that a folder records, or return None if there are none."""
     try:
         if (out / MANIFEST).exists():
             text = (parquet.read_schema(out / MANIFEST).metadata or {})[METADATA_KEY]
@@ -73,13 +80,13 @@ def _settings_there(out: Path) -> dict[str, Any] | None:
 
 
 def _is_fresh(parts: Path) -> bool:
-    """A run was killed before it had written down its settings, hence before its first shard."""
+    """Tell whether a run was killed before it recorded its settings, so before its first shard."""
     if parts.name != PARTS or not parts.is_dir():
         return False
     return all(path.name.startswith(f".{SETTINGS}.tmp-") for path in parts.iterdir())
 
 
 def remove_parts(out: Path) -> None:
-    """Remove what complete work does not need."""
+    """Remove the intermediate files, which a complete folder does not need."""
     if (out / PARTS).is_dir():
         shutil.rmtree(out / PARTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from dhs.manifest.splits import SPLITS, assign_splits, find_leaks
 
 ID = "galaxy_id"
+CUTOUT_PATH, MASK_PATH = "cutout_path", "mask_path"
 
 
 class Manifest:
@@ -154,3 +156,25 @@ class Manifest:
                 "new splits with dhs pack."
             )
         return splits
+
+
+def with_ids(table: pd.DataFrame, name: str, column: str = CUTOUT_PATH) -> pd.DataFrame:
+    """Return a manifest with ids: those of ``galaxy_id``, or else the names of the files.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    name : str
+        Name of the manifest, for messages.
+    column : str
+        Column of the files; without it the table is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        A file is missing.
+    """
+    if ID in table or column not in table:
+        return table
+    paths = Manifest(table, name).column(column, column)
+    return table.assign(**{ID: [Path(path).stem for path in paths]})

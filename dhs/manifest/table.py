@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow
 from pyarrow import csv, parquet
 
-from dhs.manifest.format import METADATA_KEY
+from dhs.manifest.format import MANIFEST, METADATA_KEY
 from fastnorm.text import one_line
 
 MOST_FOOTER_BYTES = 2**26
@@ -28,8 +28,8 @@ def read_manifest(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     Parameters
     ----------
     path : str or Path
-        A ``.parquet`` or ``.csv`` file. In a CSV, paths, ids and splits are text; the types of
-        other columns are inferred.
+        A ``.parquet`` or ``.csv`` file, or the folder of a pack. In a CSV, paths, ids and splits
+        are text; the types of other columns are inferred.
 
     Returns
     -------
@@ -45,8 +45,27 @@ def read_manifest(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     ValueError
         The file is of another kind or is damaged.
     """
-    table = read_table(Path(path))
-    return table.to_pandas(), metadata_of(table, Path(path))
+    path = manifest_path(path)
+    table = read_table(path)
+    return table.to_pandas(), metadata_of(table, path)
+
+
+def manifest_path(path: str | Path) -> Path:
+    """Return the path of a manifest: the file itself, or the one in the folder of a pack.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder has no manifest.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if not (path / MANIFEST).is_file():
+        raise FileNotFoundError(
+            f"{path} has no {MANIFEST}; give a pack, or a .parquet or .csv file."
+        )
+    return path / MANIFEST
 
 
 def read_table(path: Path, content: bytes | None = None) -> pyarrow.Table:

@@ -12,10 +12,9 @@ from scipy.special import logit
 
 from dhs import checkpoint
 from dhs.checkpoint import Checkpoint
-from dhs.manifest.columns import Manifest
+from dhs.manifest.columns import Manifest, with_ids
 from dhs.model import LensFinder
-from dhs.pack import MANIFEST, read_manifest
-from dhs.score.input import manifest_ids
+from dhs.pack import read_manifest
 from fastnorm.io.maskbits import MaskBits
 
 COMBINATIONS = ("mean", "trained")
@@ -117,14 +116,14 @@ def mean_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return mean
 
 
-class Truth(NamedTuple):
+class Labels(NamedTuple):
     """Labels of objects: ``labels`` by id, 1 for a lens; ``name`` of the file."""
 
     labels: dict[str, int]
     name: str
 
 
-def read_truth(path: str | Path, label_col: str) -> Truth:
+def read_labels(path: str | Path, label_col: str) -> Labels:
     """Read labels; rows without a label are skipped.
 
     Parameters
@@ -136,7 +135,7 @@ def read_truth(path: str | Path, label_col: str) -> Truth:
 
     Returns
     -------
-    Truth
+    Labels
 
     Raises
     ------
@@ -147,13 +146,13 @@ def read_truth(path: str | Path, label_col: str) -> Truth:
         are too few lenses or non-lenses.
     """
     path = Path(path)
-    table, _ = read_manifest(path / MANIFEST if path.is_dir() else path)
+    table, _ = read_manifest(path)
     Manifest(table.iloc[:0], str(path)).column(label_col, "label_col")
     table = table[table[label_col].notna()].reset_index(drop=True)
-    ids = manifest_ids(table, str(path))
-    labels = Manifest(table, str(path)).labels(label_col).astype(int)
+    manifest = Manifest(with_ids(table, str(path)), str(path))
+    ids, labels = manifest.ids(), manifest.labels(label_col).astype(int)
     _require_enough(labels, f"{path} has")
-    return Truth(dict(zip(ids.tolist(), labels.tolist(), strict=True)), str(path))
+    return Labels(dict(zip(ids.tolist(), labels.tolist(), strict=True)), str(path))
 
 
 def _require_enough(labels: NDArray[np.int_], where: str) -> None:

@@ -12,16 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dhs.manifest.columns import ID, Manifest
-from dhs.manifest.paths import refuse_escapes
+from dhs.data.rows import Files, PackRows
+from dhs.manifest.columns import CUTOUT_PATH, Manifest, with_ids
 from dhs.pack import MANIFEST, open_pack, read_manifest
-from dhs.pack.cutouts import read_cutout, require_pixel_scale
+from dhs.pack.cutouts import require_pixel_scale
 from fastnorm.io import CutoutError, Rejected, count_cutouts, find_cutouts, read_cutouts
 from fastnorm.io.maskbits import MaskBits
 from fastnorm.text import printable
 
 TABLES = (".parquet", ".csv")
-CUTOUT_PATH, MASK_PATH = "cutout_path", "mask_path"
 
 
 class InputCutout(NamedTuple):
@@ -133,20 +132,6 @@ def require_same_mask_bits(ours: MaskBits, theirs: str | None, name: str | Path)
         )
 
 
-def manifest_ids(table: pd.DataFrame, name: str) -> NDArray[np.str_]:
-    """Return the ids of a manifest's rows: ``galaxy_id``, or else the names of the files.
-
-    Raises
-    ------
-    ValueError
-        Both columns are missing, or an id is missing or occurs twice.
-    """
-    if ID not in table and CUTOUT_PATH in table:
-        paths = Manifest(table, name).column(CUTOUT_PATH, CUTOUT_PATH)
-        table = table.assign(**{ID: [Path(path).stem for path in paths]})
-    return Manifest(table, name).ids()
-
-
 class _Packed:
     def __init__(self, folder: Path, size: int, mask_bits: MaskBits) -> None:
         self._pack = open_pack(folder)
@@ -160,9 +145,7 @@ class _Packed:
             )
         self._name = printable(folder)
         self._ids = Manifest(self._pack.table, self._name).ids()
-        # Use plain arrays: slicing a numpy.memmap costs half as much as copying the cutout.
-        self._shards = [np.asarray(shard) for shard in self._pack.shards]
-        self._masks = [np.asarray(mask) for mask in self._pack.masks or ()]
+        self._rows = PackRows(self._pack)
         self.data_origin: str | None = self._pack.data_origin
         self.rejected: list[Rejected] = []
         self.has_unique_ids = True
@@ -171,19 +154,14 @@ class _Packed:
         return len(self._pack)
 
     def identities(self, start: int, stop: int) -> Iterator[str]:
-        columns = [self._pack.table[name] for name in ("sha256", "mask_sha256")[: 1 + self._masked]]
+        names = ("sha256", "mask_sha256")[: 1 + self._rows.has_masks]
+        columns = [self._pack.table[name] for name in names]
         for row in zip(self._ids[start:stop], *(c[start:stop] for c in columns), strict=True):
             yield "\t".join((self._name, *row))
 
     def read(self, start: int, stop: int) -> Iterator[InputCutout | Rejected]:
         for number in range(start, stop):
-            shard, row = self._pack.shard_index[number], self._pack.row[number]
-            mask = self._masks[shard][row] if self._masked else None
-            yield InputCutout(str(self._ids[number]), self._name, self._shards[shard][row], mask)
-
-    @property
-    def _masked(self) -> bool:
-        return bool(self._masks)
+            yield InputCutout(str(self._ids[number]), self._name, *self._rows.cutout(number))
 
 
 class _Listed:
@@ -195,13 +173,9 @@ class _Listed:
         size: int,
         mask_bits: MaskBits,
     ) -> None:
-        self._folder, self._size, self._mask_bits = path.parent, size, mask_bits
-        self._cutouts = Manifest(table, str(path)).column(CUTOUT_PATH, "the files").tolist()
-        self._ids = manifest_ids(table, str(path))
-        masks = table[MASK_PATH].tolist() if MASK_PATH in table else [None] * len(table)
-        self._masks = [None if pd.isna(mask) or mask == "" else str(mask) for mask in masks]
-        refuse_escapes(path, CUTOUT_PATH, self._cutouts)
-        refuse_escapes(path, MASK_PATH, self._masks)
+        manifest = Manifest(with_ids(table, str(path)), str(path))
+        self._files = Files(manifest, path.parent, CUTOUT_PATH, "the files", mask_bits)
+        self._ids, self._size = manifest.ids(), size
         self.data_origin = origin
         self.rejected: list[Rejected] = []
         self.has_unique_ids = True
@@ -211,21 +185,19 @@ class _Listed:
 
     def identities(self, start: int, stop: int) -> Iterator[str]:
         for number in range(start, stop):
-            files = [self._cutouts[number], self._masks[number]]
-            states = [_state(self._folder / file) for file in files if file is not None]
+            names = [self._files.paths[number], self._files.masks[number]]
+            states = [_state(self._files.folder / name) for name in names if name is not None]
             yield "\t".join((str(self._ids[number]), *states))
 
     def read(self, start: int, stop: int) -> Iterator[InputCutout | Rejected]:
         for number in range(start, stop):
-            name, identity = self._cutouts[number], str(self._ids[number])
             try:
-                pixels, mask, _, _ = read_cutout(
-                    self._folder, name, self._masks[number], self._mask_bits
-                )
+                pixels, mask, _, _ = self._files.cutout(number)
             except CutoutError as error:
                 yield Rejected(error.path, error.reason)
                 continue
-            yield _fitting(identity, self._folder / name, pixels, mask, self._size)
+            identity, path = str(self._ids[number]), self._files.path(number)
+            yield _fitting(identity, path, pixels, mask, self._size)
 
 
 class _Files:

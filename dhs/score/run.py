@@ -30,12 +30,12 @@ from dhs.pack import MANIFEST
 from dhs.score.ensemble import (
     COMBINATIONS,
     Combiner,
+    Labels,
     Member,
-    Truth,
     common_mask_bits,
     load_members,
     mean_logits,
-    read_truth,
+    read_labels,
 )
 from dhs.score.input import Input, open_input
 from dhs.score.parts import (
@@ -162,7 +162,7 @@ def score(
 
 def _check_combination(
     combine: str, members: int, truth: str | Path | None, label_col: str
-) -> Truth | None:
+) -> Labels | None:
     if combine not in COMBINATIONS:
         raise ValueError(
             f"combine={combine!r} is not known; allowed are {', '.join(COMBINATIONS)}."
@@ -177,7 +177,7 @@ def _check_combination(
         raise ValueError("combine='trained' needs two checkpoints or more; give an ensemble.")
     if truth is None:
         raise ValueError("combine='trained' needs labels; give truth, a manifest with labels.")
-    return read_truth(truth, label_col)
+    return read_labels(truth, label_col)
 
 
 def _refuse_to_replace(out: Path, inputs: Sequence[str | Path]) -> None:
@@ -204,7 +204,7 @@ def _describe(
 
 
 def _fingerprint(
-    work: Work, cutouts: Input, metadata: Mapping[str, Any], truth: Truth | None
+    work: Work, cutouts: Input, metadata: Mapping[str, Any], truth: Labels | None
 ) -> str:
     """Compute the SHA-256 of everything that determines a table."""
     rejected = [str(item) for item in cutouts.rejected]
@@ -225,7 +225,7 @@ def _complete(out: Path, metadata: Mapping[str, Any], cutouts: Input) -> Scored 
 
 
 def _merge(
-    work: Work, cutouts: Input, out: Path, metadata: dict[str, Any], truth: Truth | None
+    work: Work, cutouts: Input, out: Path, metadata: dict[str, Any], truth: Labels | None
 ) -> Scored:
     """Merge the parts into the table."""
     rejected = list(cutouts.rejected)
@@ -258,7 +258,7 @@ def _merge(
     return Scored(out, written, rejected, metadata, was_complete=False)
 
 
-def _fit(parts: Iterator[Part], truth: Truth) -> Combiner:
+def _fit(parts: Iterator[Part], truth: Labels) -> Combiner:
     labelled = []
     for part in parts:
         has_label = np.array([identity in truth.labels for identity in part.ids], bool)

@@ -61,8 +61,8 @@ def test_masks_go_with_their_cutouts(pack: Path) -> None:
     [
         ([0.0], None, TypeError, r"float64 and shape \(1,\)"),
         ([[0]], None, TypeError, r"shape \(1, 1\)"),
-        ([3, -1], None, ValueError, "rows holds -1; allowed is 0 to 95"),
-        ([96], None, ValueError, "rows holds 96"),
+        ([3, -1], None, ValueError, "rows has -1; positions are 0 to 95"),
+        ([96], None, ValueError, "rows has 96"),
         ([0], torch.empty(2, 3, SIDE, SIDE), ValueError, r"out is .*\(2, 3, 33, 33\)"),
         ([0], torch.empty(1, 3, SIDE, SIDE).double(), ValueError, "out is torch.float64"),
         ([0], torch.empty(1, 3, SIDE, 2 * SIDE)[..., ::2], ValueError, "need contiguous float32"),
@@ -89,7 +89,7 @@ def test_the_column_decides_the_split(
     labels = np.random.default_rng(0).integers(0, 2, CUTOUTS)
     other = opened(change(pack, other=labels), "val", label_col="other")
     assert np.array_equal(other.labels, labels[np.arange(CUTOUTS) % 4 >= 2])
-    with pytest.raises(ValueError, match="holds no cutouts of 'test'"):
+    with pytest.raises(ValueError, match="has no cutouts in 'test'"):
         opened(whole, "test")
     with pytest.raises(ValueError, match="split='validation' is not known"):
         opened(whole, "validation")
@@ -130,14 +130,14 @@ IDS = np.array([f"galaxy-{k:03d}" for k in range(CUTOUTS)])
         (
             {"split": ["train"] * 95 + ["training"]},
             {},
-            "none of train, val, test, the first training in row 95",
+            "not one of train, val, test, the first training in row 95",
         ),
         (
             {"ra": np.full(CUTOUTS, 150.0), "dec": np.full(CUTOUTS, 2.0)},
             {},
             "1 leaks between splits, the first: HEALPix [0-9]+ is in train and val",
         ),
-        ({}, {"data_origin": "DR10"}, "data_origin='DR10' contradicts .* says 'simulated'"),
+        ({}, {"data_origin": "DR10"}, "data_origin='DR10' contradicts .* has 'simulated'"),
     ],
 )
 def test_a_manifest_that_cannot_be_trained_on(
@@ -165,7 +165,7 @@ def test_cutouts_have_to_be_squares(pack: Path) -> None:
     for k in (0, 1):
         (pack / f"shard-0000{k}.npy").unlink()
         np.save(pack / f"shard-0000{k}.npy", np.zeros((48, 3, 9, 8), np.float32))
-    with pytest.raises(ValueError, match=r"holds cutouts of \(3, 9, 8\); allowed are squares"):
+    with pytest.raises(ValueError, match=r"has cutouts of \(3, 9, 8\); they must be square"):
         opened(pack)
 
 
@@ -186,7 +186,7 @@ def test_files_give_what_a_pack_gives(files: Path, pixels: np.ndarray[Any, Any])
     images, mask = data.read([6, 2, 2])
     assert np.array_equal(images.numpy(), pixels[[6, 2, 2]])
     assert mask is None
-    with pytest.raises(ValueError, match="does not say where its cutouts are from"):
+    with pytest.raises(ValueError, match="does not state where its cutouts come from"):
         of_files(files, data_origin="")
     with pytest.raises(ValueError, match=r"'cutout' \(cutout_path_col\); did you mean cutout_path"):
         of_files(files, cutout_path_col="cutout")

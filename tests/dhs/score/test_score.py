@@ -272,7 +272,7 @@ def test_the_batch_is_the_largest_that_fits_a_quarter_of_the_memory(
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert score_batch.choose_device("auto").type == "cpu"
-    with pytest.raises(ValueError, match="torch sees no CUDA device"):
+    with pytest.raises(ValueError, match="torch finds no CUDA device"):
         score_batch.choose_device("cuda")
     with pytest.raises(ValueError, match="use one of auto, cpu, cuda"):
         score_batch.choose_device("gpu")

@@ -22,7 +22,7 @@ from dhs.score.ensemble import (
     fit_without_each,
     load_members,
     mean_logits,
-    read_truth,
+    read_labels,
 )
 from dhs.score.table import ScoreTable, read_table
 from tests.dhs.model.model_cases import one_thread as one_thread
@@ -78,7 +78,7 @@ def test_annuli_are_mixed_only_on_purpose_and_each_member_has_its_own(
     refused = run(model, pack, "--ensemble", third, "--out", out)
     assert refused.exit_code == 2
     said = " ".join(refused.stderr.split())
-    assert f"{model} and {third} were made with different preprocessing" in said
+    assert f"{model} and {third} have different preprocessing" in said
     assert "--across-annuli" in said
     assert not out.exists()
     with pytest.raises(SpecMismatchError):
@@ -191,7 +191,7 @@ def test_too_few_labels_are_counted(model: Path, second: Path, pack: Path, tmp_p
     few = write_truth(tmp_path / "few.csv", {f"galaxy-{k:03d}": k % 4 == 0 for k in range(16)})
     needs = "needs 5 of each"
     with pytest.raises(ValueError, match=f"4 lenses and 12 non-lenses; .* {needs}"):
-        read_truth(few, "is_lens")
+        read_labels(few, "is_lens")
     elsewhere = write_truth(tmp_path / "elsewhere.csv", {f"other-{k}": k % 2 for k in range(16)})
     options = ("--truth", elsewhere, "--label-col", "is_lens", "--combine", "trained")
     result = run(model, pack, "--ensemble", second, *options, "--out", out)
@@ -220,6 +220,6 @@ def test_how_to_combine_is_checked_first(
 def test_wrong_labels_are_named(tmp_path: Path) -> None:
     wrong = write_truth(tmp_path / "wrong.csv", {"a": 2, "b": 1})
     with pytest.raises(ValueError, match="1 values of is_lens are neither 0 nor 1"):
-        read_truth(wrong, "is_lens")
+        read_labels(wrong, "is_lens")
     with pytest.raises(ValueError, match=r"no column 'lens' .*did you mean is_lens"):
-        read_truth(wrong, "lens")
+        read_labels(wrong, "lens")
