@@ -1,4 +1,4 @@
-"""Hold artefacts against the retraining plan's checklist."""
+"""The audit of artefacts against the checklist of the retraining plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an artefact has to say of itself, so that whoever reads on need not ask again."""
+"""Models of the metadata that artefacts must have, checked once when they are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dhs.preprocess.spec import PreprocessSpec
 
 
 class _Part(BaseModel):
-    """What more there is, is of no concern here."""
+    """A part of the metadata; other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
@@ -29,7 +29,7 @@ def _spec(values: dict[str, Any]) -> dict[str, Any]:
 
 Spec = Annotated[dict[str, Any], AfterValidator(_spec)]
 SIDES = ("first", "second")
-"""Of a comparison."""
+"""Keys of the two sides of a comparison."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -75,7 +75,7 @@ class _Pair(_Part):
 
 
 class Evaluation(_Part):
-    """``evaluation.json``."""
+    """Metadata in ``evaluation.json``."""
 
     data_origin: str | None
     across_annuli: str | None
@@ -89,7 +89,10 @@ class Evaluation(_Part):
         for pair in self.comparisons:
             for name in (pair.first, pair.second):
                 if rates.get(name) != len(pair.at_fpr):
-                    raise ValueError(f"a comparison of {name!r} has no such table, or other rates")
+                    raise ValueError(
+                        f"a comparison of {name!r} does not match a table: "
+                        "unknown name, or different rates"
+                    )
         return self
 
 
@@ -110,7 +113,7 @@ class _Config(_Part):
 
 
 class Grid(_Part):
-    """``grid.json``, besides what `dhs.selection.grid_result.GridResult` asks for."""
+    """Metadata in ``grid.json`` that `dhs.selection.grid_result.GridResult` does not check."""
 
     checkpoint: _Made
     spec: Spec
@@ -127,7 +130,7 @@ class _Side(_Part):
 
 
 class Comparison(_Part):
-    """``comparison.json``."""
+    """Metadata in ``comparison.json``."""
 
     first: _Side
     second: _Side
@@ -140,7 +143,7 @@ class _Sample(_Part):
 
 
 class Realism(_Part):
-    """``realism.json``."""
+    """Metadata in ``realism.json``."""
 
     checkpoint: _Made
     spec: Spec
@@ -165,20 +168,29 @@ class _Checkpoint(_Part):
 
 
 def require(kind: type[BaseModel], metadata: Mapping[str, Any], path: Path) -> None:
-    """Refuse an artefact that lacks what it should say, or says it wrongly.
+    """Refuse an artefact whose metadata are incomplete or invalid.
+
+    Parameters
+    ----------
+    kind : type of BaseModel
+        Model of the metadata.
+    metadata : mapping
+        Metadata of the artefact.
+    path : Path
+        File of the artefact, for the message.
 
     Raises
     ------
     ValueError
-        What is wrong is named, and where.
+        An entry is missing or invalid; the message names it.
     """
     try:
         kind.model_validate(dict(metadata))
     except ValidationError as error:
-        raise ValueError(f"{describe(error, str(path), kind)} Make it anew.") from error
+        raise ValueError(f"{describe(error, str(path), kind)} Create it again.") from error
 
 
 def require_checkpoint(checkpoint: Checkpoint) -> None:
-    """As `require`, of what a checkpoint says besides its weights and preprocessing."""
+    """Apply `require` to the metrics, the data and the configuration of a checkpoint."""
     metadata = {name: getattr(checkpoint, name) for name in ("metrics", "data", "config")}
     require(_Checkpoint, metadata, checkpoint.path)

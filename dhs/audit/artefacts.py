@@ -1,4 +1,4 @@
-"""What folders hold: checkpoints, scores, grids, and what was made of them."""
+"""Artefacts in folders: checkpoints, scores, grids, and results derived from them."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ from fastnorm.text import one_line
 
 REALISM = "realism.json"
 MOST_JSON_BYTES = 2**26
-"""Of a JSON file; the longest, of an evaluation of many tables, have some 100,000."""
+"""Largest size of a JSON file; evaluations of many tables have about 100,000 bytes."""
 _OF_A_GRID = {INJECTIONS, NEGATIVES, f"{SELECTION}.parquet"}
 
 
 @dataclass(frozen=True)
 class Document:
-    """A file, and what it says of itself.
+    """An artefact with its metadata.
 
     Attributes
     ----------
     path : Path
-        The file; of a pack, its folder.
+        The file, or the folder of a pack.
     metadata : dict
-        The content of a JSON file; the metadata of a table.
+        The content of a JSON file, or the metadata of a table.
     """
 
     path: Path
@@ -63,27 +63,28 @@ class Document:
 
 @dataclass
 class Artefacts:
-    """What folders hold, at any depth; every list is in the order of the paths.
+    """Artefacts in folders, at any depth; every list is sorted by path.
 
     Attributes
     ----------
     folders : list of Path
-        Those that were searched.
+        Folders that were searched.
     checkpoints : list of Checkpoint
+        Checkpoints in .safetensors files.
     old : list of Path
-        The .pt files, which carry neither spec nor mark.
+        The .pt files, which record neither a spec nor a deprecation mark.
     scores : list of Document
-        Tables of `dhs score`; ``metadata`` as of `dhs.score.table.ScoreTable`.
+        Tables from `dhs score`; for ``metadata`` see `dhs.score.table.ScoreTable`.
     grids : list of GridResult
-        Finished ones.
+        Finished grids.
     evaluations, comparisons, realism : list of Document
-        What `dhs evaluate`, `dhs grid compare` and `dhs realism` wrote.
+        Output of `dhs evaluate`, `dhs grid compare` and `dhs realism`.
     packs : list of Document
         Packs and simulated surveys.
     methods : list of Path
-        Texts of `dhs methods`.
+        Texts from `dhs methods`.
     rejected : list of Rejected
-        What cannot be read, with the reason.
+        Files that cannot be read, with the reason.
     """
 
     folders: list[Path]
@@ -100,37 +101,37 @@ class Artefacts:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing, not even something that cannot be read."""
+        """True if no file was found, not even one that cannot be read."""
         names = [item.name for item in fields(self) if item.name != "folders"]
         return not any(getattr(self, name) for name in names)
 
 
 def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
-    """Read what every artefact in some folders says of itself.
+    """Read the metadata of every artefact in folders.
 
     Parameters
     ----------
     folders : sequence of paths
-        Searched to any depth; a folder that links lead to is searched once.
+        Folders to search at any depth; links are followed, and each folder is searched once.
 
     Returns
     -------
     Artefacts
-        Whatever cannot be listed or read, or is of a newer version, is among ``rejected``.
+        Files that cannot be listed or read, or that a newer version wrote, are in ``rejected``.
 
     Raises
     ------
     ValueError
         No folder is given.
     NotADirectoryError
-        One of them is no folder.
+        A path is not a folder.
     """
     paths = [Path(folder) for folder in folders]
     if not paths:
         raise ValueError("folders is empty; name at least one folder of artefacts.")
     for folder in paths:
         if not folder.is_dir():
-            raise NotADirectoryError(f"{folder} is no folder; name one that holds artefacts.")
+            raise NotADirectoryError(f"{folder} is not a folder; name a folder of artefacts.")
     found = Artefacts(paths)
     for path in _files(found):
         try:
@@ -143,13 +144,13 @@ def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
             found.rejected.append(Rejected(path, said if is_named else f"{path}: {said}"))
         except (AttributeError, KeyError, TypeError) as error:
             said = one_line(f"{type(error).__name__}: {error}")
-            reason = f"lacks what it should have ({said}); make it anew."
+            reason = f"has unexpected content ({said}); create it again."
             found.rejected.append(Rejected(path, f"{path} {reason}"))
     return found
 
 
 def _files(found: Artefacts) -> Iterator[Path]:
-    """Every file once, also where one folder lies in another, or a link leads back."""
+    """Return every file once, even if folders are nested or links form a loop."""
 
     def refuse(error: OSError) -> None:
         path = Path(error.filename)
@@ -165,7 +166,9 @@ def _files(found: Artefacts) -> Iterator[Path]:
                 if path.is_file():
                     yield path
                 elif path.suffix in _SUFFIXES:
-                    found.rejected.append(Rejected(path, f"{path} is no file, or a broken link."))
+                    found.rejected.append(
+                        Rejected(path, f"{path} is a broken link, or not a file.")
+                    )
 
 
 def _is_new(path: Path, seen: set[str]) -> bool:
@@ -176,7 +179,7 @@ def _is_new(path: Path, seen: set[str]) -> bool:
 
 
 def _take(found: Artefacts, path: Path) -> None:
-    """Read a file, if it is an artefact, into its list."""
+    """Read a file and append it to its list if it is an artefact."""
     if path.suffix in PUBLISHED_SUFFIXES:
         found.old.append(path)
     elif path.suffix == CHECKPOINT_SUFFIX:
@@ -190,7 +193,7 @@ def _take(found: Artefacts, path: Path) -> None:
             if f"{METHODS_MARK}{{" in file.readline(1 << 12):
                 found.methods.append(path)
     elif path.name == GRID:
-        _json(path)  # within its bounds
+        _json(path)  # checks the size
         grid = GridResult(path.parent)
         _require_known(path, grid.metadata.get("determining", {}))
         require(Grid, grid.metadata, path)
@@ -198,8 +201,8 @@ def _take(found: Artefacts, path: Path) -> None:
     elif path.name == SETTINGS and not (path.parent / GRID).exists():
         if "draws" in _json(path):
             raise ValueError(
-                f"{path.parent} holds a grid that did not run to its end; give the same dhs grid "
-                "again, and it goes on."
+                f"{path.parent} contains an unfinished grid; run the same dhs grid again to resume "
+                "it."
             )
     elif path.name in _DOCUMENTS:
         name, kind = _DOCUMENTS[path.name]
@@ -216,7 +219,7 @@ def _take_table(found: Artefacts, path: Path) -> None:
     if {"members", "combination"} <= metadata.keys():
         require(Scores, metadata, path)
         if joint_fingerprint(specs_of(metadata)) != metadata["spec_fingerprint"]:
-            raise ValueError(f"{path}: its preprocessing is not that of its fingerprint.")
+            raise ValueError(f"{path}: the preprocessing does not match its fingerprint.")
         found.scores.append(Document(path, metadata))
     elif path.name == MANIFEST:
         found.packs.append(Document(path.parent, metadata))
@@ -227,24 +230,26 @@ _DOCUMENTS: Mapping[str, tuple[str, type[BaseModel]]] = {
     f"{COMPARISON_STEM}.json": ("comparisons", Comparison),
     REALISM: ("realism", Realism),
 }
-"""Names of JSON files, the list that they go to, and what they need to say."""
+"""JSON files by name: the list of `Artefacts` they belong to, and the model of their metadata."""
 _SUFFIXES = {*PUBLISHED_SUFFIXES, *TEXT_SUFFIXES, CHECKPOINT_SUFFIX, ".json", ".parquet"}
 
 
 def _json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MOST_JSON_BYTES:
-        raise ValueError(f"{path} has more than {MOST_JSON_BYTES:,} bytes: it is none of ours.")
+        raise ValueError(
+            f"{path} has more than {MOST_JSON_BYTES:,} bytes, too many for a file written by dhs."
+        )
     try:
         metadata = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged, or no JSON ({error}); make it anew.") from error
+        raise ValueError(f"{path} is damaged or not JSON ({error}); create it again.") from error
     if not isinstance(metadata, dict):
-        raise ValueError(f"{path} holds no JSON object; make it anew.")
+        raise ValueError(f"{path} does not contain a JSON object; create it again.")
     return metadata
 
 
 def _require_known(path: Path, metadata: Mapping[str, Any]) -> None:
-    """Refuse what a newer version wrote: this one cannot know what it means."""
+    """Refuse a file written by a newer version, whose format may differ."""
     versions = metadata.get("versions", {})
     written = versions.get("dhs")
     if written is None:
@@ -252,9 +257,9 @@ def _require_known(path: Path, metadata: Mapping[str, Any]) -> None:
     try:
         is_newer = Version(written) > Version(fastnorm.__version__)
     except (InvalidVersion, TypeError) as error:
-        raise ValueError(f"{path} says that dhs {written!r} wrote it, which is none.") from error
+        raise ValueError(f"{path} records an invalid dhs version, {written!r}.") from error
     if is_newer:
         raise ValueError(
-            f"{path} was written by dhs {written}, newer than this {fastnorm.__version__}; "
-            "install that version, or a newer one."
+            f"{path} was written by dhs {written}, newer than the installed "
+            f"{fastnorm.__version__}; install that version or a newer one."
         )

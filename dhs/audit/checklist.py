@@ -1,4 +1,4 @@
-"""A checklist: its lines, the evidence of each, and the verdicts."""
+"""The checklist of an audit: lines, their evidence, and verdicts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastnorm.io import Rejected
 
 
 class Verdict(StrEnum):
-    """Of one line of the plan."""
+    """The verdict on one line of the plan."""
 
     HOLDS = "holds"
     FAILS = "fails"
@@ -25,16 +25,17 @@ class Line:
     Attributes
     ----------
     key : str
-        Its name, for scripts.
+        Name of the line, for scripts.
     title : str
-        What the plan asks.
+        Requirement of the plan.
     verdict : Verdict
+        Whether the requirement is met.
     evidence : tuple of str
-        What was found, and where.
+        Findings, with their files.
     files : tuple of str
-        What the evidence is from.
+        Files that the evidence comes from.
     missing : str or None
-        What would let the line hold, where it does not.
+        What is missing if the line does not hold.
     """
 
     key: str
@@ -47,12 +48,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Audit:
-    """The checklist of the plan, judged.
+    """The checklist of the plan with its verdicts.
 
     Attributes
     ----------
     folders : tuple of str
+        Folders that were searched.
     lines : tuple of Line
+        Lines in the order of the plan.
     rejected : tuple of Rejected
         Files that cannot be read.
     """
@@ -63,12 +66,12 @@ class Audit:
 
     @property
     def holds(self) -> bool:
-        """Whether every line does."""
+        """True if every line holds."""
         return all(line.verdict is Verdict.HOLDS for line in self.lines)
 
     @property
     def summary(self) -> str:
-        """How many lines have which verdict, in one sentence."""
+        """Number of lines with each verdict, as one sentence."""
         hold, fail, unknown = (
             sum(line.verdict is verdict for line in self.lines) for verdict in Verdict
         )
@@ -78,7 +81,7 @@ class Audit:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """Return the audit as a dict for JSON."""
         return {
             "holds": self.holds,
             "summary": self.summary,
@@ -89,7 +92,7 @@ class Audit:
 
 
 class Finding(NamedTuple):
-    """What was found on one thing, as an architecture; ``notes`` are more evidence. See `Line`."""
+    """The finding on one item, such as an architecture; ``notes`` are more evidence, see `Line`."""
 
     verdict: Verdict
     evidence: str
@@ -99,7 +102,17 @@ class Finding(NamedTuple):
 
 
 def line(key: str, title: str, findings: Iterable[Finding]) -> Line:
-    """Put findings together: one that fails fails the line, and so on."""
+    """Combine findings into a line; the worst verdict counts.
+
+    Parameters
+    ----------
+    key : str
+        Name of the line, for scripts.
+    title : str
+        Requirement of the plan.
+    findings : iterable of Finding
+        At least one finding.
+    """
     given = list(findings)
     order = [Verdict.HOLDS, Verdict.UNKNOWN, Verdict.FAILS]
     missing = dict.fromkeys(item.missing for item in given if item.missing)

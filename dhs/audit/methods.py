@@ -1,4 +1,4 @@
-"""The paper's paragraph on the normalisation, written from a checkpoint's own preprocessing."""
+"""The paper's paragraph on the normalisation, written from the preprocessing of a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dhs.checkpoint.header import Checkpoint
 from dhs.constants import CUTOUT_SIZE, STAMP_SIZE
-from dhs.model import BOTTLENECKED_RESNET
+from dhs.model.networks import paper_name
 from dhs.preprocess.annulus_light import DISC_SCALE, light_share
 from dhs.statistics.intervals import binomial_interval
 from fastnorm import LEGACY_ANNULUS, Annulus
@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 
 TEXT_SUFFIXES = (".md", ".tex")
 METHODS_MARK = "dhs methods: "
-"""In the first line of a file, before what the text was written from."""
-
-NAMES = {
-    BOTTLENECKED_RESNET: "bottlenecked ResNet",
-    "efficientnet_v2_s": "EfficientNetV2-S",
-    "efficientnet_v2_s_torchvision": "EfficientNetV2-S",
-}
-"""Architectures as papers write them."""
+"""Marker in the first line of a file, before the JSON that identifies checkpoint and grid."""
 
 _LATEX = {" x ": r" \times ", "theta_E": r"\theta_\mathrm{E}", "<=": r"\leq"}
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
@@ -38,7 +31,7 @@ _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
 }
 _DOLLAR = "\ue000"
-"""Stands for a dollar of others, while dollars mean mathematics; a code for private use."""
+"""Placeholder (a private-use code) for a literal dollar sign; other dollars enclose mathematics."""
 _TO = "\u2013"
 _MATHS = re.compile(r"\$(.*?)\$")
 
@@ -46,15 +39,21 @@ _MATHS = re.compile(r"\$(.*?)\$")
 def methods_text(
     checkpoint: Checkpoint, grid: GridResult | None = None, *, latex: bool = False
 ) -> str:
-    """One paragraph: the normalisation, the network, and the selection function.
+    """Return one paragraph on the normalisation, the network, and the selection function.
 
     Parameters
     ----------
     checkpoint : Checkpoint
+        Checkpoint to describe.
     grid : GridResult, optional
-        A selection function that this checkpoint scored.
+        Selection function scored with this checkpoint.
     latex : bool
-        For LaTeX instead of plain text.
+        Whether to return LaTeX instead of plain text.
+
+    Returns
+    -------
+    str
+        One line that ends with a line break.
 
     Raises
     ------
@@ -71,12 +70,21 @@ def methods_text(
 
 
 def write_methods(path: Path, checkpoint: Checkpoint, grid: GridResult | None = None) -> None:
-    """Write `methods_text` into a file, ``.tex`` or ``.md``, which says what it was written from.
+    """Write `methods_text` to a file whose first line identifies checkpoint and grid.
+
+    Parameters
+    ----------
+    path : Path
+        File to write: ``.tex`` for LaTeX, ``.md`` for plain text.
+    checkpoint : Checkpoint
+        Checkpoint to describe.
+    grid : GridResult, optional
+        Selection function scored with this checkpoint.
 
     Raises
     ------
     ValueError, dhs.preprocess.spec.SpecMismatchError
-        As of `methods_text`; or the suffix is another.
+        See `methods_text`; or the suffix is not ``.tex`` or ``.md``.
     OSError
         The file cannot be written.
     """
@@ -89,7 +97,7 @@ def write_methods(path: Path, checkpoint: Checkpoint, grid: GridResult | None = 
         "data_origin": checkpoint.data_origin,
         "injections_fingerprint": None if grid is None else grid.metadata["injections_fingerprint"],
     }
-    # A comment of HTML ends with its first ">".
+    # A ">" in the JSON could end the HTML comment.
     said = METHODS_MARK + json.dumps(metadata, sort_keys=True).replace(">", "\\u003e")
     first = f"% {said}" if latex else f"<!-- {said} -->"
     text = methods_text(checkpoint, grid, latex=latex)
@@ -98,14 +106,21 @@ def write_methods(path: Path, checkpoint: Checkpoint, grid: GridResult | None = 
 
 
 def read_methods(path: Path) -> tuple[dict[str, Any], str]:
-    """What a file of `write_methods` was written from, and its text.
+    """Read a file from `write_methods`.
+
+    Returns
+    -------
+    metadata : dict
+        Fingerprints of the checkpoint and the grid, and the origin of the data.
+    text : str
+        The paragraph.
 
     Raises
     ------
     ValueError
-        It is none.
+        The file was not written by `write_methods`.
     OSError
-        It cannot be read.
+        The file cannot be read.
     """
     first, _, text = path.read_text(encoding="utf-8").partition("\n")
     said = first.partition(METHODS_MARK)[2].removesuffix(" -->")
@@ -113,11 +128,13 @@ def read_methods(path: Path) -> tuple[dict[str, Any], str]:
         metadata = json.loads(said)
     except ValueError as error:
         raise ValueError(
-            f"{path} does not say what it was written from ({error}); write it anew with dhs "
-            "methods --out."
+            f"{path} does not record its checkpoint ({error}); write it again with dhs methods "
+            "--out."
         ) from error
     if not isinstance(metadata, dict):
-        raise ValueError(f"{path} does not say what it was written from; write it anew.")
+        raise ValueError(
+            f"{path} does not record its checkpoint; write it again with dhs methods --out."
+        )
     return metadata, text
 
 
@@ -128,41 +145,42 @@ def _normalisation(checkpoint: Checkpoint) -> list[str]:
     annulus = spec.annulus
     inner, outer = (100 * radius / half_width for radius in (annulus.r_in, annulus.r_out))
     share = 100 * light_share(annulus, side)
-    cut = f" cut to their central ${side} x {side}$ pixels and" if spec.crop else ""
+    cut = f" cropped to their central ${side} x {side}$ pixels and" if spec.crop else ""
     sentences = [
-        f"Cutouts of ${size} x {size}$ pixels ({spec.pixel_scale:g} arcsec per pixel) in "
-        f"{', '.join(f'${band}$' for band in spec.bands)}, in units of nanomaggies, are{cut} "
-        "normalised band by band with "
-        f"an outer annulus at $(r_in, r_out) = {_radii(annulus)}$ pixels "
-        f"around the central pixel, {inner:.0f}{_TO}{outer:.0f}% of the half-width of {half_width} "
-        f"pixels.",
-        f"It holds {annulus.pixel_count(side, side)} pixels, and {share:.1f}% of the light of an "
-        f"exponential disc with a scale length of {DISC_SCALE:g} pixels that falls on the image.",
-        "From every pixel we subtract the median of the annulus, and divide by the median absolute "
-        f"deviation (MAD) from it plus $epsilon = 10^{{{math.log10(spec.eps):.0f}}}$ nanomaggies; "
-        "the MAD is not scaled to the standard deviation of a Gaussian (there is no factor "
-        "1.4826).",
+        f"Cutouts of ${size} x {size}$ pixels ({spec.pixel_scale:g} arcsec per pixel) in the "
+        f"{', '.join(f'${band}$' for band in spec.bands)} bands, in units of nanomaggies, are{cut} "
+        "normalised separately in each band with an outer annulus at "
+        f"$(r_in, r_out) = {_radii(annulus)}$ pixels around the central pixel "
+        f"({inner:.0f}{_TO}{outer:.0f}% of the half-width of {half_width} pixels).",
+        f"The annulus contains {annulus.pixel_count(side, side)} pixels and, for an exponential "
+        f"disc with a scale length of {DISC_SCALE:g} pixels, {share:.1f}% of the light on the "
+        "image.",
+        "We subtract the median of the annulus from every pixel and divide the difference by the "
+        "sum of the median absolute deviation (MAD) from this median and "
+        f"$epsilon = 10^{{{math.log10(spec.eps):.0f}}}$ nanomaggies; the MAD is not scaled to the "
+        "standard deviation of a Gaussian (no factor of 1.4826 is applied).",
     ]
     if spec.mode == "residual_radial_profile":
         sentences.append(
-            "The azimuthal median profile of the normalised band is subtracted, in rings of one "
-            "pixel."
+            "The azimuthal median profile, in rings of one pixel, is then subtracted from each "
+            "normalised band."
         )
     sentences.append(
-        "Missing pixels are set to zero before the statistics are taken, masked pixels leave the "
-        f"statistics, and the result is clipped to $[-{spec.clip_range:g}, {spec.clip_range:g}]$."
+        "Missing pixels are set to zero before the statistics are computed, masked pixels are "
+        "excluded from the statistics, and the result is clipped to "
+        f"$[-{spec.clip_range:g}, {spec.clip_range:g}]$."
     )
     return sentences
 
 
 def _history(checkpoint: Checkpoint) -> list[str]:
-    """What earlier models did, or that this is one of them."""
+    """Return a sentence on earlier models, or on this model if it has the legacy annulus."""
     spec, size = checkpoint.spec, checkpoint.size
     if spec.is_inside_galaxy(size):
         side = spec.side(size)
         right = Annulus.default(side, side)
         return [
-            "This annulus lies within the galaxy; models of it are replaced by such with "
+            "This annulus lies within the galaxy; models that use it are replaced by models with "
             f"${_radii(right)}$ pixels, and results of the two must not be combined."
         ]
     if spec.crop or size != CUTOUT_SIZE or spec.annulus != Annulus.default(size, size):
@@ -170,13 +188,13 @@ def _history(checkpoint: Checkpoint) -> list[str]:
     return [
         f"Earlier models used ${_radii(LEGACY_ANNULUS)}$ pixels, which was appropriate for "
         f"${STAMP_SIZE} x {STAMP_SIZE}$ centre-cropped stamps but placed the annulus within the "
-        f"galaxy for ${size} x {size}$ stamps, where it holds "
+        f"galaxy for ${size} x {size}$ stamps, where it contains "
         f"{100 * light_share(LEGACY_ANNULUS, size):.1f}% of the light of the same disc."
     ]
 
 
 def _network(checkpoint: Checkpoint) -> str:
-    name = NAMES.get(checkpoint.arch, checkpoint.arch)
+    name = paper_name(checkpoint.arch) or checkpoint.arch
     data = checkpoint.data
     count = f"{data['n_train']:,} cutouts" if "n_train" in data else "cutouts"
     text = (
@@ -193,11 +211,11 @@ def _selection(grid: GridResult) -> str:
     metadata = grid.metadata
     thetas = grid.centres["theta_e"]
     start = (
-        f"The selection function was measured with {metadata['injections']:,} lensed sources injected "
-        f"into cutouts ({_escaped(metadata['data_origin'])}), with Einstein radii of "
+        f"The selection function was measured with {metadata['injections']:,} lensed sources "
+        f"injected into cutouts ({_escaped(metadata['data_origin'])}), with Einstein radii of "
         f"$theta_E = {thetas[0]:g}$ to {thetas[-1]:g} arcsec and unlensed source magnitudes of "
-        f"$r = {grid.edges[0]:g}$ to {grid.edges[-1]:g}, normalised by the same layer and scored "
-        "by the same network"
+        f"$r = {grid.edges[0]:g}$ to {grid.edges[-1]:g}. The injected cutouts were normalised by "
+        "the same layer and scored by the same network"
     )
     parts = [_completeness(grid, threshold) for threshold in grid.thresholds]
     said = "; ".join(part for part in parts if part)
@@ -226,8 +244,8 @@ def _require_same(checkpoint: Checkpoint, grid: GridResult) -> None:
     scored_by = grid.metadata["checkpoint"]["fingerprint"]
     if scored_by != checkpoint.fingerprint:
         raise ValueError(
-            f"{name} was scored by the checkpoint {scored_by[:12]}, and {checkpoint.path} is "
-            f"{checkpoint.fingerprint[:12]}; name the grid of this checkpoint, or run dhs grid."
+            f"{name} was scored by the checkpoint {scored_by[:12]}, not by {checkpoint.path} "
+            f"({checkpoint.fingerprint[:12]}); name the grid of this checkpoint, or run dhs grid."
         )
 
 
@@ -237,12 +255,12 @@ def _radii(annulus: Annulus) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text of others, in which a dollar is no sign of mathematics."""
+    """Replace literal dollar signs by a placeholder, so that they do not enclose mathematics."""
     return text.replace("$", _DOLLAR)
 
 
 def _rendered(text: str, latex: bool) -> str:
-    """Turn what stands between dollars into mathematics, or into plain text."""
+    """Convert the text between dollar signs to LaTeX mathematics or to plain text."""
     if not latex:
         plain = _MATHS.sub(lambda found: re.sub(r"[{}]", "", found[1]), text)
         return plain.replace("epsilon = ", "eps = ").replace(_TO, "-").replace(_DOLLAR, "$")

@@ -1,4 +1,4 @@
-"""Lines of the audit about models: new ones good enough, compared with old ones that are marked."""
+"""Lines of the audit about models: the retrained ones, and the deprecated old ones."""
 
 from __future__ import annotations
 
@@ -9,28 +9,19 @@ from typing import Any
 
 from dhs.audit.artefacts import Artefacts
 from dhs.audit.checklist import Finding, Line, Verdict, line
-from dhs.audit.methods import NAMES
 from dhs.checkpoint import Checkpoint, CheckpointError
 from dhs.checkpoint.folder import NOTICE
 from dhs.checkpoint.published import read_old
 from dhs.constants import CUTOUT_SIZE
+from dhs.model.networks import PLANNED_NETWORKS, paper_name
 from dhs.preprocess.spec import PreprocessSpec
 from fastnorm import LEGACY_ANNULUS
 
 PLANNED = PreprocessSpec(annulus_r_in=32.5, annulus_r_out=45.0)
 """The preprocessing that every model is retrained with."""
 
-LEAST_AUC = {"EfficientNetV2-S": 0.995, "bottlenecked ResNet": 0.990}
-"""What the plan asks of the validation AUC, by architecture."""
-
-CONFIGS = {
-    "EfficientNetV2-S": "configs/paperIV_efficientnet_v2_s_v5_annulus_fix.yaml",
-    "bottlenecked ResNet": "configs/paperIV_bottlenecked_resnet_v2_annulus_fix.yaml",
-}
-
-
 OLD = PreprocessSpec()
-"""That of the published models on large cutouts: the annulus (20, 32), no crop."""
+"""The preprocessing of the published models on large cutouts: annulus (20, 32), no crop."""
 
 _DR10 = re.compile(
     r"((desi[ _-]*)?legacy[ _-]*surveys?|ls|decals)?[ _-]*(dr|data[ _-]?release)[ _-]*10(\.\d+)?"
@@ -40,16 +31,16 @@ _DR10 = re.compile(
 
 
 def is_dr10(origin: str | None) -> bool:
-    """Whether data are what the plan asks for: DR10 of the Legacy Surveys, and nothing else.
+    """Return whether an origin is DR10 of the Legacy Surveys, as the plan requires.
 
-    As ``legacysurvey-dr10``, ``DESI Legacy Surveys DR10`` or ``DR10 south``; whatever says more
-    does not count.
+    Examples are ``legacysurvey-dr10``, ``DESI Legacy Surveys DR10`` and ``DR10 south``. Names with
+    any other words do not count.
     """
     return _DR10.fullmatch((origin or "").strip()) is not None
 
 
 def is_retrained(checkpoint: Checkpoint) -> bool:
-    """Whether it is one that the plan asks for."""
+    """Return whether a checkpoint is a retrained one as the plan requires."""
     return (
         checkpoint.spec == PLANNED
         and checkpoint.size == CUTOUT_SIZE
@@ -60,7 +51,7 @@ def is_retrained(checkpoint: Checkpoint) -> bool:
 
 
 def _is_by_its_own_word(checkpoint: Checkpoint) -> bool:
-    """Whether an imported file said its annulus itself, instead of whoever imported it."""
+    """Return whether the annulus is from the training, not given by hand during an import."""
     if checkpoint.imported_from is None:
         return True
     dataset = checkpoint.config.get("dataset") or {}
@@ -68,22 +59,25 @@ def _is_by_its_own_word(checkpoint: Checkpoint) -> bool:
 
 
 def best_retrained(found: Artefacts, name: str) -> Checkpoint | None:
-    """Of one architecture, that of the highest validation AUC; one without AUC comes last."""
+    """Return the retrained checkpoint of an architecture with the highest validation AUC.
+
+    A checkpoint without a validation AUC comes last. The result is None if there is no checkpoint.
+    """
     able = [item for item in _of(found, name) if is_retrained(item)]
     return max(able, key=lambda item: item.validation_auc or 0.0, default=None)
 
 
 def retrained(found: Artefacts) -> Line:
-    """Both architectures have a checkpoint of the corrected annulus, trained on DR10."""
+    """Check that both architectures have a checkpoint with the corrected annulus and DR10 data."""
     return line(
         "retrained",
         "Both architectures retrained with the corrected annulus",
-        [_retrained(found, name) for name in LEAST_AUC],
+        [_retrained(found, name) for name in PLANNED_NETWORKS],
     )
 
 
 def _of(found: Artefacts, name: str) -> list[Checkpoint]:
-    return [item for item in found.checkpoints if NAMES.get(item.arch) == name]
+    return [item for item in found.checkpoints if paper_name(item.arch) == name]
 
 
 def _retrained(found: Artefacts, name: str) -> Finding:
@@ -93,7 +87,7 @@ def _retrained(found: Artefacts, name: str) -> Finding:
         if best.imported_from is not None:
             notes.append(f"imported from {best.imported_from.get('file')}")
         if best.config.get("train", {}).get("init_across_annuli"):
-            notes.append("started from weights of another annulus")
+            notes.append("initialised with weights of another annulus")
         return Finding(Verdict.HOLDS, f"{name}: {'; '.join(notes)}", (str(best.path),))
     others = _of(found, name)
     is_wrong = any(is_dr10(item.data_origin) and item.deprecated is None for item in others)
@@ -102,7 +96,7 @@ def _retrained(found: Artefacts, name: str) -> Finding:
         f"{name}: no checkpoint{' that counts' if others else ''}",
         tuple(str(item.path) for item in others),
         f"Train {name} on a pack of DR10 cutouts (--data-origin legacysurvey-dr10): dhs train "
-        f"{CONFIGS[name]}.",
+        f"{PLANNED_NETWORKS[name].retraining_config}.",
         tuple(_why_not(item) for item in others),
     )
 
@@ -111,21 +105,22 @@ def _why_not(checkpoint: Checkpoint) -> str:
     differ = checkpoint.spec.differences(PLANNED)
     origin = checkpoint.data_origin
     why = [] if is_dr10(origin) else [f"trained on data of origin {origin!r}"]
-    why += [f"{'; '.join(differ)} of the plan"] if differ else []
+    why += [f"differs from the plan ({'; '.join(differ)})"] if differ else []
     why += [f"for cutouts of {checkpoint.size} pixels"] if checkpoint.size != CUTOUT_SIZE else []
     why += ["deprecated"] if checkpoint.deprecated is not None else []
     if not _is_by_its_own_word(checkpoint):
-        why.append("imported, and its annulus was given by hand")
+        why.append("imported with an annulus that was given by hand")
     return f"{checkpoint.path}: {', '.join(why)}"
 
 
 def validation_auc(found: Artefacts) -> Line:
-    """The retrained models are good enough."""
-    asked = ", ".join(f"{name} at least {least:g}" for name, least in LEAST_AUC.items())
+    """Check the validation AUC of the retrained models."""
+    least_aucs = {name: network.least_auc or 0.0 for name, network in PLANNED_NETWORKS.items()}
+    asked = ", ".join(f"{name} at least {least:g}" for name, least in least_aucs.items())
     return line(
         "validation_auc",
         f"Validation AUC: {asked}",
-        [_auc(found, name, least) for name, least in LEAST_AUC.items()],
+        [_auc(found, name, least) for name, least in least_aucs.items()],
     )
 
 
@@ -145,7 +140,7 @@ def _auc(found: Artefacts, name: str, least: float) -> Finding:
     auc = best.validation_auc
     files = (str(best.path),)
     if auc is None:
-        missing = f"The validation AUC of {best.path}: its metrics have none."
+        missing = f"The validation AUC of {best.path}, whose metrics have none."
         return Finding(Verdict.UNKNOWN, f"{name}: no validation AUC", files, missing)
     old = [
         f"{value:.4f} of {item.path}"
@@ -154,20 +149,20 @@ def _auc(found: Artefacts, name: str, least: float) -> Finding:
         and is_dr10(item.data_origin)
         and (value := item.validation_auc) is not None
     ]
-    said = f"{name}: {auc:.4f}, asked is {least:g}"
+    said = f"{name}: {auc:.4f}, required is at least {least:g}"
     said += f"; with the old annulus: {', '.join(old)}" if old else ""
     if auc >= least:
         return Finding(Verdict.HOLDS, said, files)
-    missing = f"A training of {name} that reaches {least:g}: watch the training curves."
+    missing = f"A training of {name} that reaches {least:g}; see its training curves."
     return Finding(Verdict.FAILS, said, files, missing)
 
 
 def real_lens_recall(found: Artefacts) -> Line:
-    """An evaluation on real lenses has the old and the retrained model side by side."""
+    """Check that an evaluation on real lenses compares the old and the retrained models."""
     return line(
         "real_lens_recall",
         "Real-lens recall at fixed false-positive rate compared with the old models",
-        [_recall(found, name) for name in LEAST_AUC],
+        [_recall(found, name) for name in PLANNED_NETWORKS],
     )
 
 
@@ -180,13 +175,13 @@ def _recall(found: Artefacts, name: str) -> Finding:
             fingerprint = new["members"][0]["checkpoint_fingerprint"]
             if not is_dr10(document.metadata["data_origin"]):
                 origin = document.metadata["data_origin"]
-                notes.append(f"{where} does not count: its data are of origin {origin!r}")
+                notes.append(f"{where} does not count: the origin of its data is {origin!r}")
             elif fingerprint not in retrained_here:
                 notes.append(
                     f"{where}: its retrained model, {fingerprint[:12]}, is not in the folders"
                 )
             elif document.metadata.get("truth", {}).get("split") == "train":
-                notes.append(f"{where} does not count: it is of the split that was trained on")
+                notes.append(f"{where} does not count: it uses the training split")
             elif not comparison["at_fpr"]:
                 notes.append(f"{where} has too few non-lenses for any false-positive rate")
             else:
@@ -198,8 +193,8 @@ def _recall(found: Artefacts, name: str) -> Finding:
         f"{name}: no evaluation of the old and the retrained model that counts",
         tuple(files),
         "Score the same DR10 lenses and non-lenses with the old and the retrained model of each "
-        "architecture; then dhs evaluate new.parquet old.parquet --truth MANIFEST --across-annuli "
-        "--out DIR.",
+        "architecture; then run dhs evaluate new.parquet old.parquet --truth MANIFEST "
+        "--across-annuli --out DIR.",
         tuple(notes),
     )
 
@@ -207,14 +202,14 @@ def _recall(found: Artefacts, name: str) -> Finding:
 def _old_and_new(
     metadata: Mapping[str, Any], name: str
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
-    """Comparisons of one architecture under both annuli, with the tables of the two."""
+    """Return comparisons of one architecture under both annuli, with the new and old table."""
     tables = {table["name"]: table for table in metadata["tables"]}
     for comparison in metadata["comparisons"]:
         sides: dict[bool, dict[str, Any]] = {}
         for side in ("first", "second"):
             table = tables[comparison[side]]
             member = table["members"][0]
-            architecture = NAMES.get(member["architecture"]["arch"])
+            architecture = paper_name(member["architecture"]["arch"])
             if table["combination"] != "single" or architecture != name:
                 continue
             spec = PreprocessSpec.from_dict(member["spec"])
@@ -234,14 +229,18 @@ def _rate(
         ends = sorted(sign * item[f"bootstrap_{end}"] for end in ("low", "high"))
         yield (
             f"at FPR {item['fpr']:g} recall {ours['recall']:.3f} against {theirs['recall']:.3f} "
-            f"of the old, difference {sign * item['recall_difference']:+.3f} (95 % "
+            f"of the old model, difference {sign * item['recall_difference']:+.3f} (95 % "
             f"{ends[0]:+.3f} to {ends[1]:+.3f}, McNemar p = {item['mcnemar_p']:.2g})"
         )
 
 
 def deprecated(found: Artefacts) -> Line:
-    """Whatever still has the old annulus says that it is not to be used."""
-    return line("deprecated", "Models of the old annulus (20, 32) marked deprecated", _marks(found))
+    """Check that every model with the old annulus is marked as deprecated."""
+    return line(
+        "deprecated",
+        "Models with the old annulus (20, 32) marked as deprecated",
+        _marks(found),
+    )
 
 
 def _marks(found: Artefacts) -> list[Finding]:
@@ -265,10 +264,14 @@ def _marks(found: Artefacts) -> list[Finding]:
     is_published = any(c.spec == OLD and is_dr10(c.data_origin) for c in found.checkpoints)
     if findings and (found.old or is_published):
         return findings
-    missing = "The folder of the published checkpoints: name it too, so that marks can be seen."
+    missing = "The folder of the published checkpoints; name it to check their deprecation marks."
     return [
         *findings,
-        Finding(Verdict.UNKNOWN, "no model of the old annulus on DR10 here", missing=missing),
+        Finding(
+            Verdict.UNKNOWN,
+            "no model with the old annulus, trained on DR10, was found",
+            missing=missing,
+        ),
     ]
 
 
@@ -277,5 +280,8 @@ def _mark(path: Path, is_marked: bool, reason: str | None) -> Finding:
         return Finding(Verdict.HOLDS, f"{path} is marked: {reason}", (str(path),))
     missing = f"Mark it: dhs checkpoint deprecate {path.parent} --reason TEXT."
     return Finding(
-        Verdict.FAILS, f"{path} has the annulus (20, 32) and no mark", (str(path),), missing
+        Verdict.FAILS,
+        f"{path} has the annulus (20, 32) and no deprecation mark",
+        (str(path),),
+        missing,
     )

@@ -1,4 +1,4 @@
-"""Lines of the audit about results, and about the files themselves."""
+"""Lines of the audit about results and about the files themselves."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from dhs.audit import methods
 from dhs.audit.artefact_checks import SIDES
 from dhs.audit.artefacts import Artefacts
 from dhs.audit.checklist import Finding, Line, Verdict, line
-from dhs.audit.methods import NAMES, read_methods
-from dhs.audit.models import LEAST_AUC, PLANNED, is_dr10, is_retrained
+from dhs.audit.methods import read_methods
+from dhs.audit.models import PLANNED, is_dr10, is_retrained
+from dhs.model.networks import PLANNED_NETWORKS, paper_name
 from dhs.selection.grid_result import GridResult
 from fastnorm.checksums import EXPECTED_CHECKSUMS, checksum, synthetic_cutout
 
 MOST_FAILED = 0.05
-"""Share of injections without a score above which a grid says little of completeness."""
+"""Largest fraction of injections without a score in a grid that counts."""
 
 
 def selection_grid(found: Artefacts) -> Line:
-    """The selection function is that of the retrained models, with their annulus."""
+    """Check that the retrained models have a selection function with their annulus."""
     return line(
         "selection_grid",
         "Selection-function grid regenerated with the new models and the new annulus",
-        [_grid(found, name) for name in LEAST_AUC],
+        [_grid(found, name) for name in PLANNED_NETWORKS],
     )
 
 
@@ -37,24 +38,24 @@ def _grid(found: Artefacts, name: str) -> Finding:
     notes, files, verdict = [], [], Verdict.UNKNOWN
     for grid in found.grids:
         record = grid.metadata["checkpoint"]
-        if NAMES.get(record["architecture"]) != name:
+        if paper_name(record["architecture"]) != name:
             continue
         where, checkpoint = str(grid.folder), here.get(record["fingerprint"])
         files.append(where)
         if checkpoint is None:
             notes.append(
-                f"{where} was scored by the checkpoint {record['name']} {record['fingerprint'][:12]}, "
-                "which is not in the folders"
+                f"{where} was scored by the checkpoint {record['name']} "
+                f"{record['fingerprint'][:12]}, which is not in the folders"
             )
         elif not is_dr10(grid.metadata["data_origin"]):
             origin = grid.metadata["data_origin"]
-            notes.append(f"{where} does not count: its hosts are of origin {origin!r}")
+            notes.append(f"{where} does not count: the origin of its hosts is {origin!r}")
         elif grid.spec != PLANNED:
             verdict = verdict if checkpoint.deprecated else Verdict.FAILS
             differ = "; ".join(grid.spec.differences(PLANNED))
-            notes.append(f"{where}: its {differ} of the plan")
+            notes.append(f"{where} differs from the plan: {differ}")
         elif not is_retrained(checkpoint):
-            notes.append(f"{where}: its checkpoint {checkpoint.path} is none that counts")
+            notes.append(f"{where}: its checkpoint {checkpoint.path} does not count")
         elif grid.metadata["failed"] > MOST_FAILED * grid.rows:
             notes.append(f"{where}: {grid.metadata['failed']} of {grid.rows} injections failed")
         else:
@@ -63,8 +64,8 @@ def _grid(found: Artefacts, name: str) -> Finding:
         verdict,
         f"{name}: no finished grid{' that counts' if notes else ''}",
         tuple(files),
-        f"The grid of the retrained {name} on DR10 hosts: dhs grid configs/selection_grid.yaml "
-        "--set checkpoint=FILE, with its checkpoint among the folders.",
+        f"The grid of the retrained {name} on DR10 hosts, with its checkpoint in the folders: "
+        "dhs grid configs/selection_grid.yaml --set checkpoint=FILE.",
         tuple(notes),
     )
 
@@ -78,10 +79,11 @@ def _described(grid: GridResult) -> str:
 
 
 def checksums_hold(found: Artefacts) -> Line:
-    """The normalisation gives the locked checksums, computed now, on every backend there is."""
+    """Check that every available backend reproduces the locked checksums."""
     return line(
         "lock",
-        f"Normalisation lock: checksums {' and '.join(EXPECTED_CHECKSUMS.values())}, recomputed here",
+        f"Normalisation lock: checksums {' and '.join(EXPECTED_CHECKSUMS.values())}, "
+        "recomputed here",
         _checksums(),
     )
 
@@ -89,19 +91,19 @@ def checksums_hold(found: Artefacts) -> Line:
 def _checksums() -> Iterator[Finding]:
     for backend in fastnorm.backends():
         if not backend.available:
-            # What cannot run here is told, and speaks neither for nor against the others.
-            yield Finding(Verdict.HOLDS, f"{backend.name}: not here ({backend.reason})")
+            # Unavailable backends are listed and do not affect the verdict.
+            yield Finding(Verdict.HOLDS, f"{backend.name}: not available ({backend.reason})")
             continue
         for radii, expected in EXPECTED_CHECKSUMS.items():
             try:
                 same = checksum(_normalized(radii, backend.name, backend.device))
-            except Exception as error:  # A backend that breaks is what the line is to show.
+            except Exception as error:  # a broken backend fails the line, not the audit
                 same = f"{type(error).__name__}: {error}"
             is_same = same == expected
             yield Finding(
                 Verdict.HOLDS if is_same else Verdict.FAILS,
                 f"{backend.name}, annulus ({radii[0]:g}, {radii[1]:g}): {same}",
-                missing=None if is_same else "A sound installation: run fastnorm check.",
+                missing=None if is_same else "A working installation: run fastnorm check.",
             )
 
 
@@ -112,7 +114,8 @@ def _normalized(radii: tuple[float, float], backend: str, device: str) -> Any:
 
         cutout = torch.from_numpy(cutout).cuda()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", fastnorm.AnnulusWarning)  # the old annulus is meant here
+        # The old annulus is intended here.
+        warnings.simplefilter("ignore", fastnorm.AnnulusWarning)
         done = fastnorm.normalize_outer_annulus(
             cutout, *radii, clip=10, nan_to_zero=True, backend=backend
         )
@@ -120,7 +123,7 @@ def _normalized(radii: tuple[float, float], backend: str, device: str) -> Any:
 
 
 def methods_text(found: Artefacts) -> Line:
-    """The paper's paragraph says what the retrained checkpoints do."""
+    """Check that the paper's paragraph describes a retrained checkpoint."""
     return line("methods_text", "Methods text generated from the same preprocessing", _texts(found))
 
 
@@ -130,13 +133,13 @@ def _texts(found: Artefacts) -> list[Finding]:
         return [item for item in findings if item.verdict is not Verdict.UNKNOWN]
     if findings:
         return findings
-    missing = "The text: dhs methods CHECKPOINT --grid DIR --out methods.tex, into these folders."
-    return [Finding(Verdict.UNKNOWN, "no text of dhs methods here", missing=missing)]
+    missing = "The text: dhs methods CHECKPOINT --grid DIR --out methods.tex, in these folders."
+    return [Finding(Verdict.UNKNOWN, "no text from dhs methods was found", missing=missing)]
 
 
 def _text(found: Artefacts, path: Path) -> Finding:
     files = (str(path),)
-    again = f"Write {path} anew: dhs methods CHECKPOINT --grid DIR --out {path}."
+    again = f"Write {path} again: dhs methods CHECKPOINT --grid DIR --out {path}."
     try:
         metadata, text = read_methods(path)
     except (ValueError, OSError) as error:
@@ -144,31 +147,38 @@ def _text(found: Artefacts, path: Path) -> Finding:
     fingerprint = metadata.get("checkpoint_fingerprint")
     checkpoint = next((c for c in found.checkpoints if c.fingerprint == fingerprint), None)
     if checkpoint is None:
-        said = f"{path} was written from the checkpoint {str(fingerprint)[:12]}, which is not here"
+        said = (
+            f"{path} was written from the checkpoint {str(fingerprint)[:12]}, "
+            "which is not in the folders"
+        )
         return Finding(Verdict.UNKNOWN, said, files, f"That checkpoint. Or: {again}")
     named = metadata.get("injections_fingerprint")
     grid = next((g for g in found.grids if g.metadata["injections_fingerprint"] == named), None)
     if named is not None and grid is None:
-        said = f"{path} was written from a grid, {str(named)[:12]}, which is not here"
+        said = f"{path} was written from the grid {str(named)[:12]}, which is not in the folders"
         return Finding(Verdict.UNKNOWN, said, files, f"That grid. Or: {again}")
     try:
         expected = methods.methods_text(checkpoint, grid, latex=path.suffix == ".tex")
     except ValueError as error:
         return Finding(Verdict.FAILS, f"{path}: {error}", files, again)
-    # An editor may fold lines.
+    # An editor may wrap lines.
     if text.split() != expected.split():
-        said = f"{path} is not what {checkpoint.path} gives: changed, or of another version"
+        said = (
+            f"{path} is not the text of {checkpoint.path}: it was changed, or written by another "
+            "version"
+        )
         return Finding(Verdict.FAILS, said, files, again)
     if not is_retrained(checkpoint):
-        said = f"{path} does not count: {checkpoint.path} is of {checkpoint.data_origin} data"
+        origin = checkpoint.data_origin
+        said = f"{path} does not count: {checkpoint.path} was trained on {origin} data"
         if checkpoint.spec != PLANNED or checkpoint.deprecated is not None:
             said = f"{path} does not count: {checkpoint.path} is {checkpoint.status}"
         return Finding(Verdict.UNKNOWN, said, files, "The text of a retrained checkpoint.")
-    return Finding(Verdict.HOLDS, f"{path} is what {checkpoint.path} gives", files)
+    return Finding(Verdict.HOLDS, f"{path} is the text of {checkpoint.path}", files)
 
 
 def known_origin(found: Artefacts) -> Line:
-    """Every artefact says where its data are from."""
+    """Check that every artefact records the origin of its data."""
     given: list[tuple[str, str | None]] = [
         *((str(item.path), item.data_origin) for item in found.checkpoints),
         *((str(item.folder), item.metadata["data_origin"]) for item in found.grids),
@@ -188,9 +198,9 @@ def known_origin(found: Artefacts) -> Line:
     findings = [
         Finding(
             Verdict.FAILS,
-            f"{name} does not say where its data are from",
+            f"{name} does not record the origin of its data",
             (name,),
-            "Pack the cutouts with dhs pack --data-origin TEXT, and make the rest anew from there.",
+            "Pack the cutouts with dhs pack --data-origin TEXT, and create the rest again from it.",
         )
         for name in unknown
     ]
@@ -200,38 +210,38 @@ def known_origin(found: Artefacts) -> Line:
         findings = [Finding(Verdict.UNKNOWN, "nothing was found", missing=missing)]
     return line(
         "known_origin",
-        "Every artefact says where its data are from",
+        "Every artefact records the origin of its data",
         findings or [Finding(Verdict.HOLDS, f"{len(given)} artefacts; origins: {origins}")],
     )
 
 
 def _contradictions(found: Artefacts) -> Iterator[Finding]:
-    """Two artefacts that say different things of where the same data are from."""
+    """Find artefacts that record different origins of the same data."""
     said: dict[str, tuple[str, str | None]] = {}
     for name, fingerprint, origin in _trainings(found):
         first, known = said.setdefault(fingerprint, (name, origin))
         if origin != known:
             yield Finding(
                 Verdict.FAILS,
-                f"the checkpoint {fingerprint[:12]} was trained on data of origin {known!r} by {first}, "
-                f"and of {origin!r} by {name}",
+                f"the training data of the checkpoint {fingerprint[:12]} are of origin {known!r} "
+                f"according to {first}, and of origin {origin!r} according to {name}",
                 (first, name),
-                "What was relabelled: make it anew from the pack.",
+                "Create the relabelled artefact again from the pack.",
             )
     for document in found.evaluations:
         origins = {table.get("data_origin") for table in document.metadata["tables"]} - {None}
         if origins - {document.metadata["data_origin"]}:
             yield Finding(
                 Verdict.FAILS,
-                f"{document.path} is of data of origin {document.metadata['data_origin']!r}, and its "
-                f"scores are of {', '.join(map(repr, sorted(origins)))}",
+                f"{document.path} records data of origin {document.metadata['data_origin']!r}, "
+                f"but its scores record {', '.join(map(repr, sorted(origins)))}",
                 (str(document.path),),
-                "What was relabelled: evaluate the scores again.",
+                "Evaluate the scores again.",
             )
 
 
 def _trainings(found: Artefacts) -> Iterator[tuple[str, str, str | None]]:
-    """Who says of which checkpoint, by fingerprint, what it was trained on."""
+    """Return artefact, checkpoint fingerprint and recorded origin of the training data."""
     for checkpoint in found.checkpoints:
         yield str(checkpoint.path), checkpoint.fingerprint, checkpoint.data_origin
     tables = [(d.path, d.metadata["members"]) for d in found.scores]
@@ -249,22 +259,23 @@ def _trainings(found: Artefacts) -> Iterator[tuple[str, str, str | None]]:
 
 
 def readable(found: Artefacts) -> Line:
-    """Nothing is cut short, unfinished, or of a newer version; pixels and weights are not read."""
+    """Check that no file is damaged, unfinished or from a newer version, without reading pixels."""
     findings = [
         Finding(
             Verdict.FAILS,
             item.reason,
             (str(item.path),),
-            "Sound copies of these files, or the version that wrote them.",
+            "Intact copies of these files, or the version that wrote them.",
         )
         for item in found.rejected
     ]
     if found.is_empty:
         folders = ", ".join(map(str, found.folders))
-        missing = "Artefacts: name the folders that dhs train, score, evaluate and grid wrote."
+        missing = "Artefacts: name the folders written by dhs train, score, evaluate and grid."
         findings = [Finding(Verdict.UNKNOWN, f"nothing in {folders}", missing=missing)]
     return line(
         "readable",
-        "Every file could be read",
-        findings or [Finding(Verdict.HOLDS, "all open, are finished, and of a known version")],
+        "Every file can be read",
+        findings
+        or [Finding(Verdict.HOLDS, "all files are readable, complete, and from a known version")],
     )

@@ -1,4 +1,4 @@
-"""The retraining plan held against what folders hold, line by line."""
+"""The audit of artefacts against the retraining plan, line by line."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ LINES: tuple[Callable[[Artefacts], Line], ...] = (
 
 
 def audit(artefacts: Artefacts) -> Audit:
-    """Judge every line of the plan by what was found.
+    """Check every line of the plan against the artefacts.
 
-    A line holds only where an artefact of DR10 data shows it, if the plan asks it of those; what
-    was made of simulated data is named, and does not count.
+    Where the plan requires DR10 data, only artefacts made from DR10 data count. Artefacts made from
+    simulated data are listed.
 
     Parameters
     ----------
     artefacts : Artefacts
-        Of `dhs.audit.artefacts.find_artefacts`.
+        Result of `dhs.audit.artefacts.find_artefacts`.
 
     Returns
     -------
     Audit
+        One line for every requirement of the plan.
     """
     return Audit(
         tuple(str(folder) for folder in artefacts.folders),

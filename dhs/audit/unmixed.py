@@ -1,4 +1,4 @@
-"""The line of the audit that finds annuli mixed."""
+"""The line of the audit that finds mixed annuli."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from dhs.audit.checklist import Finding, Line, Verdict, line
 from dhs.preprocess.spec import PreprocessSpec, SpecMismatchError
 
 _ANEW = (
-    "One preprocessing for all: mark what is old (dhs checkpoint deprecate), make the rest anew."
+    "One preprocessing for all: mark old checkpoints (dhs checkpoint deprecate), and create the "
+    "rest again."
 )
 
 
 class Use(NamedTuple):
-    """A checkpoint in use: by an artefact of this name, with this preprocessing.
+    """The use of a checkpoint by the artefact ``name``, with the preprocessing ``spec``.
 
-    ``is_marked``: deprecated. ``is_compared``: with others, by something that says so.
+    ``is_marked`` is true for a deprecated checkpoint, ``is_compared`` in a comparison that records
+    the difference in preprocessing.
     """
 
     name: str
@@ -31,16 +33,16 @@ class Use(NamedTuple):
 
 
 def unmixed(found: Artefacts) -> Line:
-    """No artefact, and no two that may be taken for results of one model, differ in preprocessing.
+    """Check that all artefacts, and the parts of each artefact, have the same preprocessing.
 
-    What is marked as deprecated may stand beside what is not, and a comparison across annuli that
-    says so may have both.
+    Deprecated models may differ from the others, and so may the sides of a comparison that records
+    that it is across annuli.
     """
     uses = list(_uses(found))
     findings = [*_within(found), *_against_checkpoints(found, uses), *_side_by_side(uses)]
     if not findings and not uses:
         missing = "Artefacts: checkpoints, tables of scores, grids."
-        findings = [Finding(Verdict.UNKNOWN, "nothing that has an annulus", missing=missing)]
+        findings = [Finding(Verdict.UNKNOWN, "no artefact has an annulus", missing=missing)]
     specs = dict.fromkeys(str(use.spec) for use in uses if not use.is_marked)
     marked = sum(use.is_marked for use in uses)
     said = f"{len(uses)} uses of a model agree: {'; '.join(specs) or 'none is current'}"
@@ -85,7 +87,7 @@ def _scored(name: str, metadata: Mapping[str, Any], marked: set[str]) -> Use:
 
 
 def _within(found: Artefacts) -> Iterator[Finding]:
-    """Artefacts that hold two preprocessings, and are no comparison that says so."""
+    """Find artefacts with two preprocessings that are not comparisons across annuli."""
     for document in found.scores:
         yield from _unlike(document.path, document.metadata["members"])
     for document in found.evaluations:
@@ -114,7 +116,7 @@ def _unlike(path: Path, members: Sequence[Mapping[str, Any]]) -> Iterator[Findin
 
 
 def _against_checkpoints(found: Artefacts, uses: list[Use]) -> Iterator[Finding]:
-    """Results that claim another preprocessing than the checkpoint that made them."""
+    """Find results whose preprocessing is not that of their checkpoint."""
     here = {item.fingerprint: item for item in found.checkpoints}
     for use in uses:
         checkpoint = here.get(use.checkpoint)
@@ -123,7 +125,7 @@ def _against_checkpoints(found: Artefacts, uses: list[Use]) -> Iterator[Finding]
 
 
 def _side_by_side(uses: list[Use]) -> Iterator[Finding]:
-    """Artefacts in use, none marked as old, that differ: the first of each preprocessing."""
+    """Compare the first artefact of each preprocessing that is in use and not deprecated."""
     current = [use for use in uses if not use.is_marked and not use.is_compared]
     first_of_each = list({use.spec: use for use in reversed(current)}.values())[::-1]
     for first, second in pairwise(first_of_each):

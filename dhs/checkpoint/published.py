@@ -1,4 +1,4 @@
-"""Old .pt checkpoints: read without unpickling, understood, and written as checkpoints of today."""
+"""Read old .pt checkpoints without unpickling objects, and convert them to the current format."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ SPEC_KEYS = {
 }
 """Keys of an old ``dataset`` section, and the fields of a `PreprocessSpec` that they set."""
 DEFAULTS: dict[str, Any] = {"mode": "raw_robust", "crop": False, "clip_range": 10.0}
-"""What the published scoring took where a configuration said nothing."""
+"""Defaults of the published scoring for keys that a configuration lacks."""
 
-# Numbers of NumPy, as scikit-learn's metrics are; NumPy 1 had them in another module.
+# scikit-learn's metrics are NumPy scalars, which NumPy 1 defines in another module.
 _CORES = ("core", "_core")
 _SCALAR = np.float64(0).__reduce__()[0]
 _NUMBERS: list[Any] = [
@@ -50,24 +50,26 @@ _NUMBERS: list[Any] = [
 
 @dataclass(frozen=True)
 class OldCheckpoint:
-    """An old checkpoint, as its own configuration explains it.
+    """An old checkpoint, interpreted by its own configuration.
 
     Attributes
     ----------
     path : Path
+        The old file.
     spec : PreprocessSpec
+        Preprocessing of the model.
     arch : str
-        As of `dhs.model.build_model`.
+        Name of the architecture, see `dhs.model.build_model`.
     kwargs : dict
-        Of the architecture.
+        Options of the architecture.
     in_ch : int
-        Bands.
+        Number of bands.
     state : dict
-        The weights, under the names of the architecture.
+        Weights, under the names of the architecture.
     content : dict
-        The file as it is, without the weights.
+        Content of the file without the weights.
     defaults : dict
-        What was assumed, since the file does not say it.
+        Assumed values that the file does not state.
     """
 
     path: Path
@@ -89,33 +91,35 @@ def import_old(
     data_origin: str | None = None,
     size: int = CUTOUT_SIZE,
 ) -> Checkpoint:
-    """Write an old checkpoint anew, with its preprocessing inside.
+    """Convert an old checkpoint to the current format, which records its preprocessing.
 
     Parameters
     ----------
     path : path
-        A ``.pt`` file: a dict of ``model`` (the weights), ``train`` and ``dataset`` (mappings,
-        as of the training's configuration), and perhaps ``preprocess_spec``.
+        A ``.pt`` file with a dict of ``model`` (the weights), ``train`` and ``dataset`` (mappings
+        from the configuration of the training), and optionally ``preprocess_spec``.
     out : path
-        Ends in ``.safetensors``.
-    annulus, crop
-        As of `read_old`.
+        Checkpoint to write, ending in ``.safetensors``.
+    annulus : (float, float), optional
+        Inner and outer radius in pixels, if the file does not state them.
+    crop : bool, optional
+        Whether the centre was cropped first, if the file does not state it; False by default.
     data_origin : str, optional
-        Where the training's cutouts are from, if the file does not say.
+        Origin of the training cutouts, if the file does not state it.
     size : int
-        Side in pixels of the cutouts that the model was trained on, before any crop.
+        Side in pixels of the training cutouts, before any crop.
 
     Returns
     -------
     Checkpoint
-        ``imported_from`` holds the old file's name and hash, what was assumed, and the entries
-        that were left out.
+        Description of the new checkpoint. Its ``imported_from`` records the name and hash of the
+        old file, the assumed values, and the entries that were not imported.
 
     Raises
     ------
     CheckpointError, SpecMismatchError, ValueError
-        As of `read_old`; the weights do not fit the architecture; or ``data_origin`` is missing,
-        or contradicts the file.
+        Same as in `read_old`; also if the weights do not fit the architecture, or if
+        ``data_origin`` is missing or contradicts the file.
     OSError
         A file cannot be read or written.
     """
@@ -126,9 +130,9 @@ def import_old(
     wrong = differences(shapes(old.state), expected)
     if wrong:
         raise CheckpointError(
-            f"{path}: its weights are not those of {old.arch} with {old.kwargs} and {old.in_ch} "
-            f"bands: {len(wrong)} differences ({'; '.join(wrong[:5])}). Assumed, since the file "
-            f"does not say it: {old.defaults or 'nothing'}."
+            f"{path}: its weights do not fit {old.arch} with {old.kwargs} and {old.in_ch} bands: "
+            f"{len(wrong)} differences ({'; '.join(wrong[:5])}). Assumed values that the file does "
+            f"not state: {old.defaults or 'none'}."
         )
     model.backbone.load_state_dict(old.state)
     figures = {name: value for name, value in old.content.items() if _is_figure(value)}
@@ -160,21 +164,27 @@ def read_old(
     annulus: tuple[float, float] | None = None,
     crop: bool | None = None,
 ) -> OldCheckpoint:
-    """Read an old checkpoint and find out its preprocessing and architecture.
+    """Read an old checkpoint, and determine its preprocessing and architecture.
 
     Parameters
     ----------
     path : path
+        The ``.pt`` file.
     annulus : (float, float), optional
-        Radii in pixels, if the file does not have them.
+        Inner and outer radius in pixels, if the file does not state them.
     crop : bool, optional
-        Whether the centre was cut out first, if the file does not say; no by default.
+        Whether the centre was cropped first, if the file does not state it; False by default.
+
+    Returns
+    -------
+    OldCheckpoint
+        Weights and their interpretation.
 
     Raises
     ------
     CheckpointError
-        The file cannot be read without running code, lacks a part, or does not say which
-        annulus its model was trained with.
+        The file cannot be read without running code, lacks a part, or does not state the annulus
+        of its model.
     SpecMismatchError
         Two sources contradict each other.
     """
@@ -190,7 +200,7 @@ def read_old(
         raise
     except (TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(
-            f"{path}: its preprocessing, with what is given, is wrong: {one_line(str(error))}"
+            f"{path}: its preprocessing with the given options is invalid: {one_line(str(error))}"
         ) from error
     train = content["train"]
     arch = _take(train, "arch", "resnet18", defaults)
@@ -207,14 +217,14 @@ def read_old(
 
 
 def _read_plain(path: Path) -> dict[str, Any]:
-    """The dict in the file, of tensors and plain values and no other objects."""
+    """Return the dict in the file, which has only tensors and plain values."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file; name the .pt file.")
+        raise FileNotFoundError(f"{path} is not a file; give the .pt file.")
     with path.open("rb") as stream:
         content = _unpickled(path, stream)
     if not isinstance(content, dict):
         raise CheckpointError(
-            f"{path} holds a {type(content).__name__}; an old checkpoint is a dict with 'model'."
+            f"{path} has a {type(content).__name__}; an old checkpoint is a dict with 'model'."
         )
     return {str(name): value for name, value in content.items()}
 
@@ -222,23 +232,22 @@ def _read_plain(path: Path) -> dict[str, Any]:
 def _unpickled(path: Path, stream: BinaryIO) -> Any:
     try:
         with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
-            # Of pickles that torch was not made for: they are read, or refused.
+            # torch warns about foreign pickles, which are either read or refused here.
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(stream, weights_only=True, map_location="cpu")
-    # Damaged pickles raise whatever their bytes lead to, OSError among others.
+    # Damaged pickles can raise any exception, including OSError.
     except Exception as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found is None:
             first = one_line(str(error).partition("\n")[0], 200)
             raise CheckpointError(
-                f"{path} is damaged, or no .pt file ({type(error).__name__}: {first}). Take "
+                f"{path} is damaged or not a .pt file ({type(error).__name__}: {first}). Use "
                 "another copy of it."
             ) from error
         raise CheckpointError(
-            f"{path} holds an object of {found[1]}, which only unpickling makes, and unpickling "
-            "runs whatever code a file names: it is refused. Where the file was written, load it "
-            "and save it again with tensors, dicts, lists, strings and numbers alone "
-            "(dataclasses.asdict, float, str)."
+            f"{path} has an object of {found[1]}. It is refused, because unpickling objects can "
+            "run any code. Load the file in the program that wrote it, and save it again with only "
+            "tensors, dicts, lists, strings and numbers (dataclasses.asdict, float, str)."
         ) from error
 
 
@@ -247,8 +256,8 @@ def _weights(path: Path, state: object) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise CheckpointError(
-            f"{path} has no state dict of tensors under 'model', so it is no old checkpoint; bare "
-            "weights do not say how they were trained."
+            f"{path} has no state dict of tensors under 'model', so it is not an old checkpoint; "
+            "bare weights do not state how they were trained."
         )
     names = dict(state)
     for prefix in ("module.", "_orig_mod.", "module."):
@@ -263,8 +272,8 @@ def _section(path: Path, content: Mapping[str, Any], name: str) -> dict[str, Any
         return {}
     if not isinstance(section, Mapping):
         raise CheckpointError(
-            f"{path}: its {name!r} is a {type(section).__name__}; allowed is a dict, as of "
-            "dataclasses.asdict."
+            f"{path}: its {name!r} is a {type(section).__name__}; it must be a dict, such as the "
+            "result of dataclasses.asdict."
         )
     return dict(section)
 
@@ -276,7 +285,7 @@ def _spec(
     crop: bool | None,
     defaults: dict[str, Any],
 ) -> PreprocessSpec:
-    """Combine what the file and the caller say; whoever says less may not contradict."""
+    """Combine the preprocessing in the file with the given one; the two must not differ."""
     dataset = content["dataset"]
     given: dict[str, Any] = {} if annulus is None else dict(zip(RADII, annulus, strict=True))
     sources = {
@@ -284,7 +293,7 @@ def _spec(
         "dataset": {
             name: dataset[key]
             for key, name in SPEC_KEYS.items()
-            # No radius is an annulus, the legacy one.
+            # A radius of None is a statement too: it means the legacy annulus.
             if dataset.get(key) is not None or (key in RADII and key in dataset)
         },
         "given annulus and crop": given | ({} if crop is None else {"crop": crop}),
@@ -293,26 +302,26 @@ def _spec(
     heard: list[str] = []
     for source, values in sources.items():
         if values.get("crop_size") == 0:
-            # There it meant the default of 64, here it means no crop.
+            # In old files 0 means the default of 64, in a PreprocessSpec it means no crop.
             values = values | {"crop_size": None}
         if not values.keys().isdisjoint(RADII):
-            # A radius without its fellow must not find one in another source.
+            # A single radius must not be completed by another source.
             values = dict.fromkeys(RADII) | values
         first = PreprocessSpec.from_dict(DEFAULTS | values | known)
         second = PreprocessSpec.from_dict(DEFAULTS | known | values)
         if first != second:
             raise SpecMismatchError(
                 f"{path}: its {' and '.join(heard)} ({first}) and the {source} ({second}) "
-                "contradict each other. Find out which is right: what a file says of its own "
-                "model is never overruled."
+                "contradict each other. Check which one is right; the options cannot overrule "
+                "a file."
             )
         known = values | known
         heard += [source] if values else []
     if known.keys().isdisjoint(RADII):
         raise CheckpointError(
-            f"{path} has no annulus, neither under 'dataset' nor under 'preprocess_spec', and a "
-            "guess would be the mistake that checkpoints are to prevent. Find out with which it "
-            "was trained, and give it: --annulus 20 32 for the legacy one, say."
+            f"{path} has no annulus, neither under 'dataset' nor under 'preprocess_spec', and it "
+            "is not guessed. Find out which annulus the model was trained with, and give it, for "
+            "example --annulus 20 32 for the legacy one."
         )
     defaults.update({name: value for name, value in DEFAULTS.items() if name not in known})
     spec = PreprocessSpec.from_dict(DEFAULTS | known)
@@ -325,12 +334,12 @@ def _origin(old: OldCheckpoint, given: str | None) -> str:
     own = old.content.get("data_origin", old.content["dataset"].get("data_origin"))
     if own is None and given is None:
         raise ValueError(
-            f"{old.path} does not say where its training's cutouts are from; give --data-origin: "
-            "'simulated', or survey and release ('DESI Legacy Surveys DR10', say)."
+            f"{old.path} does not state where its training cutouts come from; give --data-origin: "
+            "'simulated', or survey and release, such as 'DESI Legacy Surveys DR10'."
         )
     if own is not None and given is not None and own != given:
         raise ValueError(
-            f"{old.path} has data_origin={own!r}, and {given!r} is given; leave it out."
+            f"{old.path} has data_origin={own!r}, but {given!r} is given; omit --data-origin."
         )
     return str(given if own is None else own)
 

@@ -1,4 +1,4 @@
-"""The catalogue whose cutouts are wanted, checked as a whole before one of them is asked for."""
+"""Catalogues of the cutouts to fetch, checked as a whole before the first request."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MOST_BYTES_OF_ID = 200
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """A catalogue without faults; one entry per row.
+    """A checked catalogue, with one entry per row.
 
     Attributes
     ----------
     ids : list of str
-        Names of files, without their suffix.
+        File names without suffix.
     ra, dec : (N,) float64
         Degrees.
     others : pyarrow.Table
@@ -44,14 +44,14 @@ class Catalogue:
 
 
 def read_catalogue(source: str | Path | pyarrow.Table, limit: int | None) -> Catalogue:
-    """Read a catalogue and check every row of it.
+    """Read a catalogue and check every row.
 
     Parameters
     ----------
     source : str, Path or pyarrow.Table
         See `dhs.fetch.fetch`.
     limit : int, optional
-        Only so many rows, from the first on.
+        Number of rows to read, from the first. By default, all rows.
 
     Returns
     -------
@@ -60,9 +60,9 @@ def read_catalogue(source: str | Path | pyarrow.Table, limit: int | None) -> Cat
     Raises
     ------
     OSError
-        It cannot be read.
+        The file cannot be read.
     ValueError
-        It is no catalogue, or has faults: all of them are listed.
+        The file is not a catalogue or has faults. The message lists all of them.
     """
     if isinstance(source, str | Path):
         name, table = str(source), _read(Path(source))
@@ -81,7 +81,7 @@ def read_catalogue(source: str | Path | pyarrow.Table, limit: int | None) -> Cat
 
 
 def position_name(ra: float, dec: float) -> str:
-    """The id of what has no other: ``ra150.1234567_dec+02.1234567``."""
+    """Return the id for a position without one, like ``ra150.1234567_dec+02.1234567``."""
     return f"ra{ra:011.7f}_dec{dec:+011.7f}"
 
 
@@ -99,12 +99,12 @@ def _read(path: Path) -> pyarrow.Table:
 
 
 def _read_fits(path: Path) -> pyarrow.Table:
-    """The first table of a FITS file."""
+    """Read the first table of a FITS file."""
     from astropy.table import Table
     from astropy.units import UnitsWarning
 
     with path.open("rb") as stream, warnings.catch_warnings():
-        # astropy only warns of a file cut short.
+        # astropy only warns about a truncated file.
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", UnitsWarning)
         try:
@@ -112,14 +112,14 @@ def _read_fits(path: Path) -> pyarrow.Table:
             table.convert_bytestring_to_unicode()
             for name in table.colnames:
                 unit = table[name].unit
-                # Words that are no units are not judged.
+                # Unrecognised units are ignored.
                 is_angle = unit is not None and unit.physical_type == "angle"
                 if name.lower() in NEEDED and is_angle and unit != "deg":
                     raise ValueError(f"{name} is in {unit}; convert it to degrees")
             return pyarrow.table({name: _arrow(table[name]) for name in table.colnames})
         except (OSError, ValueError, TypeError, LookupError, Warning) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ValueError(f"{path} holds no table that can be read ({reason}).") from error
+            raise ValueError(f"{path} has no readable table ({reason}).") from error
 
 
 def _arrow(column: Any) -> pyarrow.Array:
@@ -132,12 +132,12 @@ def _arrow(column: Any) -> pyarrow.Array:
 
 
 def _find_columns(table: pyarrow.Table, is_csv: bool) -> tuple[dict[str, str], list[str]]:
-    """Which columns are ra, dec and galaxy_id, in whatever case, and what is wrong with them."""
+    """Find the columns ra, dec and galaxy_id, ignoring case, and list their faults."""
     names, found, faults = table.column_names, {}, []
     for key in (*NEEDED, ID):
         called = [name for name in names if name.lower() == key]
         if len(called) > 1:
-            faults.append(f"several columns are {key}: {', '.join(called)}; keep one.")
+            faults.append(f"several columns are named {key}: {', '.join(called)}; keep one.")
         elif called:
             found[key] = called[0]
         elif key in NEEDED:
@@ -148,33 +148,33 @@ def _find_columns(table: pyarrow.Table, is_csv: bool) -> tuple[dict[str, str], l
         is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
         is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
         if key != ID and not is_number:
-            faults.append(f"{name} is of type {kind}; it has to be a number, in degrees.")
+            faults.append(f"{name} is of type {kind}; it must be a number, in degrees.")
         if key == ID and not (is_text or types.is_integer(kind)):
-            faults.append(f"{name} is of type {kind}; it has to be text, or an integer.")
+            faults.append(f"{name} is of type {kind}; it must be text or an integer.")
         if key == ID and is_csv and name != ID:
-            faults.append(f"{name}: in a CSV it has to be spelt {ID}, to be read as text.")
+            faults.append(f"{name}: in a CSV it must be spelled {ID}, to be read as text.")
     own = [name for name in names if name in OWN]
     if own:
-        faults.append(f"columns that the manifest has of its own: {', '.join(own)}; rename them.")
+        faults.append(f"columns reserved for the manifest: {', '.join(own)}; rename them.")
     if not len(table):
         faults.append("no rows.")
     return found, faults
 
 
 def _row_faults(ids: list[str], ra: NDArray[np.float64], dec: NDArray[np.float64]) -> Iterator[str]:
-    # Written so that NaN is refused.
+    # NaN fails these comparisons.
     yield from _wrong("whose ra is not in [0, 360] degrees", ~((ra >= 0) & (ra <= 360)), ra)
     yield from _wrong("whose dec is not in [-90, 90] degrees", ~(np.abs(dec) <= 90), dec)
     is_bad = np.array([not _is_file_name(name) for name in ids])
     what = (
-        f"whose {ID} cannot name a file (no / or \\, no dot in front, no control characters, "
+        f"whose {ID} is not a valid file name (no / or \\, no leading dot, no control characters, "
         f"1 to {MOST_BYTES_OF_ID} bytes)"
     )
     yield from _wrong(what, is_bad, ids)
-    # Some file systems know no capitals.
+    # Some file systems ignore case.
     folded = np.array([name.casefold() for name in ids])
     _, group, count = np.unique(folded, return_inverse=True, return_counts=True)
-    what = f"with the {ID}, or else the position, of another (capitals aside, as in file names)"
+    what = f"with the {ID} (or position) of another row, ignoring case as some file systems do"
     yield from _wrong(what, (count[group] > 1) & ~is_bad, ids)
 
 
@@ -188,7 +188,7 @@ def _is_file_name(name: str) -> bool:
 
 
 def _wrong(what: str, is_wrong: NDArray[np.bool_], values: Any) -> Iterator[str]:
-    """Say how many rows there are of a kind, and the first few."""
+    """Describe a kind of faulty rows: their number and the first few values."""
     rows = np.flatnonzero(is_wrong)
     if rows.size:
         named = "; ".join(f"row {row} ({values[row]})" for row in rows[:MOST_NAMED])

@@ -1,4 +1,4 @@
-"""Whether a file is the cutout that was asked for."""
+"""Checks that a file is the requested cutout."""
 
 from __future__ import annotations
 
@@ -20,40 +20,52 @@ PIXELS_OFF = 0.5
 SCALE_OFF = 0.01
 MOST_SHOWN = 80
 
-# What astropy only warns of is turned into errors, by a setting of all threads.
+# The filter that turns astropy's warnings into errors applies to all threads.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def check_cutout(path: Path, ra: float, dec: float, service: Service) -> None:
-    """Read a file, and compare it with what was asked for.
+    """Read a file and compare it with the request.
 
     Parameters
     ----------
     path : Path
-        Ends in ``.fits``.
+        File to check, with the suffix ``.fits``.
     ra, dec : float
-        Degrees.
+        Requested position, degrees.
     service : Service
+        Settings of the request.
 
     Raises
     ------
     BadAnswerError
-        It is damaged, or another image: bands, size, position, scale, or a unit that is missing.
+        The file is damaged, has different bands, size, position or pixel scale, or lacks an HDU.
     NoDataError
-        It is the image that was asked for, and all of it is 0.
+        The file is the requested image, but every pixel is 0.
     """
     with _ONE_AT_A_TIME:
         _check(path, ra, dec, service)
 
 
 def sha256_of(path: Path) -> str:
-    """Checksum of the bytes of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def separation(ra1: float, dec1: float, ra2: float, dec2: float) -> float:
-    """Distance of two positions; degrees."""
+    """Compute the angular separation of two positions.
+
+    Parameters
+    ----------
+    ra1, dec1, ra2, dec2 : float
+        Coordinates of the two positions, degrees.
+
+    Returns
+    -------
+    float
+        Degrees.
+    """
     from astropy.coordinates import angular_separation
 
     return math.degrees(angular_separation(*map(math.radians, (ra1, dec1, ra2, dec2))))
@@ -82,7 +94,7 @@ def _check(path: Path, ra: float, dec: float, service: Service) -> None:
 
 @contextmanager
 def _damage() -> Iterator[None]:
-    """Whatever astropy raises or warns of where a header is bad, as one error."""
+    """Turn any exception or warning of astropy about a header into one error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -95,7 +107,7 @@ def _damage() -> Iterator[None]:
 
 
 def _headers(path: Path) -> list[Any]:
-    """Headers of the images in a file."""
+    """Return the headers of the images in a file."""
     from astropy.io import fits
 
     with path.open("rb") as stream, fits.open(stream, memmap=False) as units:
@@ -103,7 +115,7 @@ def _headers(path: Path) -> list[Any]:
 
 
 def _check_place(header: Any, ra: float, dec: float, size: int) -> None:
-    """The middle of the image is where it should be, and its pixels are as large."""
+    """Check the position of the image's centre and the pixel scale."""
     from astropy.wcs import WCS
     from astropy.wcs.utils import proj_plane_pixel_scales
 
@@ -113,7 +125,7 @@ def _check_place(header: Any, ra: float, dec: float, size: int) -> None:
         raise BadAnswerError("has no WCS of positions on the sky.")
     away = separation(ra, dec, *map(float, wcs.wcs_pix2world(middle, middle, 0))) * 3600
     scales = [float(scale) * 3600 for scale in proj_plane_pixel_scales(wcs)]
-    # Written so that NaN is refused.
+    # NaN fails these comparisons.
     if not away <= PIXELS_OFF * PIXEL_SCALE:
         raise BadAnswerError(f"its centre is {away:.3g} arcsec from the position asked for.")
     if not all(abs(scale / PIXEL_SCALE - 1) <= SCALE_OFF for scale in scales):
@@ -121,8 +133,8 @@ def _check_place(header: Any, ra: float, dec: float, size: int) -> None:
 
 
 def _check_planes(headers: list[Any], expected: tuple[int, int, int]) -> None:
-    """INVVAR and MASKBITS are there."""
-    # The service names its units by IMAGETYP alone.
+    """Check that INVVAR and MASKBITS exist with the right shapes."""
+    # The service names its HDUs only by IMAGETYP.
     names = [str(header.get("EXTNAME") or header.get("IMAGETYP", "")).upper() for header in headers]
     for name, shape in (("INVVAR", expected), ("MASKBITS", expected[1:])):
         if name not in names:

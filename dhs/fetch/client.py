@@ -1,4 +1,4 @@
-"""HTTP: asks at a steady pace, again where that may help, and never for too much."""
+"""HTTP client with a rate limit, retries, and a limit on the size of an answer."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ Kept = TypeVar("Kept")
 
 MOST_REDIRECTS = 3
 MOST_SECONDS_ASKED = 300
-"""A service that asks for a longer pause is left alone, for the user to come back."""
+"""Longest ``Retry-After`` to wait for, in seconds; after a longer one the run stops."""
 TIMEOUTS_PER_BODY = 10
-"""So that a server that sends a byte now and then cannot hold a thread for ever."""
+"""Longest time for a whole body, in timeouts, so that a trickle of bytes cannot block a thread."""
 CHUNK = 2**16
 
 
 class BadAnswerError(Exception):
-    """No cutout came; asking again may help."""
+    """An attempt failed, but another attempt may succeed."""
 
 
 class FinalAnswerError(Exception):
-    """No cutout came, and asking again will not help."""
+    """The request failed, and further attempts are of no use."""
 
 
 class NoDataError(Exception):
-    """The survey has no image there."""
+    """The survey has no image at the position."""
 
 
 class FetchStoppedError(RuntimeError):
-    """The whole run ended early; what was fetched is kept, and the same command goes on."""
+    """The whole run stopped early; it keeps the fetched files and can be resumed."""
 
 
 class Pace:
-    """Lets requests through one at a time, with an equal distance, in whatever thread they are.
+    """Rate limit of requests, shared by all threads.
 
     Parameters
     ----------
     rate : float
-        Requests per second, at most.
+        Largest number of requests per second.
     """
 
     def __init__(self, rate: float) -> None:
@@ -58,7 +58,7 @@ class Pace:
         self._changed = threading.Condition()
 
     def wait(self, seconds: float = 0.0) -> None:
-        """Wait for the turn, and for so many seconds at least.
+        """Wait for the next turn, and at least for a number of seconds.
 
         Raises
         ------
@@ -76,37 +76,38 @@ class Pace:
             raise FetchStoppedError(self._stopped)
 
     def pause(self, seconds: float) -> None:
-        """Let nothing through for so many seconds."""
+        """Hold all requests for a number of seconds."""
         with self._changed:
             self._free_at = max(self._free_at, time.monotonic() + seconds)
 
     def stop(self, reason: str) -> None:
-        """Let nothing through any more; the first reason is told to all who wait."""
+        """Stop all requests, and give the first reason to every waiting thread."""
         with self._changed:
             self._stopped = self._stopped or reason
             self._changed.notify_all()
 
 
 class Client:
-    """Asks for one body after the other, from any thread.
+    """Client that any thread can use to request bodies.
 
     Parameters
     ----------
     url : str
-        Says which proxy of the environment is to be used, if any.
+        Address of the service, which selects the proxy from the environment, if any.
     most_bytes : int
-        Of a body.
+        Largest size of a body, bytes.
     rate : float
-        Requests per second of all threads together; repeated ones and redirects count.
+        Largest number of requests per second in all threads together, including retries and
+        redirects.
     workers : int
-        How many threads there are.
+        Number of threads.
     attempts : int
-        How often to ask for a body, at most.
+        Largest number of attempts per body.
     timeout : float
-        Seconds without a byte, after which a server is not waited for.
+        Longest wait for the next byte, seconds.
     backoff : float
-        The pauses before the third, fourth, ... attempt are 2, 4, ... times as many seconds. The
-        second comes at once.
+        Unit of the pauses, seconds. The second attempt follows at once; the pauses before the
+        third, fourth, ... attempt are 2, 4, ... times this long.
     """
 
     def __init__(
@@ -122,8 +123,8 @@ class Client:
     ) -> None:
         self.pace = Pace(rate)
         self._most_bytes, self._attempts, self._timeout = most_bytes, attempts, timeout
-        # Keeps count of attempts and pauses for the loop of `get`, where every request waits its
-        # turn, and a body that is no cutout counts as a failure.
+        # This only counts attempts and pauses. `get` has its own loop, because every request
+        # waits its turn and a body that is not a cutout is a failure.
         self._retries = Retry(attempts - 1, backoff_factor=backoff)
         parts = urlsplit(url)
         proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
@@ -137,26 +138,29 @@ class Client:
         )
 
     def get(self, address: str, accept: Callable[[bytes], Kept]) -> Kept:
-        """Ask until a body is accepted.
+        """Request an address until a body is accepted.
 
         Parameters
         ----------
         address : str
+            Full URL.
         accept : function
-            Takes a body; raises `BadAnswerError`, or `NoDataError`.
+            Takes a body. Raises `BadAnswerError` or `NoDataError` to reject it.
 
         Returns
         -------
-        What ``accept`` makes of it.
+        object
+            Result of ``accept``.
 
         Raises
         ------
         FinalAnswerError
-            There is none, or every attempt failed; the last reason is given.
+            The service refused the request, or every attempt failed. The message has the last
+            reason.
         NoDataError
-            From ``accept``.
+            ``accept`` found no data.
         FetchStoppedError
-            The service asks for a long pause, or another thread stopped the pace.
+            The service asks for a long pause, or another thread stopped the run.
         """
         retries, seconds = self._retries, 0.0
         while True:
@@ -184,7 +188,7 @@ class Client:
         self._pool.clear()
 
     def _open(self, address: str, seconds: float) -> BaseHTTPResponse:
-        """Wait, ask, and follow redirects, which are requests too."""
+        """Wait, send the request, and follow redirects, which count as requests."""
         try:
             for _ in range(MOST_REDIRECTS + 1):
                 self.pace.wait(seconds)
@@ -223,8 +227,8 @@ class Client:
     def _pause(self, seconds: float) -> None:
         if seconds > MOST_SECONDS_ASKED:
             self.pace.stop(
-                f"the service asks to be left alone for {seconds:.0f} s; what was fetched is kept, "
-                "and the same command goes on then."
+                f"the service asks for a pause of {seconds:.0f} s; the fetched files are kept. "
+                "Run the same command again after that to resume."
             )
         self.pace.pause(seconds)
 
@@ -239,7 +243,7 @@ class Client:
 
 
 def _seconds_asked(retries: Retry, response: BaseHTTPResponse | None) -> float:
-    """What Retry-After says; 0 where there is none, or rubbish."""
+    """Return the value of Retry-After, or 0 if it is missing or invalid."""
     if response is None or response.status == 200:
         return 0.0
     try:

@@ -1,8 +1,8 @@
-"""``dhs fetch``: cutouts of the Legacy Surveys' cutout service, each of them checked.
+"""``dhs fetch``: download of checked cutouts from the Legacy Surveys' cutout service.
 
-`fetch` downloads what a catalogue lists into a folder, or goes on with it; `plan` says what that
-would ask of the service. A ``.fits`` file in the folder is whole and was checked; it is the image
-that was asked for. ``journal.jsonl`` has a line for each, ``manifest.parquet`` a row.
+`fetch` downloads the cutouts of a catalogue into a folder, or resumes a download. `plan` estimates
+the requests. Every ``.fits`` file in the folder is complete and was checked against its request.
+Each has a line in ``journal.jsonl`` and a row in ``manifest.parquet``.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from fastnorm.io import Rejected
 
 
 class FetchResult(NamedTuple):
-    """What `fetch` gives.
+    """Result of `fetch`.
 
-    ``out``: the folder. ``cutouts``: verified files, the rows of its manifest. ``downloaded``: how
-    many of them this call fetched. ``damaged``: files that were there and were not as they should
-    be; they were deleted, and fetched again. ``rejected``: rows of the catalogue without a file,
-    in its order.
+    ``out``: the folder. ``cutouts``: number of verified files, the rows of the manifest.
+    ``downloaded``: number of files that this call downloaded. ``damaged``: number of existing
+    files that did not match their record; they were deleted and requested again. ``rejected``:
+    rows of the catalogue without a file, in order.
     """
 
     out: Path
@@ -45,10 +45,10 @@ class FetchResult(NamedTuple):
 
 
 class FetchPlan(NamedTuple):
-    """What `plan` gives.
+    """Result of `plan`.
 
-    ``cutouts``: rows of the catalogue. ``seconds``: how long as many requests take at the rate.
-    ``first``: the first address.
+    ``cutouts``: number of rows of the catalogue. ``seconds``: shortest time for as many requests
+    at the rate. ``first``: address of the first request.
     """
 
     cutouts: int
@@ -66,13 +66,35 @@ def plan(
     url: str = URL,
     rate: float = 2.0,
 ) -> FetchPlan:
-    """Check a catalogue, and say what `fetch` with an empty folder would ask of the service.
+    """Check a catalogue, and estimate the requests of `fetch` with an empty folder.
 
-    Parameters are those of `fetch`, and so are the errors.
+    Parameters
+    ----------
+    catalogue : str, Path or pyarrow.Table
+        Positions of the cutouts; see `fetch`.
+    layer : str
+        ``ls-dr10`` or ``ls-dr9``.
+    size : int
+        Side of a cutout in pixels of 0.262 arcsec, 1 to 3000.
+    images_only : bool
+        Whether to omit the HDUs INVVAR and MASKBITS.
+    limit : int, optional
+        Number of rows to use, from the first. By default, all rows.
+    url : str
+        Address of the service or of a mirror, http or https.
+    rate : float
+        Largest number of requests per second.
 
     Returns
     -------
     FetchPlan
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is not allowed, or the catalogue has faults. The message lists all faults.
+    OSError
+        The catalogue cannot be read.
     """
     service = Service(url, layer, size, images_only)
     listed = _read(catalogue, limit)
@@ -96,45 +118,47 @@ def fetch(
     backoff: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> FetchResult:
-    """Download the cutouts of a catalogue, or go on with that.
+    """Download the cutouts of a catalogue, or resume a download.
 
-    A file that is there and has the checksum that was recorded is not downloaded again; one that
-    has another is. A cutout of zeros is no cutout: the survey has no data there; it is rejected,
-    and not asked for again. What the service failed to give is asked for again by the next call.
+    A file that matches its recorded checksum is not downloaded again; any other file is. A cutout
+    of zeros means that the survey has no data at the position; it is rejected and never requested
+    again. The next call requests again whatever the service failed to return.
 
     Parameters
     ----------
     catalogue : str, Path or pyarrow.Table
-        ``.parquet``, ``.csv`` or ``.fits``. Columns: ``ra`` and ``dec`` in degrees; ``galaxy_id``,
-        the name of the file without its suffix, otherwise made of the position. All other columns
-        go into the manifest, so that one with ``label`` can be packed (`dhs.pack.write_pack`).
+        A table, or a ``.parquet``, ``.csv`` or ``.fits`` file. Columns: ``ra`` and ``dec`` in
+        degrees, and optionally ``galaxy_id``, the file name without its suffix, which otherwise
+        follows from the position. All other columns go into the manifest; with ``label`` it can
+        be packed (`dhs.pack.write_pack`).
     out : str or Path
-        A folder; made if need be. It has to be empty, or to hold cutouts of the same layer, size
-        and units.
+        Folder of the cutouts, created if needed. It must be empty, or contain cutouts with the
+        same layer, size and HDUs.
     layer : str
-        ``ls-dr10`` or ``ls-dr9``; the manifest's ``data_origin`` follows from it.
+        ``ls-dr10`` or ``ls-dr9``. It determines the manifest's ``data_origin``.
     size : int
-        Side in pixels of 0.262 arcsec, 1 to 3000.
+        Side of a cutout in pixels of 0.262 arcsec, 1 to 3000.
     images_only : bool
-        Without the units INVVAR and MASKBITS, of which masks are made.
+        Whether to omit the HDUs INVVAR and MASKBITS, which masks are made from.
     limit : int, optional
-        Only so many rows of the catalogue, from the first on.
+        Number of rows to use, from the first. By default, all rows.
     url : str
-        Of the service, or of a mirror; http or https.
+        Address of the service or of a mirror, http or https.
     rate : float
-        Requests per second, at most, of all workers together. The service is shared by everybody.
+        Largest number of requests per second of all workers together. Everybody shares the
+        service.
     workers : int
-        Requests under way at once, at most; 1 to 16.
+        Largest number of simultaneous requests, 1 to 16.
     attempts : int
-        How often to ask for a cutout, at most; 1 to 20.
+        Largest number of attempts per cutout, 1 to 20.
     timeout : float
-        Seconds without a byte, after which an attempt has failed; ten times as long is enough for
-        a whole cutout.
+        Longest wait for the next byte, seconds. A whole cutout may take ten times as long.
     backoff : float
-        The second attempt comes at once; before the third, fourth, ... pass 2, 4, ... times as
-        many seconds, 120 at most. ``Retry-After`` of the service comes first, and holds for all.
+        Unit of the pauses between attempts, seconds. The second attempt follows at once; the
+        pauses before the third, fourth, ... are 2, 4, ... times this long, at most 120 seconds.
+        ``Retry-After`` from the service takes precedence, and applies to all workers.
     progress : function, optional
-        Called with how many rows are done and how many there are.
+        Called with the number of finished rows and the number of all rows.
 
     Returns
     -------
@@ -143,14 +167,14 @@ def fetch(
     Raises
     ------
     TypeError, ValueError
-        An argument is not allowed; the catalogue has faults (all are named); the folder holds
-        something else, or cutouts of other settings or positions.
+        An argument is not allowed; the catalogue has faults (the message lists all); or the folder
+        contains something else, or cutouts with different settings or positions.
     FetchStoppedError
-        20 cutouts in a row were not given, or the service asks for a pause of more than 5 minutes.
-        What was fetched is kept; the same call goes on.
+        20 cutouts in a row failed, or the service asks for a pause of more than 5 minutes. The
+        fetched files are kept, and the same call resumes.
     OSError
-        The catalogue cannot be read, the folder cannot be written (a full disk), or another
-        process writes it.
+        The catalogue cannot be read, the folder cannot be written (for example on a full disk),
+        or another process is writing it.
     """
     service = Service(url, layer, size, images_only)
     listed, out = _read(catalogue, limit), Path(out)
@@ -193,5 +217,5 @@ def _positive(name: str, value: float) -> float:
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r} is not a number.")
     if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name}={value!r} is not allowed: it has to be positive and finite.")
+        raise ValueError(f"{name}={value!r} is not allowed: it must be positive and finite.")
     return float(value)

@@ -1,4 +1,4 @@
-"""What a folder of cutouts remembers: a line per cutout as it comes, and a manifest at the end."""
+"""Records in a folder of cutouts: a journal during the download, and a manifest at the end."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of one cutout for good.
+    """The final record of one cutout.
 
     Attributes
     ----------
     galaxy_id : str
+        Id of the cutout.
     ra, dec : float
-        As asked for; degrees.
+        Requested position, degrees.
     url : str
-        Where it came from.
+        Requested address.
     file_sha256 : str or None
-        Of the verified file.
+        SHA-256 of the verified file.
     reason : str or None
-        Why there is no such file, and never will be.
+        Reason why the service has no such file.
     """
 
     galaxy_id: str
@@ -45,14 +46,15 @@ class Entry:
 
 
 class Journal:
-    """Lines of JSON that are appended, and on the disk before the next one.
+    """An append-only file of JSON lines, each synced to disk before the next.
 
-    A line that a killed run left unfinished is not read: the file that it was to be about is
-    checked again.
+    An unfinished line of a killed run is ignored, and the run checks the file of that cutout
+    again.
 
     Parameters
     ----------
     path : Path
+        File of the journal, which need not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,10 +67,11 @@ class Journal:
                 self._entries[entry.galaxy_id] = entry
 
     def get(self, galaxy_id: str) -> Entry | None:
+        """Return the last entry of an id, or None."""
         return self._entries.get(galaxy_id)
 
     def add(self, entry: Entry) -> None:
-        """Append a line; it replaces an earlier one of the same id."""
+        """Append an entry, which replaces an earlier entry of the same id."""
         line = json.dumps(asdict(entry)) + "\n"
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write("\n" + line if self._is_torn else line)
@@ -92,16 +95,18 @@ def _read_entry(line: bytes) -> Entry | None:
 def write_manifest(
     out: Path, catalogue: Catalogue, entries: dict[int, Entry], settings: dict[str, Any]
 ) -> None:
-    """Write ``manifest.parquet``: a row per verified file, in the order of the catalogue.
+    """Write ``manifest.parquet`` with a row per verified file, in the order of the catalogue.
 
     Parameters
     ----------
     out : Path
+        Folder of the cutouts.
     catalogue : Catalogue
+        Catalogue of the cutouts.
     entries : dict
-        By row of the catalogue.
+        Entries of the verified files, by row of the catalogue.
     settings : dict
-        For the metadata.
+        Settings for the metadata.
     """
     rows = sorted(entries)
     kept = [entries[row] for row in rows]
@@ -124,7 +129,17 @@ def write_manifest(
 
 
 def write_rejected(out: Path, catalogue: Catalogue, reasons: dict[int, str]) -> None:
-    """Write ``rejected.parquet``, in the order of the catalogue; none if nothing is rejected."""
+    """Write ``rejected.parquet`` in the order of the catalogue, or remove it if it is empty.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the cutouts.
+    catalogue : Catalogue
+        Catalogue of the cutouts.
+    reasons : dict
+        Reasons for the rejection, by row of the catalogue.
+    """
     if not reasons:
         (out / REJECTED).unlink(missing_ok=True)
         return

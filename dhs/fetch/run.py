@@ -1,4 +1,4 @@
-"""One run through a catalogue: what is there, what is fetched, what is rejected."""
+"""One run through a catalogue, which verifies existing files and downloads the others."""
 
 from __future__ import annotations
 
@@ -23,31 +23,34 @@ from dhs.manifest.format import PARTS
 from fastnorm.atomic import atomic_path
 
 MOST_IN_A_ROW = 20
-"""Cutouts that the service fails to give, one after the other, before it is left alone."""
+"""Number of consecutive failures after which the run stops."""
 MOST_NAMED = 5
 
 
 class Run:
-    """What becomes of the rows of a catalogue.
+    """A run through the rows of a catalogue.
 
     Parameters
     ----------
     out : Path
-        Held by this process alone.
+        Folder of the cutouts, locked by this process.
     listed : Catalogue
+        Catalogue of the cutouts.
     service : Service
+        Settings of the requests.
     client : Client
+        HTTP client.
     report : function
-        Takes how many rows are done and how many there are.
+        Called with the number of finished rows and the number of all rows.
 
     Attributes
     ----------
     verified : dict
-        The entry of each row whose file is in the folder.
+        Entry of each row whose file is in the folder.
     rejected : dict
-        Why there is no file; by row.
+        Reason for each row without a file.
     damaged : int
-        Files that were there, were not as recorded, and were deleted.
+        Number of files that did not match their record and were deleted.
     """
 
     def __init__(
@@ -66,15 +69,16 @@ class Run:
         self._report = report
 
     def path(self, row: int) -> Path:
+        """Return the path of the cutout of a row."""
         return self.out / f"{self.listed.ids[row]}.fits"
 
     def look_around(self) -> None:
-        """Find out which files are there, as they should be; delete those that are not.
+        """Verify the existing files, and delete the damaged ones.
 
         Raises
         ------
         ValueError
-            Some were fetched for other positions; nothing is touched.
+            Some files were fetched for other positions. No file is changed.
         """
         self._refuse_other_positions()
         for row, name in enumerate(self.listed.ids):
@@ -83,7 +87,7 @@ class Run:
                 self.rejected[row] = entry.reason
             elif path.exists():
                 if entry is None:
-                    # A run was killed after it had put the file here, and before it wrote of it.
+                    # A run was killed between moving the file here and recording it.
                     entry = self._checked(path, row)
                 if entry is not None and sha256_of(path) == entry.file_sha256:
                     self.verified[row] = entry
@@ -92,7 +96,15 @@ class Run:
                     self.damaged += 1
 
     def download(self, workers: int) -> None:
-        """Ask for all that is neither there nor known to be nowhere."""
+        """Download every cutout that is neither verified nor rejected.
+
+        Raises
+        ------
+        FetchStoppedError
+            Too many cutouts in a row failed, or the service asks for a long pause.
+        OSError
+            The folder cannot be written.
+        """
         n, in_a_row = len(self.listed), 0
         settled = self.verified.keys() | self.rejected.keys()
         missing = [row for row in range(n) if row not in settled]
@@ -110,7 +122,8 @@ class Run:
                     if in_a_row == MOST_IN_A_ROW:
                         raise FetchStoppedError(
                             f"{in_a_row} cutouts in a row could not be fetched, the last because: "
-                            f"{error} What was fetched is kept; try the same command again later."
+                            f"{error} The fetched files are kept. Run the same command again "
+                            "later to resume."
                         ) from error
                 else:
                     in_a_row = 0
@@ -121,7 +134,10 @@ class Run:
                         self.rejected[row] = entry.reason
                 self._report(len(self.verified) + len(self.rejected), n)
         except OSError as error:
-            said = f"{error.strerror or error}; what was fetched is kept, the same command goes on"
+            said = (
+                f"{error.strerror or error}; the fetched files are kept, run the same command "
+                "again to resume"
+            )
             raise OSError(error.errno, said, str(self.out)) from error
         finally:
             self.client.pace.stop("the run has ended.")
@@ -129,7 +145,7 @@ class Run:
             self.client.close()
 
     def _fetch(self, row: int) -> Entry:
-        """Get a cutout, check it, and put it into its place; runs in a thread of its own."""
+        """Download a cutout, check it, and move it into place; runs in a worker thread."""
         target = self.path(row)
         unchecked = self.out / PARTS / target.name
         address = self.service.address(self.listed.ra[row], self.listed.dec[row])
@@ -151,7 +167,7 @@ class Run:
         return self._entry(row, address, file_sha256=sha256_of(path))
 
     def _checked(self, path: Path, row: int) -> Entry | None:
-        """As a download is checked; None if it is not what is asked for."""
+        """Check an existing file like a download, and return None if it is not the cutout."""
         address = self.service.address(self.listed.ra[row], self.listed.dec[row])
         try:
             entry = self._check(path, row, address)
@@ -174,10 +190,13 @@ class Run:
                 continue
             away = separation(entry.ra, entry.dec, ra, dec) * 3600
             if not away <= PIXELS_OFF * PIXEL_SCALE:
-                moved.append(f"{name} is at ({entry.ra}, {entry.dec}) there, ({ra}, {dec}) here")
+                moved.append(
+                    f"{name} is at ({entry.ra}, {entry.dec}) in the folder, at ({ra}, {dec}) in "
+                    "the catalogue"
+                )
         if moved:
             more = "; ..." if len(moved) > MOST_NAMED else ""
             raise ValueError(
-                f"{self.out} holds {len(moved):,} cutouts of other positions: "
-                f"{'; '.join(moved[:MOST_NAMED])}{more}. Name another folder."
+                f"{self.out} has {len(moved):,} cutouts of other positions: "
+                f"{'; '.join(moved[:MOST_NAMED])}{more}. Use another folder."
             )

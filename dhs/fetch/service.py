@@ -1,4 +1,4 @@
-"""The Legacy Surveys' cutout service: what it is asked for, and at which address."""
+"""Requests to the Legacy Surveys' cutout service."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from dhs.pack.format import FLUX_UNIT
 URL = "https://www.legacysurvey.org/viewer/fits-cutout"
 ORIGINS = {"ls-dr9": "legacysurvey-dr9", "ls-dr10": "legacysurvey-dr10"}
 MOST_PIXELS = 3000
-"""Side of a cutout; the service gives no larger ones."""
+"""Largest side of a cutout that the service returns, pixels."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """Whom to ask, and for what.
+    """Address and settings of the requests.
 
     Attributes
     ----------
     url : str
-        Without the arguments.
+        Address of the service, without query parameters.
     layer : str
-        Of `ORIGINS`.
+        A key of `ORIGINS`.
     size : int
-        Side of the cutouts, pixels of 0.262 arcsec.
+        Side of the cutouts, in pixels of 0.262 arcsec.
     images_only : bool
-        Without INVVAR and MASKBITS.
+        Whether to omit INVVAR and MASKBITS.
 
     Raises
     ------
     TypeError, ValueError
-        One of them is not allowed.
+        A value is not allowed.
     """
 
     url: str = URL
@@ -46,20 +46,22 @@ class Service:
 
     def __post_init__(self) -> None:
         if self.layer not in ORIGINS:
-            raise ValueError(f"layer={self.layer!r} is not allowed: it is {' or '.join(ORIGINS)}.")
+            raise ValueError(
+                f"layer={self.layer!r} is not allowed: it must be {' or '.join(ORIGINS)}."
+            )
         integer("size", self.size, 1, MOST_PIXELS)
         try:
             parts = parse_url(self.url)
         except LocationParseError as error:
-            raise ValueError(f"url={self.url!r} is no address ({error}).") from error
+            raise ValueError(f"url={self.url!r} is not a valid address ({error}).") from error
         if parts.scheme not in ("http", "https") or not parts.host or parts.auth or parts.fragment:
             raise ValueError(
-                f"url={self.url!r} is not allowed: it is http or https and a host, without a "
-                f"password or a fragment, as {URL}."
+                f"url={self.url!r} is not allowed: it must be http or https with a host, without "
+                f"a password or a fragment, like {URL}."
             )
 
     def address(self, ra: float, dec: float) -> str:
-        """Where a cutout is; degrees."""
+        """Return the address of the cutout at a position in degrees."""
         join = "&" if "?" in self.url else "?"
         planes = "" if self.images_only else "&invvar&maskbits"
         return (
@@ -69,11 +71,11 @@ class Service:
 
     @property
     def most_bytes(self) -> int:
-        """Twice what image, inverse variance and maskbits of 8 bytes a pixel could take."""
+        """Return twice the size of a cutout with inverse variance and 8-byte maskbits, bytes."""
         return 2 * (4 * 3 + 4 * 3 + 8) * self.size**2 + 2**18
 
     def settings(self) -> dict[str, Any]:
-        """What all cutouts of one folder share; part of the manifest's metadata."""
+        """Return the settings shared by all cutouts of a folder, for the manifest's metadata."""
         return {
             "data_origin": ORIGINS[self.layer],
             "layer": self.layer,

@@ -1,4 +1,4 @@
-"""Point spread functions, and the convolution with them."""
+"""Point spread functions and convolution with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dhs.arguments import integer, real_array
 from dhs.constants import BANDS, PIXEL_SCALE
 from fastnorm.dispatch import threads
 
-# Seeing falls with the fifth root of the wavelength (Kolmogorov): g and z against r.
+# FWHM relative to r: seeing falls with the fifth root of the wavelength (Kolmogorov).
 FWHM_OF_R = {"g": 1.07, "r": 1.0, "z": 0.94}
 MOFFAT_BETA = 3.5
 LEAST_FWHM_ARCSEC, MOST_FWHM_ARCSEC = 0.01, 20.0
@@ -26,37 +26,37 @@ class PSFNormalisationWarning(UserWarning):
 
 
 class PSF:
-    """A point spread function per band, for all injections or for each of them.
+    """One point spread function per band, for all injections or for each of them.
 
-    Images that were integrated over pixels are convolved with the PSF of the air and the
-    telescope at pixel centres. A PSF that has the pixel in it already (an effective PSF, as
-    the models of a survey's coadded images) broadens by another pixel: 1.3 arcsec by 1 %.
+    Images integrated over pixels are convolved with the PSF of atmosphere and telescope, sampled
+    at pixel centres. A PSF that already includes the pixel (an effective PSF, like the models of a
+    survey's coadded images) blurs by an extra pixel, which broadens 1.3 arcsec by 1%.
 
     Parameters
     ----------
     images : array_like
-        (h, w), (3, h, w) in g, r, z, or (B, 3, h, w); odd sides, the centre in the middle pixel;
-        finite and not negative. What does not sum to 1 is normalised, with a
-        `PSFNormalisationWarning`.
+        (h, w), (3, h, w) in g, r, z, or (B, 3, h, w). Sides must be odd, with the centre in the
+        middle pixel, and values finite and not negative. An image that does not sum to 1 is
+        normalised with a `PSFNormalisationWarning`.
 
     Raises
     ------
     TypeError, ValueError
-        A value is not finite or negative, a sum is 0, or a side is even.
+        A value is not finite or is negative, a sum is 0, or a side is even.
     """
 
     def __init__(self, images: ArrayLike) -> None:
         kernels = real_array("psf", images, low=0.0)
         if kernels.ndim not in (2, 3, 4) or (kernels.ndim > 2 and kernels.shape[-3] != len(BANDS)):
             raise ValueError(
-                f"psf has shape {kernels.shape}; allowed are (h, w), (3, h, w) and (B, 3, h, w)."
+                f"psf has shape {kernels.shape}; expected (h, w), (3, h, w) or (B, 3, h, w)."
             )
         if 0 in kernels.shape:
-            raise ValueError(f"psf has shape {kernels.shape}: there is none in it.")
+            raise ValueError(f"psf has shape {kernels.shape}; it must not be empty.")
         if kernels.shape[-1] % 2 == 0 or kernels.shape[-2] % 2 == 0:
             raise ValueError(
-                f"psf has shape {kernels.shape}; its sides have to be odd, so that its centre is "
-                "a pixel."
+                f"psf has shape {kernels.shape}; both sides must be odd, so that the centre is a "
+                "pixel."
             )
         if kernels.ndim == 2:
             kernels = np.broadcast_to(kernels, (len(BANDS), *kernels.shape))
@@ -65,11 +65,11 @@ class PSF:
         total = kernels.sum(axis=(2, 3), keepdims=True)
         if not (total > 0).all():
             stamp, band = (int(i) for i in np.argwhere(~(total[:, :, 0, 0] > 0))[0])
-            raise ValueError(f"psf[{stamp}, {band}] sums to 0; it has to have light in it.")
+            raise ValueError(f"psf[{stamp}, {band}] sums to 0; the sum must be positive.")
         worst = float(total.ravel()[np.abs(total - 1).argmax()])
         if abs(worst - 1) > NORMALISED:
             warnings.warn(
-                f"the PSF sums to {worst:.9g}, and not to 1; it is normalised.",
+                f"the PSF sums to {worst:.9g} instead of 1; it is normalised.",
                 PSFNormalisationWarning,
                 stacklevel=2,
             )
@@ -88,18 +88,23 @@ class PSF:
         pixel_scale: float = PIXEL_SCALE,
         side: int = SIDE,
     ) -> Self:
-        """Gaussian PSF.
+        """Create a Gaussian PSF.
 
         Parameters
         ----------
         fwhm_r_arcsec : float or (B,) array_like
             Full width at half maximum in r, in [0.01, 20] arcsec.
         fwhm_g_arcsec, fwhm_z_arcsec : float or (B,) array_like, optional
-            1.07 and 0.94 of that in r by default.
+            Full width at half maximum in g and z, arcsec. By default 1.07 and 0.94 times the
+            width in r.
         pixel_scale : float
             Arcsec per pixel.
         side : int
             Pixels per side of the images, odd.
+
+        Returns
+        -------
+        PSF
 
         Raises
         ------
@@ -120,14 +125,25 @@ class PSF:
         pixel_scale: float = PIXEL_SCALE,
         side: int = SIDE,
     ) -> Self:
-        """Moffat PSF, ``(1 + (r / alpha)^2)^-beta`` (Moffat 1969, A&A 3, 455).
+        """Create a Moffat PSF, ``(1 + (r / alpha)^2)^-beta`` (Moffat 1969, A&A 3, 455).
 
         Parameters
         ----------
+        fwhm_r_arcsec : float or (B,) array_like
+            Full width at half maximum in r, in [0.01, 20] arcsec.
         beta : float
             Exponent, in (1, 100].
-        fwhm_r_arcsec, fwhm_g_arcsec, fwhm_z_arcsec, pixel_scale, side
-            As `gaussian`.
+        fwhm_g_arcsec, fwhm_z_arcsec : float or (B,) array_like, optional
+            Full width at half maximum in g and z, arcsec. By default 1.07 and 0.94 times the
+            width in r.
+        pixel_scale : float
+            Arcsec per pixel.
+        side : int
+            Pixels per side of the images, odd.
+
+        Returns
+        -------
+        PSF
 
         Raises
         ------
@@ -140,18 +156,18 @@ class PSF:
 
     @classmethod
     def _normalised(cls, quadrant: NDArray[np.float64]) -> Self:
-        """From the quadrant whose first pixel is the centre: the others mirror it."""
+        """Create a PSF from one quadrant, whose first pixel is the centre, by mirroring it."""
         half = np.concatenate([quadrant[..., :0:-1, :], quadrant], axis=2)
         images = np.concatenate([half[..., :0:-1], half], axis=3)
         return cls(images / images.sum(axis=(2, 3), keepdims=True))
 
     def convolve(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Images as seen through the PSF; nothing wraps around, light leaves at the edges.
+        """Convolve images with the PSF, without wrap-around, so that light leaves at the edges.
 
         Parameters
         ----------
         images : (B, 3, H, W) or (B, 1, H, W) float32
-            One band is seen through the PSF of all three.
+            A single band is convolved with the PSFs of all three bands.
 
         Returns
         -------
@@ -160,13 +176,13 @@ class PSF:
         Raises
         ------
         ValueError
-            The PSF is larger than the padded stamp, 2 H - 1 by 2 W - 1, or there is neither
-            one for all nor one per image.
+            The PSF is larger than the padded stamp, 2 H - 1 by 2 W - 1, or there are neither
+            one nor B PSFs.
         """
         count, _, height, width = images.shape
         rows, columns = self.images.shape[2:]
         if len(self) not in (1, count):
-            raise ValueError(f"psf holds {len(self)} PSFs for {count} images; give 1 or {count}.")
+            raise ValueError(f"psf has {len(self)} PSFs for {count} images; give 1 or {count}.")
         size = padded_size(height, width, rows, columns)
         workers = threads.num_threads()
         transfer = self._transfer(size, workers)
@@ -176,7 +192,7 @@ class PSF:
         return result
 
     def _transfer(self, size: tuple[int, int], workers: int) -> NDArray[np.complex64]:
-        """Transform of the PSF with its centre at the origin, complex64."""
+        """Compute the transform of the PSF with its centre at the origin, complex64."""
         rows, columns = self.images.shape[2:]
         padded = np.zeros((*self.images.shape[:2], *size), np.float32)
         padded[:, :, :rows, :columns] = self.images
@@ -186,7 +202,18 @@ class PSF:
 
 
 def padded_size(height: int, width: int, rows: int, columns: int) -> tuple[int, int]:
-    """Size of the transform of an image that is seen through a PSF of so many rows and columns.
+    """Compute the size of the transform that convolves an image with a PSF.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the image, pixels.
+    rows, columns : int
+        Size of the PSF, pixels.
+
+    Returns
+    -------
+    (int, int)
 
     Raises
     ------
@@ -198,7 +225,7 @@ def padded_size(height: int, width: int, rows: int, columns: int) -> tuple[int, 
             f"the PSF is {rows} x {columns} pixels, larger than the padded stamp, "
             f"{2 * height - 1} x {2 * width - 1}; cut it to that size."
         )
-    # What wraps around lands in the padding: half a PSF is enough.
+    # Light that wraps around lands in the padding, for which half a PSF is enough.
     return (
         scipy.fft.next_fast_len(height + rows // 2, real=True),
         scipy.fft.next_fast_len(width + columns // 2, real=True),
@@ -212,11 +239,11 @@ def _grid(
     pixel_scale: float,
     side: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """FWHM (B, 3, 1, 1) and squared distance from the centre, arcsec, of one quadrant."""
+    """Return the FWHM, (B, 3, 1, 1), and one quadrant of squared distances from the centre."""
     scale = float(real_array("pixel_scale", pixel_scale, 0.0, 100.0, low_is_allowed=False, ndim=0))
     side = integer("side", side, 1, 1023)
     if side % 2 == 0:
-        raise ValueError(f"side={side} is not allowed: it has to be odd.")
+        raise ValueError(f"side={side} is not allowed: it must be odd.")
 
     def width(band: str, value: ArrayLike) -> NDArray[np.float64]:
         name = f"fwhm_{band}_arcsec"
@@ -232,7 +259,7 @@ def _grid(
     except ValueError as error:
         listed = ", ".join(str(value.shape) for value in widths)
         raise ValueError(
-            f"the FWHM in g, r, z have shapes {listed}; give numbers or (B,)."
+            f"the FWHM in g, r, z have shapes {listed}; give numbers or arrays of shape (B,)."
         ) from error
     offset = np.arange(side // 2 + 1) * scale
     return fwhm[:, :, None, None], offset[:, None] ** 2 + offset**2

@@ -27,8 +27,8 @@ def output_folder(
     *leftovers : str
         Patterns of file names whose temporary files are removed; see `remove_leftovers`.
     claim : function, optional
-        Called under the lock. Raises where the folder holds something else, and returns whether
-        the work in it is complete.
+        Called under the lock. It raises if the folder contains something else, and returns
+        whether the work in it is complete.
 
     Yields
     ------
@@ -61,8 +61,9 @@ def remove_leftovers(folder: Path, *patterns: str) -> None:
     Parameters
     ----------
     folder : Path
+        Folder of the files.
     *patterns : str
-        Patterns of the names of the finished files, perhaps with a folder: ``parts/*``.
+        Patterns of the names of the finished files, optionally in a subfolder: ``parts/*``.
     """
     for pattern in patterns:
         inner, _, name = pattern.rpartition("/")

@@ -1,4 +1,4 @@
-"""Jobs in an executor: run again after the death of a worker; workers of a Dask cluster."""
+"""Jobs in an executor, restarted after the death of a worker, and workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from fastnorm.text import one_line
 Job = TypeVar("Job")
 
 MOST_DEATHS = 3
-"""A job that was under way at so many deaths of workers is taken for their cause."""
+"""Number of deaths of workers after which a job that ran at all of them is the likely cause."""
 
 JOBS_PER_WORKER = 3
-"""So many are handed out ahead, of the millions that there may be."""
+"""Number of jobs submitted ahead per worker, because there may be millions of jobs."""
 
 INSTALL_DASK = "pip install 'dhs-fastnorm[dask]'"
 SECONDS_TO_CONNECT = 30
@@ -32,7 +32,7 @@ SECONDS_BETWEEN_POLLS = 0.2
 
 
 class WorkersDiedError(RuntimeError):
-    """Workers died again and again, or the cluster is gone; what is complete is kept."""
+    """Workers died repeatedly, or the cluster is gone; complete shards are kept."""
 
 
 def run_all(
@@ -44,18 +44,18 @@ def run_all(
     warn: Callable[[str], None],
     poll: Callable[[], None] | None = None,
 ) -> int:
-    """Run every job in an executor, and again the jobs that a worker died with.
+    """Run every job in an executor, and repeat jobs after the death of a worker.
 
     Parameters
     ----------
     work : function
-        Picklable; what it returns is handed to ``advance``.
+        Runs one job; must be picklable. Its result is passed to ``advance``.
     jobs : list
-        Each of its own, in any order; all may be done twice.
+        Independent jobs. They run in any order, and any job may run twice.
     open_executor : function
-        Opens an executor; a new one follows one that broke.
+        Opens an executor; called again after an executor broke.
     workers : int
-        Of the executor.
+        Number of workers of the executor.
     advance : function
         Called in this process when a job is done.
     warn : function
@@ -66,14 +66,14 @@ def run_all(
     Returns
     -------
     int
-        How often workers died.
+        Number of times that workers died.
 
     Raises
     ------
     WorkersDiedError
-        A job was under way at three deaths, or the cluster is gone.
+        A job was running at three deaths, or the cluster is gone.
     Exception
-        What a job raised.
+        A job raised it.
     """
     left = dict(enumerate(jobs))
     deaths = dict.fromkeys(left, 0)
@@ -91,10 +91,9 @@ def run_all(
             raise WorkersDiedError(
                 f"workers died {total} times, {deaths[suspect]} of them running "
                 f"{one_line(str(jobs[suspect]), 80)}, perhaps for lack of memory. Complete shards "
-                "are kept; run the same command again to "
-                "resume. --workers 1 needs less memory."
+                "are kept; run the same command again to resume. --workers 1 needs less memory."
             )
-        warn(f"a worker died; {len(under_way)} shards that it or others had begun are built again.")
+        warn(f"a worker died; the {len(under_way)} unfinished shards are built again.")
     return total
 
 
@@ -106,7 +105,7 @@ def _drain(
     advance: Callable[[int], None],
     poll: Callable[[], None] | None,
 ) -> list[int]:
-    """Do what is ``left``, and take it from there; give what was under way at a death."""
+    """Run the jobs that are ``left`` and remove them; return those running when a worker died."""
     waiting = iter(list(left))
     futures: dict[Future[int], int] = {}
     try:
@@ -125,12 +124,12 @@ def _drain(
                 advance(future.result())
                 left.pop(futures.pop(future))
     except BrokenExecutor:
-        # The next ones in line may be as well: the executor does not say which job it was.
+        # The executor does not report which of these jobs were running.
         return list(futures.values())
     except CancelledError as error:
         raise WorkersDiedError(
             "the Dask scheduler is gone, and the jobs with it. Complete shards are kept; start a "
-            "cluster, and give the same command to go on from them."
+            "cluster and run the same command again to resume."
         ) from error
     finally:
         for future in futures:
@@ -139,20 +138,21 @@ def _drain(
 
 @contextmanager
 def dask_cluster(address: str | None, workers: int) -> Iterator[tuple[Executor, int]]:
-    """Workers of a Dask cluster: of a scheduler that runs, or of one started here.
+    """Connect to a Dask cluster, or start one on this machine.
 
     Parameters
     ----------
     address : str or None
-        Of a scheduler, or the path of its scheduler file; None starts a cluster on this machine.
+        Address of a scheduler, or path of its scheduler file; None starts a cluster here.
     workers : int
-        Of a cluster that is started here.
+        Number of workers of a cluster that is started here.
 
     Yields
     ------
     executor : Executor
+        Executor of the cluster.
     workers : int
-        How many there are.
+        Number of workers, at least 1.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def dask_cluster(address: str | None, workers: int) -> Iterator[tuple[Executor, 
             where = {"address": exits.enter_context(cluster)}
         elif address.endswith(".json"):
             if not Path(address).exists():
-                raise FileNotFoundError(f"dask={address!r}: there is no such scheduler file.")
+                raise FileNotFoundError(f"dask={address!r}: the scheduler file does not exist.")
             where = {"scheduler_file": address}
         client = exits.enter_context(Client(**where, timeout=SECONDS_TO_CONNECT))
         count = len(client.scheduler_info(n_workers=-1)["workers"])
@@ -187,6 +187,6 @@ def dask_cluster(address: str | None, workers: int) -> Iterator[tuple[Executor, 
             yield client.get_executor(pure=False), max(count, 1)
         except KilledWorker as error:
             raise WorkersDiedError(
-                f"Dask gave up: {error} Complete shards are kept; the same command goes on from "
-                "them."
+                f"Dask gave up: {error} Complete shards are kept; run the same command again to "
+                "resume."
             ) from error

@@ -1,4 +1,4 @@
-"""One writer per folder, whatever becomes of the processes that write it."""
+"""Locks that allow one writer per folder; a killed writer leaves no stale lock."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pathlib import Path
 
 SECONDS_TO_WAIT_FOR_THE_FOLDER = 3.0
 WRITER = ".writer.json"
-"""In a folder: who writes it, for those who find it locked. The lock decides, not the file."""
+"""File in a locked folder that identifies its owner; it informs others, but is not the lock."""
 
 _LONGEST = 200, 4096
-"""Of a command, in letters, and of the file, in bytes."""
+"""Largest length of the recorded command in letters, and of the file in bytes."""
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _LOCKS_NO_FOLDERS = {errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
 
@@ -30,31 +30,32 @@ _LOCKS_NO_FOLDERS = {errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
 def only_writer(
     folder: Path, what: str, seconds: float | None = None
 ) -> Iterator[Callable[[], None]]:
-    """Hold a folder against other processes that write to it.
+    """Lock a folder, so that no other process writes to it.
 
-    An exclusive lock is had only where nobody holds a shared one; then it is turned into a
-    shared one, which every worker takes as well. So no worker of a run that was killed, which
-    ends a moment later than its parent, can write beside the run that continues it.
+    The lock is first exclusive and then turned into a shared one, which every worker takes as
+    well. An exclusive lock is available only if there is no shared one. Thus the workers of a
+    killed run, which exit slightly later than their parent, never write at the same time as the
+    run that resumes it.
 
     Parameters
     ----------
     folder : Path
-        Made if need be; the folder that it lies in has to be there.
+        Folder, created if needed; its parent must exist.
     what : str
-        What is written, with its article.
+        Kind of output with its article, for the message.
     seconds : float, optional
-        How long to wait for the folder; by default 3.
+        Time to wait for the folder; 3 by default.
 
     Yields
     ------
     function
-        Records the owner: call it before writing, so that a second process is told who holds the
-        folder. Raises a PermissionError if the folder is not writable.
+        Records the owner of the folder for the message to a second process. Call it before
+        writing. It raises a PermissionError if the folder is not writable.
 
     Raises
     ------
     BlockingIOError
-        Another process is at it: which, if it has signed.
+        Another process has locked the folder; the message names it if it has recorded itself.
     """
     patience = SECONDS_TO_WAIT_FOR_THE_FOLDER if seconds is None else seconds
     deadline = time.monotonic() + patience
@@ -62,11 +63,11 @@ def only_writer(
         if time.monotonic() > deadline:
             raise BlockingIOError(
                 f"another process is writing {what} into {folder}: {_writer(folder)}; wait for "
-                "it, or end it."
+                "it to finish, or stop it."
             )
         time.sleep(0.05)
     try:
-        # What a killed writer left says nothing of this one.
+        # A killed writer may have left its file.
         _forget(folder)
         yield partial(_record_owner, folder, what)
     finally:
@@ -75,19 +76,19 @@ def only_writer(
 
 
 def hold_until_exit(folder: Path) -> None:
-    """Take part in a hold on a folder, as a worker does; only the end of the process ends it."""
+    """Share the lock of a folder, as workers do, until this process exits."""
     _lock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
 
 
 def _hold(folder: Path) -> int | None:
-    """A descriptor that holds the folder; None if others do, or if it has gone meanwhile."""
+    """Return a descriptor with the lock; None if others have it, or if the folder was removed."""
     folder.mkdir(exist_ok=True)
     with suppress(FileNotFoundError):
         descriptor = os.open(folder, os.O_RDONLY)
         is_held = False
         try:
             is_locked = _lock(descriptor, fcntl.LOCK_EX) and _lock(descriptor, fcntl.LOCK_SH)
-            # Its last writer may have removed it: a lock on what is gone keeps nobody away.
+            # The last writer may have removed the folder; a lock on it would then exclude nobody.
             is_held = is_locked and os.path.samestat(os.fstat(descriptor), folder.stat())
         finally:
             if not is_held:
@@ -97,13 +98,13 @@ def _hold(folder: Path) -> int | None:
 
 
 def _lock(descriptor: int, kind: int) -> bool:
-    """Lock a folder, unless others hold it."""
+    """Lock a folder and return True, or return False if others have locked it."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        # Some network file systems lock no folders; files are still whole or absent.
+        # Some network file systems cannot lock folders; files are still written atomically.
         if error.errno not in _LOCKS_NO_FOLDERS:
             raise
     return True
@@ -121,16 +122,16 @@ def _record_owner(folder: Path, what: str) -> None:
     try:
         (folder / WRITER).write_text(json.dumps(owner), "utf-8")
     except OSError as error:
-        # On a full disk the writer stays unknown: the lock holds all the same.
+        # On a full disk the owner stays unknown; the lock works nevertheless.
         if error.errno in _NOT_WRITABLE:
             raise PermissionError(
-                f"{folder} is not writable ({error.strerror}); name another folder, or have its "
-                "permissions changed."
+                f"{folder} is not writable ({error.strerror}); choose another folder, or change "
+                "its permissions."
             ) from error
 
 
 def _writer(folder: Path) -> str:
-    """Who holds a folder, as far as is known."""
+    """Describe the owner of a folder, as far as it is known."""
     try:
         with (folder / WRITER).open("rb") as file:
             owner = json.loads(file.read(_LONGEST[1]))

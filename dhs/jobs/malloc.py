@@ -1,4 +1,4 @@
-"""How the C library keeps memory: with its usual settings, page faults take half of a network."""
+"""Settings of malloc; with the defaults, page faults take half of the time of a network."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import ctypes
 import sys
 
 MIB = 2**20
-# Names and numbers of glibc's mallopt(3). Blocks of 32 MiB and more are mapped whatever is set.
+# Parameters of glibc's mallopt(3). glibc always maps blocks larger than 32 MiB.
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, ARENA_MAX = -1, -2, -3, -8
 SETTINGS = {
     TRIM_THRESHOLD: 2**31 - 1,
     TOP_PAD: 64 * MIB,
     MMAP_THRESHOLD: 32 * MIB,
-    ARENA_MAX: 1,  # arenas of further threads give their pages back regardless
+    ARENA_MAX: 1,  # the arenas of other threads return their pages regardless of the settings
 }
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees, for its next batch.
+    """Make this process keep freed memory for its next batch.
 
-    The layers of a network are allocated and freed for every batch; glibc returns blocks of such
-    sizes to the system, which zeroes them again. It is meant for processes that do nothing else:
-    what they once needed stays with them.
+    A network allocates and frees its layers for every batch. By default, glibc returns blocks of
+    such sizes to the system, which must zero them again. Use this only in processes that do
+    nothing else, because they keep their peak memory.
 
     Returns
     -------
     bool
-        Whether the C library knows the settings, as glibc does; others are left as they are.
+        True if the C library accepted the settings, as glibc does. Otherwise nothing changes.
     """
     if sys.platform != "linux":
         return False

@@ -124,11 +124,11 @@ def _start_worker(board: Any, folder: Path, threads: int) -> None:
     global _board
     _board = board
     fastnorm.set_num_threads(threads)
-    # An interrupt of the terminal reaches all processes; the first one tells the others.
+    # An interrupt in the terminal reaches all processes; only the parent reacts, and stops workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hold_until_exit(folder)
     parent = multiprocessing.parent_process()
-    # Locked before this look: whoever resumes the work of a dead parent finds the lock.
+    # Checked after taking the lock, so that whoever resumes a dead parent's work finds the lock.
     if parent is None or connection.wait([parent.sentinel], timeout=0):
         os._exit(1)
     threading.Thread(target=_end_with_parent, args=(parent.sentinel,), daemon=True).start()

@@ -159,20 +159,25 @@ class Manifest:
 
 
 def with_ids(table: pd.DataFrame, name: str, column: str = CUTOUT_PATH) -> pd.DataFrame:
-    """Return a manifest with ids: those of ``galaxy_id``, or else the names of the files.
+    """Return a manifest with ids, taken from ``galaxy_id`` or else from the file names.
 
     Parameters
     ----------
     table : pandas.DataFrame
+        Rows of the manifest.
     name : str
-        Name of the manifest, for messages.
+        Name of the manifest, for error messages.
     column : str
-        Column of the files; without it the table is returned as it is.
+        Column of the files. Without this column, the table is returned unchanged.
+
+    Returns
+    -------
+    pandas.DataFrame
 
     Raises
     ------
     ValueError
-        A file is missing.
+        A file name is missing.
     """
     if ID in table or column not in table:
         return table

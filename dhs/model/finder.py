@@ -12,18 +12,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from dhs.constants import CUTOUT_SIZE
+from dhs.model.networks import BOTTLENECKED_RESNET, NETWORKS, TIMM_NAMES
 from dhs.model.resnet import BottleneckedResNet
 from dhs.preprocess.layer import Preprocess
 from dhs.preprocess.spec import PreprocessSpec
-
-TIMM_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
-    "efficientnet_v2_s": ("tf_efficientnetv2_s", {}),
-    # Padding and batch-norm epsilon of torchvision, for weights that were trained with it.
-    "efficientnet_v2_s_torchvision": ("efficientnetv2_s", {"bn_eps": 1e-3}),
-}
-"""Names of architectures, each with its name in timm and its options there."""
-
-BOTTLENECKED_RESNET = "bottlenecked_resnet"
 
 
 def build_model(
@@ -73,7 +65,7 @@ def build_model(
     timm = _timm()
     name, fixed = TIMM_NAMES.get(arch, (arch, {}))
     if not timm.is_model(name):
-        known = ", ".join([BOTTLENECKED_RESNET, *TIMM_NAMES])
+        known = ", ".join(NETWORKS)
         raise ValueError(
             f"arch={arch!r} is not known; use one of {known}, or a name from timm.list_models()."
         )

@@ -1,4 +1,4 @@
-"""One cutout, with its mask, from the files that a row of a manifest names."""
+"""Reading of one cutout and its mask from the files in a row of a manifest."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from fastnorm.io.maskbits import MaskBits
 from fastnorm.io.numpy_files import load_mask
 
 SCALE_OFF = 0.01
-"""Of a pixel scale, in parts of it, beyond which a cutout is of another survey."""
+"""Largest relative error of a pixel scale; beyond it, a cutout is from another survey."""
 
 
 class Layout(NamedTuple):
-    """What all cutouts of a pack have in common, and the file that it was learned from.
+    """Properties shared by all cutouts of a pack.
 
-    ``plane``: rows and columns. ``has_masks``: each cutout has a mask.
+    ``plane``: rows and columns. ``has_masks``: whether each cutout has a mask. ``model``: the
+    file that these properties come from.
     """
 
     plane: tuple[int, int]
@@ -30,7 +31,11 @@ class Layout(NamedTuple):
 
 
 class MaskedCutout(NamedTuple):
-    """Pixels (3, H, W) float32, a mask of that shape or None, and what the file says of ra, dec."""
+    """A cutout and its mask.
+
+    ``pixels``: (3, H, W) float32. ``mask``: (3, H, W) bool, or None. ``ra``, ``dec``: position
+    from the file, degrees, or None.
+    """
 
     pixels: NDArray[np.float32]
     mask: NDArray[np.bool_] | None
@@ -49,11 +54,13 @@ def read_cutout(
     Parameters
     ----------
     folder : Path
-        Where relative paths start.
-    cutout, mask : str
-        Files. A pixel is bad where ``mask`` or the cutout's own file says so.
+        Base folder of relative paths.
+    cutout : str
+        File of the cutout.
+    mask : str or None
+        File of a mask. A pixel is bad if this mask or the cutout's own file flags it.
     mask_bits : MaskBits
-        Which of MASKBITS make a pixel of a FITS file bad.
+        Bits of MASKBITS that make a pixel of a FITS file bad.
 
     Returns
     -------
@@ -62,8 +69,8 @@ def read_cutout(
     Raises
     ------
     CutoutError
-        A file gives no cutout, several, or no mask that fits; it is of another pixel scale; or
-        its mask leaves too little of the sky.
+        A file has no cutout, several cutouts, or no matching mask; the cutout has a different
+        pixel scale; or its mask leaves too little sky.
     """
     path = folder / cutout
     count = count_cutouts(path)
@@ -86,7 +93,7 @@ def read_cutout(
 
 
 def require_pixel_scale(cutout: Cutout) -> None:
-    """Raise a CutoutError if a file says that its pixels are of another size than 0.262 arcsec."""
+    """Raise a CutoutError if a file states a pixel scale other than 0.262 arcsec."""
     scale = cutout.pixel_scale
     if scale is not None and abs(scale / PIXEL_SCALE - 1) > SCALE_OFF:
         reason = (
@@ -97,7 +104,22 @@ def require_pixel_scale(cutout: Cutout) -> None:
 
 
 def check_layout(found: MaskedCutout, layout: Layout, path: Path) -> None:
-    """Raise a CutoutError if a cutout is unlike the others of its pack."""
+    """Check that a cutout has the layout of its pack.
+
+    Parameters
+    ----------
+    found : MaskedCutout
+        The cutout.
+    layout : Layout
+        Layout of the pack.
+    path : Path
+        File of the cutout, for the error message.
+
+    Raises
+    ------
+    CutoutError
+        The cutout has a different size, or only some of the cutouts have a mask.
+    """
     plane = found.pixels.shape[1:]
     if plane != layout.plane:
         sizes = [" x ".join(map(str, sides)) for sides in (plane, layout.plane)]

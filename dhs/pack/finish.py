@@ -1,4 +1,4 @@
-"""The manifest of a pack, put together from what became of every row of its source."""
+"""The manifest of a pack, built from the results for every row of its source."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from fastnorm.io import Rejected
 
 
 def gather(jobs: list[ShardJob]) -> pyarrow.Table:
-    """What became of every row of the source, in its order: columns shard, row, and of a part."""
+    """Collect the results of all rows of the source, in order, with columns shard and row."""
     parts = []
     for job in jobs:
         part = parquet.read_table(job.part, schema=PART_SCHEMA)
         is_in = part["reason"].is_null().to_numpy()
-        # A rejected row has no place; what stands here is not used.
+        # A rejected row has no place, and its value is never used.
         places = pyarrow.array((np.cumsum(is_in) - 1).astype(np.int32))
         names = pyarrow.array([job.name] * len(part), pyarrow.string())
         parts.append(part.append_column("shard", names).append_column("row", places))
@@ -35,7 +35,22 @@ def gather(jobs: list[ShardJob]) -> pyarrow.Table:
 
 
 def record_rejected(out: Path, source: Source, reasons: list[str | None]) -> list[Rejected]:
-    """Write ``rejected.parquet``, with the paths as the manifest gives them; none if none is."""
+    """Write ``rejected.parquet``, or remove it if no row was rejected.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the pack.
+    source : Source
+        Manifest of the cutouts.
+    reasons : list of str or None
+        Reason for the rejection of each row, or None.
+
+    Returns
+    -------
+    list of Rejected
+        The rejected files. The file itself lists their paths as the manifest does.
+    """
     bad = [
         (path, why) for path, why in zip(source.cutouts, reasons, strict=True) if why is not None
     ]
@@ -51,7 +66,7 @@ def record_rejected(out: Path, source: Source, reasons: list[str | None]) -> lis
 
 
 def read_rejected(out: Path, source: Source) -> list[Rejected]:
-    """What ``rejected.parquet`` lists."""
+    """Read the rejected files from ``rejected.parquet``."""
     if not (out / REJECTED).exists():
         return []
     rows = parquet.read_table(out / REJECTED).to_pylist()
@@ -66,24 +81,27 @@ def write_manifest(
     settings: Mapping[str, Any],
     draw: tuple[float, int],
 ) -> None:
-    """Complete a pack.
+    """Write the manifest, which completes a pack.
 
     Parameters
     ----------
     out : Path
+        Folder of the pack.
     source : Source
+        Manifest of the cutouts.
     rows : pyarrow.Table
-        Of `gather`.
+        Result of `gather`.
     jobs : list of ShardJob
+        The shards.
     settings : mapping
-        What the metadata say beside the counts.
+        Metadata in addition to the counts.
     draw : (float, int)
-        Share of the sky for training, and the seed, where the source has no splits.
+        Fraction of the sky for training and the random seed, for a source without splits.
 
     Raises
     ------
     ValueError
-        The source's splits leak, by the positions that its files give.
+        The splits of the source leak, according to the positions in its files.
     """
     is_in = rows["reason"].is_null()
     chosen = is_in.to_numpy()
@@ -138,7 +156,7 @@ def _whence(source: Source, ra: NDArray[np.float64]) -> str:
 
 
 def _remove_strangers(out: Path, shards: set[str], has_masks: bool) -> None:
-    """Remove shards without a cutout, and those of a layout that a mended file has changed."""
+    """Remove shards without a cutout, and files of a layout that no longer applies."""
     known = shards | (set(map(mask_name, shards)) if has_masks else set())
     for kind in ("shard-*.npy", "mask-*.npy"):
         for path in out.glob(kind):

@@ -1,9 +1,9 @@
-"""What the files of a pack are called, and how one is told from damage.
+"""File format of a pack, and checks of its files.
 
-A pack is a folder. ``shard-00000.npy``, ... hold cutouts, (N, 3, H, W) float32 in nanomaggies,
-bands g, r, z. ``mask-00000.npy``, ..., bool and of the same shapes, lie beside them or not at all;
-True is bad. ``manifest.parquet`` has one row per cutout; it is written last, so that a folder with
-a manifest is complete. Its schema says under the key ``dhs`` where the cutouts are from.
+A pack is a folder. ``shard-00000.npy``, ... contain cutouts, (N, 3, H, W) float32 in nanomaggies,
+bands g, r, z. ``mask-00000.npy``, ... are optional, bool, and have the same shapes; True is bad.
+``manifest.parquet`` has one row per cutout. It is written last, so a folder with a manifest is
+complete. The key ``dhs`` of its schema records the origin of the cutouts.
 """
 
 from __future__ import annotations
@@ -25,36 +25,39 @@ MOST_SHARDS = 100_000
 
 
 def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
     return f"shard-{number:05d}.npy"
 
 
 def mask_name(shard: str) -> str:
-    """The name of the masks that belong to a shard."""
+    """Return the file name of the masks of a shard."""
     return shard.replace("shard", "mask")
 
 
 def part_path(out: Path, shard: str) -> Path:
-    """Where the rows of a finished shard are kept until all are finished."""
+    """Return the file with the rows of a finished shard, kept until all shards are finished."""
     return out / PARTS / Path(shard).with_suffix(".parquet")
 
 
 def pixel_sha256(pixels: NDArray[np.float32]) -> str:
-    """The checksum that a manifest gives: of the bytes of a cutout, little-endian."""
+    """Return the SHA-256 of a cutout's little-endian bytes, as in a manifest."""
     return hashlib.sha256(np.ascontiguousarray(pixels, "<f4").data).hexdigest()
 
 
 def mask_sha256(mask: NDArray[np.bool_]) -> str:
+    """Return the SHA-256 of a mask's bytes, as in a manifest."""
     return hashlib.sha256(np.ascontiguousarray(mask).data).hexdigest()
 
 
 def open_stack(path: Path, dtype: str) -> NDArray[Any]:
-    """Map a file of cutouts or masks into memory, to be read.
+    """Memory-map a file of cutouts or masks for reading.
 
     Parameters
     ----------
     path : Path
+        File to open.
     dtype : str
-        ``"<f4"`` or ``"?"``.
+        ``"<f4"`` for cutouts or ``"?"`` for masks.
 
     Returns
     -------
@@ -63,18 +66,18 @@ def open_stack(path: Path, dtype: str) -> NDArray[Any]:
     Raises
     ------
     OSError
-        It cannot be opened.
+        The file cannot be opened.
     ValueError
-        It is cut short, or of another dtype, order or number of axes.
+        The file is truncated, or has a different dtype, order or number of axes.
     """
     with path.open("rb") as stream, named(path):
         shape, is_fortran, found = read_header(path, stream, os.fstat(stream.fileno()).st_size)
         offset = stream.tell()
     if found != np.dtype(dtype) or len(shape) != 4 or shape[1] != 3:
         raise ValueError(
-            f"{path} has dtype {found} and shape {shape}; allowed are {np.dtype(dtype)} and "
+            f"{path} has dtype {found} and shape {shape}; expected {np.dtype(dtype)} and "
             "(N, 3, rows, columns)."
         )
     if is_fortran:
-        raise ValueError(f"{path} is in Fortran order; allowed is C order.")
+        raise ValueError(f"{path} is in Fortran order; expected C order.")
     return np.memmap(path, found, "r", offset, shape)

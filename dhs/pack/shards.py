@@ -1,7 +1,7 @@
-"""The shards of a pack: each made of a fixed stretch of the source manifest, whoever makes it.
+"""The shards of a pack, each written from a fixed range of rows of the source manifest.
 
-A cutout that cannot be used leaves its shard shorter. What became of every row of the stretch is
-kept in ``parts/`` until the manifest is written.
+A rejected cutout makes its shard shorter. The result for every row is kept in ``parts/`` until
+the manifest is written.
 """
 
 from __future__ import annotations
@@ -45,16 +45,19 @@ PART_SCHEMA = pyarrow.schema(
         "reason": pyarrow.string(),
     }
 )
-"""One row per row of the stretch: checksums and position, or the reason why there are none."""
+"""Columns of a part, with one row per row of the manifest: checksums and position, or a reason."""
 
 
 class MaskWriter(StackWriter):
-    """As `fastnorm.io.write.StackWriter`, for masks: (N, 3, H, W) bool."""
+    """A `fastnorm.io.write.StackWriter` for masks, (N, 3, H, W) bool."""
 
     def write(self, cutouts: NDArray[Any]) -> None:
-        """Append masks, shape (n, 3, H, W), bool."""
+        """Append masks, (n, 3, H, W) bool."""
         if cutouts.dtype != bool or cutouts.shape[1:] != self.cutout_shape:
-            raise ValueError(f"masks have shape {cutouts.shape} and dtype {cutouts.dtype}.")
+            raise ValueError(
+                f"masks have shape {cutouts.shape} and dtype {cutouts.dtype}; expected "
+                f"(n, {', '.join(map(str, self.cutout_shape))}) and bool."
+            )
         self._stream.write(np.ascontiguousarray(cutouts).data)
         self.count += len(cutouts)
 
@@ -67,25 +70,26 @@ class MaskWriter(StackWriter):
 
 @dataclass(frozen=True)
 class ShardJob:
-    """One shard to be made.
+    """One shard to write.
 
     Attributes
     ----------
     out : Path
-        The folder of the pack.
+        Folder of the pack.
     name : str
-        Of the shard.
+        File name of the shard.
     folder : Path
-        Where relative paths start.
+        Base folder of relative paths.
     cutouts : list of str
-        Files of the stretch.
+        Files of the cutouts.
     masks : list of str or None
-        Theirs, where the manifest names them.
+        Files of the masks, if the manifest lists any.
     layout : Layout
+        Layout of the pack.
     wants_positions : bool
-        The manifest gives none, so that those of the files count.
+        Whether to take positions from the files, because the manifest has none.
     mask_bits : MaskBits
-        Which of MASKBITS make a pixel bad.
+        Bits of MASKBITS that make a pixel bad.
     """
 
     out: Path
@@ -99,10 +103,11 @@ class ShardJob:
 
     @property
     def part(self) -> Path:
+        """File with the results for the rows."""
         return part_path(self.out, self.name)
 
     def read(self, place: int) -> MaskedCutout | str:
-        """One cutout of the stretch, or the reason why it is rejected."""
+        """Read the cutout at a place in the job, or return the reason for its rejection."""
         name = self.cutouts[place]
         path = self.folder / name
         try:
@@ -127,7 +132,7 @@ def _check_position(found: MaskedCutout, path: Path) -> None:
 
 
 def find_layout(source: Source, mask_bits: MaskBits) -> Layout | list[Rejected]:
-    """What the first good cutout is like; without one, why each is rejected."""
+    """Return the layout of the first good cutout, or all rejected files if no cutout is good."""
     rejected = []
     folder = source.path.parent
     for place, name in enumerate(source.cutouts):
@@ -145,19 +150,37 @@ def find_layout(source: Source, mask_bits: MaskBits) -> Layout | list[Rejected]:
 def shard_jobs(
     out: Path, source: Source, layout: Layout, shard_bytes: int, mask_bits: MaskBits
 ) -> list[ShardJob]:
-    """Cut a manifest into stretches of as many rows as a shard may have bytes, and at least one.
+    """Divide a manifest into shards of a limited size, each with at least one row.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the pack.
+    source : Source
+        Manifest of the cutouts.
+    layout : Layout
+        Layout of the pack.
+    shard_bytes : int
+        Largest size of the pixels of a shard, bytes.
+    mask_bits : MaskBits
+        Bits of MASKBITS that make a pixel bad.
+
+    Returns
+    -------
+    list of ShardJob
 
     Raises
     ------
     ValueError
-        There would be more shards than their names can number.
+        There are more shards than five digits can number.
     """
     rows, columns = layout.plane
     size = max(1, shard_bytes // (3 * rows * columns * BYTES_PER_VALUE))
     starts = range(0, len(source), size)
     if len(starts) > MOST_SHARDS:
         raise ValueError(
-            f"shard_bytes={shard_bytes} makes {len(starts):,} shards; allowed are {MOST_SHARDS:,}."
+            f"shard_bytes={shard_bytes} gives {len(starts):,} shards; at most {MOST_SHARDS:,} are "
+            "allowed."
         )
     return [
         ShardJob(
@@ -175,15 +198,16 @@ def shard_jobs(
 
 
 def make_shard(job: ShardJob, advance: Callable[[int], None]) -> None:
-    """Write a shard, its masks, then its part; whatever ends this early leaves the shard undone.
+    """Write a shard and its masks, then its part, which marks the shard as finished.
 
     Parameters
     ----------
     job : ShardJob
+        The shard to write.
     advance : function
         Called with the number of rows done since the last call.
     """
-    # What it says may be of files that were mended since.
+    # An old part may describe files that were fixed since.
     job.part.unlink(missing_ok=True)
     rows: list[dict[str, Any]] = []
     with ExitStack() as files:
@@ -208,9 +232,9 @@ def make_shard(job: ShardJob, advance: Callable[[int], None]) -> None:
 
 
 def is_made(job: ShardJob) -> bool:
-    """Say whether a shard is as it would be, were it made now.
+    """Tell whether a shard is finished and would be the same if written again.
 
-    Not if a file that was rejected has been mended, or is rejected for another reason.
+    This is false if a rejected file was fixed or is now rejected for another reason.
     """
     if not job.part.exists():
         return False

@@ -1,4 +1,4 @@
-"""The manifest that cutouts are packed from, checked as a whole before any of them is read."""
+"""The manifest of the cutouts to pack, checked as a whole before any cutout is read."""
 
 from __future__ import annotations
 
@@ -24,23 +24,27 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A manifest without faults; one entry of each array per row.
+    """A checked manifest, with one entry of each array per row.
 
     Attributes
     ----------
     path : Path
+        File of the manifest.
     sha256 : str
-        Of the file.
+        SHA-256 of the file.
     table : pyarrow.Table
-        As it was read.
+        All columns of the file.
     data_origin : str
-    cutouts, masks : list of str, list of str or None
-        Files; relative ones start from the folder of the manifest.
+        Survey and release of the cutouts.
+    cutouts : list of str
+        Files of the cutouts. Relative paths start at the folder of the manifest.
+    masks : list of str or None
+        Files of the masks.
     ids : (N,) array of str
     label : (N,) int8
     split : (N,) array of str, or None
     ra, dec : (N,) float64, or None
-        Degrees; NaN where not known.
+        Degrees; NaN where unknown.
     """
 
     path: Path
@@ -60,7 +64,7 @@ class Source:
 
 
 def read_source(path: str | Path, data_origin: str | None) -> Source:
-    """Read a manifest and check every row of it.
+    """Read a manifest and check every row.
 
     Parameters
     ----------
@@ -68,7 +72,7 @@ def read_source(path: str | Path, data_origin: str | None) -> Source:
         ``.parquet`` or ``.csv`` with columns ``cutout_path`` and ``label``; see
         `dhs.pack.write_pack`.
     data_origin : str, optional
-        Where the cutouts are from; None where the manifest itself says it.
+        Survey and release of the cutouts. By default, the metadata of the manifest.
 
     Returns
     -------
@@ -77,10 +81,10 @@ def read_source(path: str | Path, data_origin: str | None) -> Source:
     Raises
     ------
     OSError
-        It cannot be read.
+        The file cannot be read.
     ValueError
-        It is no manifest, or has faults: all of them are listed, each with the number of rows and
-        the first few. Or nobody says where the cutouts are from, or two say different things.
+        The file is not a manifest or has faults; the message lists each fault with the number
+        of rows and the first few. Or the data origin is missing or contradicts the manifest.
     """
     path = Path(path)
     content = path.read_bytes()
@@ -116,29 +120,46 @@ def refuse_leaks(
     dec: NDArray[np.float64] | None,
     split: NDArray[np.str_],
 ) -> None:
-    """Raise a ValueError that names what is in two splits."""
+    """Check that no id and no HEALPix pixel is in two splits.
+
+    Parameters
+    ----------
+    path : Path
+        File of the manifest, for the error message.
+    ids : (N,) array of str
+    ra, dec : (N,) float64, or None
+        Degrees; NaN where unknown.
+    split : (N,) array of str
+
+    Raises
+    ------
+    ValueError
+        An id or a pixel is in two splits. The message names the first few.
+    """
     leaks = find_leaks(ids, ra, dec, split)
     if leaks:
         raise ValueError(
-            f"{path}: its splits leak in {len(leaks):,} places: {_some(leaks)}. Remove the column "
-            "split, to have it made by position on the sky, or mend it."
+            f"{path}: its splits leak in {len(leaks):,} places: {_some(leaks)}. Fix the column "
+            "split, or remove it to split by position on the sky."
         )
 
 
 def _origin(given: str | None, inherited: object, path: Path) -> str:
     if given is not None and not given.strip():
-        raise ValueError("data_origin is empty; name survey and release, as legacysurvey-dr10.")
+        raise ValueError(
+            "data_origin is empty; give survey and release, for example legacysurvey-dr10."
+        )
     if inherited is not None and (not isinstance(inherited, str) or not inherited):
-        raise ValueError(f"{path} says data_origin={inherited!r}; it has to be text.")
+        raise ValueError(f"{path} has data_origin={inherited!r} in its metadata; it must be text.")
     if given is None and inherited is None:
         raise ValueError(
-            f"{path} does not say where its cutouts are from; give --data-origin, with survey and "
-            "release, as legacysurvey-dr10."
+            f"{path} does not say where its cutouts are from; give --data-origin with survey and "
+            "release, for example legacysurvey-dr10."
         )
     if given is not None and inherited is not None and given != inherited:
         raise ValueError(
-            f"data_origin={given!r} contradicts {path}, which says {inherited!r}; leave it out, or "
-            "name the right manifest."
+            f"data_origin={given!r} contradicts {path}, which has {inherited!r}; omit data_origin "
+            "or use the right manifest."
         )
     return str(given or inherited)
 
@@ -149,17 +170,17 @@ def _refuse(path: Path, faults: list[str]) -> None:
 
 
 def _some(things: Sequence[object] | NDArray[np.intp]) -> str:
-    """The first few, and whether there are more."""
+    """List the first few, followed by dots if there are more."""
     shown = "; ".join(map(str, things[:MOST_NAMED]))
     return shown if len(things) <= MOST_NAMED else f"{shown}; ..."
 
 
 def _column_faults(table: pyarrow.Table) -> Iterator[str]:
-    """What is wrong with the columns, whatever they hold."""
+    """Describe the faults of the columns, regardless of their values."""
     names = table.column_names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        yield f"columns named twice: {', '.join(twice)}."
+        yield f"duplicate columns: {', '.join(twice)}."
         return
     missing = [name for name in ("cutout_path", "label") if name not in names]
     if missing:
@@ -167,23 +188,23 @@ def _column_faults(table: pyarrow.Table) -> Iterator[str]:
     reserved = [name for name in RESERVED if name in names]
     if reserved:
         yield (
-            f"columns that a pack has of its own: {', '.join(reserved)}; rename them, or use the "
-            "folder as it is if it is a pack already."
+            f"columns reserved for packs: {', '.join(reserved)}; rename them, or use the folder "
+            "directly if it already is a pack."
         )
     if ("ra" in names) != ("dec" in names):
-        yield "one of ra and dec without the other; give both, in degrees."
+        yield "only one of ra and dec; give both, in degrees."
     if not len(table):
         yield "no rows."
     for name in ("cutout_path", "mask_path", "galaxy_id", "split"):
         if name in names and not is_text(table[name].type, or_integers=name == "galaxy_id"):
-            yield f"{name} is of type {table[name].type}; it has to be text."
+            yield f"{name} is of type {table[name].type}; it must be text."
     for name in ("label", "sample_weight", "ra", "dec"):
         if name in names and not is_number(table[name].type):
-            yield f"{name} is of type {table[name].type}; it has to be a number."
+            yield f"{name} is of type {table[name].type}; it must be a number."
 
 
 def _text(table: pyarrow.Table, name: str) -> NDArray[np.object_]:
-    """A column of text; empty where it is null."""
+    """Return a column as text, with empty strings for nulls."""
     column = table[name].cast(pyarrow.string()).fill_null("")
     return np.array(column.to_pylist(), object)
 
@@ -214,6 +235,7 @@ class _Rows:
         }
 
     def faults(self) -> Iterator[str]:
+        """Describe all faults of the rows."""
         yield from self._text_faults()
         yield from self._number_faults()
 
@@ -229,11 +251,11 @@ class _Rows:
         for name, values in (("galaxy_id", self.ids), ("cutout_path", self.cutouts)):
             given = pd.Series(values)
             is_twice = given.duplicated(keep=False).to_numpy() & (values != "")
-            yield from self._wrong(is_twice, f"with the {name} of another", values)
+            yield from self._wrong(is_twice, f"with the {name} of another row", values)
         if self.split is not None:
             is_unknown = ~np.isin(self.split.astype(str), SPLITS)
             yield from self._wrong(
-                is_unknown, f"whose split is none of {', '.join(SPLITS)}", self.split
+                is_unknown, f"whose split is not one of {', '.join(SPLITS)}", self.split
             )
 
     def _number_faults(self) -> Iterator[str]:
@@ -247,14 +269,14 @@ class _Rows:
             return
         ra, dec = self.numbers["ra"], self.numbers["dec"]
         is_half = np.isnan(ra) != np.isnan(dec)
-        yield from self._wrong(is_half, "with one of ra and dec without the other", None)
+        yield from self._wrong(is_half, "with only one of ra and dec", None)
         yield from self._wrong((ra < 0) | (ra > 360), "whose ra is not in [0, 360] degrees", ra)
         yield from self._wrong(np.abs(dec) > 90, "whose dec is not in [-90, 90] degrees", dec)
 
     def _wrong(
         self, is_wrong: NDArray[np.bool_], what: str, values: NDArray[np.generic] | None
     ) -> Iterator[str]:
-        """Say how many rows there are of a kind, and the first few by their files and values."""
+        """Describe a kind of faulty rows: their number and the first few files and values."""
         rows = np.flatnonzero(is_wrong)
         if rows.size:
             named = [

@@ -1,4 +1,4 @@
-"""Is a pack what its manifest says? Every byte, every row, every leak."""
+"""Verification of a pack against its manifest: every byte, every row, every leak."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ _PROMISED = ("data_origin", "bands", "flux_unit", "pixel_scale", "package_versio
 
 
 class VerifyReport(NamedTuple):
-    """What `verify_pack` gives.
+    """Result of `verify_pack`.
 
-    ``folder``: the pack. ``cutouts``: how many its manifest lists, of which ``intact`` are as it
-    says. ``shards``: how many there are. ``has_masks``, ``data_origin``, ``fingerprint``: as of
-    `dhs.pack.view.Pack`. ``faults``: the file and what is wrong with it; a good pack has none.
+    ``folder``: the pack. ``cutouts``: number of cutouts in the manifest. ``intact``: number of
+    cutouts that match the manifest. ``shards``: number of shards. ``has_masks``: whether there are
+    masks. ``data_origin``, ``fingerprint``: same as in `dhs.pack.view.Pack`. ``faults``: the
+    faulty files with their faults, empty for a good pack.
     """
 
     folder: Path
@@ -44,15 +45,16 @@ def verify_pack(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
-    """Check every hash of a pack, that every row is listed once, splits, and metadata.
+    """Verify every checksum of a pack, the list of its rows, its splits and its metadata.
 
     Parameters
     ----------
     folder : str or Path
+        Folder of the pack.
     workers : int
-        Threads.
+        Number of threads.
     progress : function, optional
-        Called with how many cutouts are done and how many there are.
+        Called with the number of finished cutouts and the number of all cutouts.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def verify_pack(
     Raises
     ------
     FileNotFoundError, ValueError
-        It cannot be opened; see `dhs.pack.view.open_pack`.
+        The pack cannot be opened; see `dhs.pack.view.open_pack`.
     """
     integer("workers", workers, 1, 1024)
     pack = open_pack(folder)
@@ -73,7 +75,7 @@ def verify_pack(
     report(0, len(pack))
     starts = range(0, len(pack), CUTOUTS_PER_STEP)
     damaged = 0
-    # Threads: to hash is to run outside of Python's lock.
+    # Threads suffice, because hashing releases the GIL.
     with ThreadPoolExecutor(workers) as pool:
         for start, found in zip(
             starts, pool.map(lambda at: _damage(pack, at), starts), strict=True
@@ -96,13 +98,13 @@ def verify_pack(
 def _manifest_faults(pack: Pack) -> Iterator[str]:
     missing = [key for key in _PROMISED if key not in pack.metadata]
     if missing:
-        yield f"its metadata do not say {', '.join(missing)}."
+        yield f"its metadata have no {', '.join(missing)}."
     if pack.metadata.get("n", len(pack)) != len(pack):
-        yield f"it has {len(pack)} rows; its metadata say {pack.metadata['n']}."
+        yield f"it has {len(pack)} rows; its metadata state {pack.metadata['n']}."
     ids = pack.table["galaxy_id"]
     twice = ids[ids.duplicated()]
     if len(twice):
-        yield f"{len(twice)} rows have the galaxy_id of another, the first {twice.iloc[0]!r}."
+        yield f"{len(twice)} rows have the galaxy_id of another row, the first {twice.iloc[0]!r}."
     wrong = np.flatnonzero(~pack.table["label"].isin([0, 1]))
     if wrong.size:
         yield f"{wrong.size} labels are neither 0 nor 1, the first of {ids.iloc[wrong[0]]!r}."
@@ -112,7 +114,7 @@ def _manifest_faults(pack: Pack) -> Iterator[str]:
     unknown = np.flatnonzero(~split.isin(SPLITS))
     if unknown.size:
         yield (
-            f"{unknown.size} splits are none of {', '.join(SPLITS)}, the first "
+            f"{unknown.size} splits are not one of {', '.join(SPLITS)}, the first "
             f"{split.iloc[unknown[0]]!r} of {ids.iloc[unknown[0]]!r}."
         )
     ra, dec = (
@@ -133,11 +135,11 @@ def _coverage_faults(pack: Pack) -> Iterator[Rejected]:
     for kind in ("shard-*.npy", "mask-*.npy"):
         for path in sorted(pack.folder.glob(kind)):
             if path.name not in known:
-                yield Rejected(path, "the manifest does not name this file.")
+                yield Rejected(path, "the manifest does not list this file.")
 
 
 def _damage(pack: Pack, start: int) -> list[tuple[int, Rejected]]:
-    """Which cutouts or masks are other than recorded, of one step."""
+    """Find the cutouts and masks of one step that do not match their checksums."""
     names = pack.shard_names
     kinds: list[tuple[str, list[Any], list[str], Callable[[Any], str]]] = [
         ("sha256", pack.shards, names, pixel_sha256)
@@ -151,6 +153,6 @@ def _damage(pack: Pack, start: int) -> list[tuple[int, Rejected]]:
             shard, row = pack.shard_index[place], pack.row[place]
             if checksum(stacks[shard][row]) != said:
                 identity = pack.table["galaxy_id"].iloc[place]
-                reason = f"row {row}, galaxy_id {identity!r}, is not what its {column} says."
+                reason = f"row {row}, galaxy_id {identity!r}, does not match its {column}."
                 found.append((place, Rejected(pack.folder / files[shard], reason)))
     return found

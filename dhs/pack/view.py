@@ -1,4 +1,4 @@
-"""A pack that is open for reading: its manifest, and its shards mapped into memory."""
+"""Packs opened for reading, with their manifest and memory-mapped shards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHARD_NAME = re.compile(r"shard-[0-9]{5}\.npy")
 
 
 def _is_label(kind: pyarrow.DataType) -> bool:
-    """Those who use labels look at text more closely; the fingerprint cannot hold decimals."""
+    """Accept numbers and text, which users of labels check, but no decimals, which JSON lacks."""
     return (is_number(kind) and not pyarrow.types.is_decimal(kind)) or is_text(kind)
 
 
@@ -42,31 +42,32 @@ _MADE_SO = {"bands": list(BANDS), "flux_unit": FLUX_UNIT}
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """What `open_pack` gives; one entry of ``table``, ``shard_index`` and ``row`` per cutout.
+    """An open pack, with one entry of ``table``, ``shard_index`` and ``row`` per cutout.
 
     Attributes
     ----------
     folder : Path
+        Folder of the pack.
     table : pandas.DataFrame
-        The manifest, all columns.
+        All columns of the manifest.
     metadata : dict
-        What the manifest says of all cutouts.
+        Metadata of the manifest.
     data_origin : str
-        Where the cutouts are from.
+        Survey and release of the cutouts.
     shard_names : list of str
+        File names of the shards.
     shards : list of (N, 3, H, W) float32 arrays
-        Mapped into memory, read-only; nanomaggies, bands g, r, z.
+        Memory-mapped and read-only, nanomaggies, bands g, r, z.
     masks : list of (N, 3, H, W) bool arrays, or None
-        Likewise; True is bad.
+        Memory-mapped and read-only; True is bad.
     shard_index : (N,) int32
-        Which of ``shards``.
+        Index of the cutout's shard in ``shards``.
     row : (N,) int64
-        Which row of that shard.
+        Row of the cutout in its shard.
     cutout_shape : (int, int, int)
         (3, H, W).
     fingerprint : str
-        The sha256 over checksums, labels, ids and splits (where there are any), in the order of
-        the manifest.
+        SHA-256 of the checksums, labels, ids and splits (if any), in the order of the manifest.
     """
 
     folder: Path
@@ -93,15 +94,15 @@ class Pack:
 
 
 def open_pack(folder: str | Path) -> Pack:
-    """Open a pack: every shard is there, whole, and holds the rows that the manifest names.
+    """Open a pack, and check that every shard is whole and has the rows of the manifest.
 
-    No pixel is read; `dhs.pack.verify_pack` does that. Labels, ids and splits are for those to
-    check who use them.
+    This reads no pixels; `dhs.pack.verify_pack` does. It does not check labels, ids and splits,
+    which is left to the code that uses them.
 
     Parameters
     ----------
     folder : str or Path
-        As `dhs.pack.write_pack` or `dhs.simulate.write_survey` left it.
+        Folder from `dhs.pack.write_pack` or `dhs.simulate.write_survey`.
 
     Returns
     -------
@@ -112,8 +113,8 @@ def open_pack(folder: str | Path) -> Pack:
     FileNotFoundError
         There is no manifest (the pack is still being written), or a shard is missing.
     ValueError
-        The manifest does not say where the cutouts are from, lacks a column or names a row that
-        there is not or one row twice; or a shard is cut short or of another dtype or shape.
+        The manifest has no data origin, lacks a column, or lists a row that does not exist or is
+        listed twice; or a shard is truncated or has a different dtype or shape.
     """
     folder = Path(folder)
     path = folder / MANIFEST
@@ -128,7 +129,7 @@ def open_pack(folder: str | Path) -> Pack:
     names = [str(name) for name in found]
     wrong = next((name for name in names if not _SHARD_NAME.fullmatch(name)), None)
     if wrong is not None:
-        raise ValueError(f"{path} names a shard {wrong!r}; allowed are shard-00000.npy, ...")
+        raise ValueError(f"{path} names a shard {wrong!r}; names must be like shard-00000.npy.")
     shards = _open_stacks(folder, names, "<f4")
     masks = _open_masks(folder, names, shards, has_masks="mask_sha256" in frame)
     index, row = numbers.astype(np.int32), frame["row"].to_numpy(np.int64)
@@ -138,13 +139,16 @@ def open_pack(folder: str | Path) -> Pack:
 
 def _why_no_manifest(folder: Path) -> str:
     if not folder.is_dir():
-        return f"there is no folder {folder}; name that of a pack."
+        return f"the folder {folder} does not exist; give the folder of a pack."
     if (folder / PARTS).is_dir():
         return (
-            f"{folder} is still being written: it has no {MANIFEST} yet. Wait for it; if it was "
-            "interrupted, or cutouts were rejected, the command that made it goes on with it."
+            f"{folder} is still being written: it has no {MANIFEST} yet. Wait until it is "
+            "finished. If the run was interrupted, or cutouts were rejected, run the command that "
+            "created it again to resume."
         )
-    return f"{folder} is no pack: it has no {MANIFEST}. Make one with dhs pack or dhs simulate."
+    return (
+        f"{folder} is not a pack: it has no {MANIFEST}. Create one with dhs pack or dhs simulate."
+    )
 
 
 def _check_metadata(metadata: dict[str, Any], path: Path) -> None:
@@ -156,13 +160,17 @@ def _check_metadata(metadata: dict[str, Any], path: Path) -> None:
         )
     for key, expected in _MADE_SO.items():
         if metadata.get(key, expected) != expected:
-            raise ValueError(f"{path} says {key}={metadata[key]!r}; allowed is {expected!r}.")
+            raise ValueError(
+                f"{path} has {key}={metadata[key]!r} in its metadata; expected {expected!r}."
+            )
 
 
 def _check_columns(table: pyarrow.Table, path: Path) -> None:
     missing = [name for name in _NEEDED if name not in table.column_names]
     if missing:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; it is no manifest of a pack.")
+        raise ValueError(
+            f"{path} has no column {', '.join(missing)}; it is not the manifest of a pack."
+        )
     if not len(table):
         raise ValueError(f"{path} has no rows.")
     empty = [name for name in _NEEDED if table[name].null_count]
@@ -172,10 +180,10 @@ def _check_columns(table: pyarrow.Table, path: Path) -> None:
         wrong = [n for n in names if n in table.column_names and not is_allowed(table[n].type)]
         if wrong:
             raise ValueError(
-                f"{path}: {wrong[0]} is of type {table[wrong[0]].type}; it has to be {what}."
+                f"{path}: {wrong[0]} is of type {table[wrong[0]].type}; it must be {what}."
             )
     if not pyarrow.types.is_integer(table["row"].type):
-        raise ValueError(f"{path}: row is of type {table['row'].type}; allowed are integers.")
+        raise ValueError(f"{path}: row is of type {table['row'].type}; it must be an integer.")
 
 
 def _open_stacks(folder: Path, names: list[str], dtype: str) -> list[NDArray[Any]]:
@@ -183,14 +191,14 @@ def _open_stacks(folder: Path, names: list[str], dtype: str) -> list[NDArray[Any
     if missing:
         raise FileNotFoundError(
             f"{folder} lacks {len(missing)} of the {len(names)} files of its manifest: "
-            f"{', '.join(missing[:3])}; bring them back, or pack the cutouts again."
+            f"{', '.join(missing[:3])}; restore them or pack the cutouts again."
         )
     stacks = [open_stack(folder / name, dtype) for name in names]
     for name, stack in zip(names, stacks, strict=True):
         if stack.shape[1:] != stacks[0].shape[1:]:
             raise ValueError(
-                f"{folder / name} holds cutouts of shape {stack.shape[1:]}, {names[0]} of "
-                f"{stacks[0].shape[1:]}; a pack has one shape."
+                f"{folder / name} has cutouts of shape {stack.shape[1:]}, but {names[0]} has shape "
+                f"{stacks[0].shape[1:]}; all cutouts of a pack must have one shape."
             )
     return stacks
 
@@ -203,15 +211,15 @@ def _open_masks(
         stray = [name for name in files if (folder / name).exists()]
         if stray:
             raise ValueError(
-                f"{folder} holds {stray[0]}, but its manifest has no mask_sha256; remove the "
-                "masks, or pack the cutouts again."
+                f"{folder} has {stray[0]}, but its manifest has no mask_sha256; remove the masks "
+                "or pack the cutouts again."
             )
         return None
     masks = _open_stacks(folder, files, "?")
     for name, mask, shard in zip(files, masks, shards, strict=True):
         if mask.shape != shard.shape:
             raise ValueError(
-                f"{folder / name} has shape {mask.shape}, its cutouts have {shard.shape}."
+                f"{folder / name} has shape {mask.shape}, but its cutouts have shape {shard.shape}."
             )
     return masks
 
@@ -228,15 +236,15 @@ def _check_rows(
     if outside.size:
         first = outside[0]
         raise ValueError(
-            f"{path} names {outside.size} rows that there are not, the first row {row[first]} of "
-            f"{names[index[first]]}, which has {counts[index[first]]}."
+            f"{path} lists {outside.size} rows that do not exist, the first row {row[first]} of "
+            f"{names[index[first]]}, which has {counts[index[first]]} rows."
         )
-    # Where each shard would start if all were one: no two rows share a place.
+    # With all shards joined into one, every row has its own place.
     place = np.r_[0, counts.cumsum()][index] + row
     twice = np.flatnonzero(np.bincount(place) > 1)
     if twice.size:
         first = np.flatnonzero(place == twice[0])[0]
         raise ValueError(
-            f"{path} names {twice.size} rows more than once, the first row {row[first]} of "
+            f"{path} lists {twice.size} rows more than once, the first row {row[first]} of "
             f"{names[index[first]]}."
         )

@@ -1,7 +1,7 @@
-"""``dhs pack``: cutouts of one file each, put into a few big ones that are read fast.
+"""``dhs pack``: packing of many small cutout files into a few large files that are fast to read.
 
-`write_pack` makes a pack, `verify_pack` checks every byte of one, and `open_pack` opens it for
-reading. What its files hold is told in `dhs.pack.format`.
+`write_pack` writes a pack, `verify_pack` verifies every byte of one, and `open_pack` opens one for
+reading. `dhs.pack.format` describes the files.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ SHARD_BYTES = 2 * 2**30
 
 
 class PackResult(NamedTuple):
-    """What `write_pack` gives.
+    """Result of `write_pack`.
 
-    ``out``: the folder. ``is_finished``: it is a pack; otherwise too many files were rejected.
-    ``cutouts``: how many are packed, by ``splits`` (empty unless finished), in ``shards``.
-    ``rejected``: files that gave no cutout. ``read``: how many rows this call went through.
-    ``was_complete``: there was nothing to do.
+    ``out``: the folder. ``is_finished``: whether it is a pack; otherwise too many files were
+    rejected. ``cutouts``: number of packed cutouts. ``splits``: their number per split, empty
+    unless finished. ``shards``: names of the shards. ``rejected``: files without a usable cutout.
+    ``read``: number of rows that this call processed. ``was_complete``: whether there was nothing
+    to do.
     """
 
     out: Path
@@ -62,62 +63,65 @@ def write_pack(
     mask_bits: MaskBits = MaskBits(),  # noqa: B008
     progress: Callable[[int, int], None] | None = None,
 ) -> PackResult:
-    """Pack the cutouts of a manifest, or go on with a pack that was interrupted.
+    """Pack the cutouts of a manifest, or resume an interrupted pack.
 
-    The files are the same whatever the number of workers, and however often the work was
-    interrupted. A pack that is complete already is left as it is.
+    The files do not depend on the number of workers or on interruptions. A complete pack is not
+    changed.
 
     Parameters
     ----------
     manifest : str or Path
-        ``.parquet`` or ``.csv``. Columns: ``cutout_path``, files that `fastnorm.io.read_cutouts`
-        reads, of one cutout each, relative ones from the manifest's folder; ``label``, 0 or 1;
-        optional ``galaxy_id`` (else the name of the file without its suffix), ``split`` (``train``,
-        ``val``, ``test``), ``sample_weight``, ``ra`` and ``dec`` in degrees, ``mask_path``. All
-        other columns are kept. A mask is bool, True is bad: an array ``mask`` of (rows, columns)
-        or (rows, columns, bands) in an ``.npz``, that of the cutout or one of its own, or a
-        ``.npy`` of (rows, columns) or (bands, rows, columns); INVVAR and MASKBITS of a FITS file
-        make one, too. With several, a pixel is bad where any says so.
+        A ``.parquet`` or ``.csv`` file with these columns: ``cutout_path``, files with one cutout
+        each that `fastnorm.io.read_cutouts` can read, relative to the manifest's folder;
+        ``label``, 0 or 1; and optionally ``galaxy_id`` (by default the file name without its
+        suffix), ``split`` (``train``, ``val`` or ``test``), ``sample_weight``, ``ra`` and ``dec``
+        in degrees, and ``mask_path``. All other columns are kept. Masks are bool, where True is
+        bad. A mask is an array ``mask`` with shape (rows, columns) or (rows, columns, bands) in
+        the cutout's ``.npz`` or in a separate one, or a ``.npy`` with shape (rows, columns) or
+        (bands, rows, columns). INVVAR and MASKBITS in a FITS file also give a mask. If there are
+        several masks, a pixel is bad if any of them flags it.
     out : str or Path
-        A folder; made if need be. It has to be empty, or to hold an unfinished pack of the same
+        Folder of the pack, created if needed. It must be empty, or contain a pack of the same
         manifest and settings.
     data_origin : str, optional
-        Where the cutouts are from, as survey and release. Needed unless the manifest says it, in
-        the key ``dhs`` of its Parquet metadata.
+        Survey and release of the cutouts. Required unless the manifest has it under the key
+        ``dhs`` of its Parquet metadata.
     train_fraction : float
-        In (0, 1). Where there is no ``split``, this share of the HEALPix pixels (nside 128) goes
-        into ``train``, and the rest into ``val``. Positions are those of the manifest or, if it
-        has none, of the files; a cutout without one goes by its id. See `dhs.manifest.splits`.
+        Fraction of the HEALPix pixels (nside 128) that go into ``train``, in (0, 1); the others
+        go into ``val``. Only used if there is no ``split``. Positions come from the manifest, or
+        if it has none, from the files. A cutout without a position is assigned by its id. See
+        `dhs.manifest.splits`.
     seed : int
-        Of that draw.
+        Random seed of the splits.
     workers : int
-        Processes; 1 stays in this one. Others are started afresh, so that a script needs
+        Number of processes. 1 uses the current process. Others are spawned, so a script needs
         ``if __name__ == "__main__":``.
     shard_bytes : int
-        Size of the pixels of one shard, at most; but one cutout at least.
+        Largest size of the pixels of a shard, bytes. A shard has at least one cutout.
     allow_rejects : int
-        Finish the pack if no more files than this are rejected; they are listed in
-        ``rejected.parquet``.
+        Largest number of rejected files with which the pack is still finished. They are listed
+        in ``rejected.parquet``.
     mask_bits : MaskBits
-        Which of MASKBITS make a pixel of a FITS file bad. The pack keeps it, and so do the models
-        that are trained on it.
+        Bits of MASKBITS that make a pixel of a FITS file bad. The pack records them, and so do
+        the models trained on it.
     progress : function, optional
-        Called with how many rows are done and how many there are.
+        Called with the number of finished rows and the number of all rows.
 
     Returns
     -------
     PackResult
-        Look at ``is_finished``: with too many files rejected, or all, there is no pack yet.
-        Mend them, or allow for them, and call again.
+        Check ``is_finished``: if too many files or all of them were rejected, there is no pack
+        yet. Fix the files or allow the rejections, and call the function again.
 
     Raises
     ------
     TypeError, ValueError
-        A number is out of its range; the manifest has faults (all are named), or splits that
-        leak; nobody says where the cutouts are from; the folder holds something else, or a pack of
-        other settings, or a complete one that was damaged.
+        A number is out of its range; the manifest has faults (the message lists all) or leaking
+        splits; the data origin is missing; or the folder contains something else, a pack with
+        different settings, or a damaged complete pack.
     OSError
-        The manifest cannot be read, the folder cannot be written, or another process writes it.
+        The manifest cannot be read, the folder cannot be written, or another process is writing
+        it.
     """
     if not 0 < train_fraction < 1:
         raise ValueError(f"train_fraction={train_fraction!r} is not between 0 and 1.")
@@ -156,7 +160,7 @@ def write_pack(
 def _settings(
     source: Source, train_fraction: float, seed: int, shard_bytes: int, mask_bits: MaskBits
 ) -> dict[str, Any]:
-    """What the bytes of a pack depend on, besides its cutouts; part of its metadata."""
+    """Return the settings that determine a pack, besides its cutouts, for its metadata."""
     drawn = {
         "method": "healpix",
         "nside": NSIDE,
@@ -173,7 +177,7 @@ def _settings(
         "bands": list(BANDS),
         "flux_unit": FLUX_UNIT,
         "pixel_scale": PIXEL_SCALE,
-        # Packs that say nothing have the usual ones.
+        # A pack without this entry has the default bits.
         "mask_bits": None if mask_bits == MaskBits() else str(mask_bits),
     }
 

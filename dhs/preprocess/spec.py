@@ -1,4 +1,4 @@
-"""The preprocessing as a value: what every artefact carries, and what may be combined."""
+"""The preprocessing as a value, recorded in every artefact and checked before combining them."""
 
 from __future__ import annotations
 
@@ -21,45 +21,46 @@ EPS = 1e-8
 
 
 class SpecMismatchError(ValueError):
-    """Two artefacts were made with different preprocessing."""
+    """Two artefacts have different preprocessing."""
 
 
 @dataclass(frozen=True)
 class PreprocessSpec:
-    """How raw nanomaggies become what a network sees, with every default resolved.
+    """The preprocessing of raw cutouts in nanomaggies, with every default resolved.
 
-    Two specs that mean the same are equal, whichever way they were written: None and
-    (20, 32), 45 and 45.0, any size of a crop that is not made.
+    Specs with the same meaning are equal, however they were written: None and (20, 32), 45 and
+    45.0, or any ``crop_size`` without a crop.
 
     Attributes
     ----------
     mode : {"raw_robust", "residual_radial_profile"}
-        As of `dhs.preprocess.preprocess_stack`.
+        Mode of `dhs.preprocess.preprocess_stack`.
     crop : bool
-        Cut out the centre first.
+        Crop the centre first.
     crop_size : int or None
-        Side of the crop in pixels; 64 if None is given with ``crop``, and 0 means no crop.
+        Side of the crop in pixels. With ``crop``, None means 64 and 0 means no crop.
     clip_range : float
-        Limit of the normalised values on both sides.
+        Limit of the absolute normalised values.
     annulus_r_in, annulus_r_out : float
-        Radii in pixels. Both None, or both 0 as in configurations, mean the legacy (20, 32).
+        Radii in pixels. If both are None, or 0 as in configurations, they are the legacy (20, 32).
     eps : float
-        Added to the MAD.
+        Constant added to the MAD.
     nan_policy, mask_policy : str
-        What happens to pixels that are NaN or masked.
+        Treatment of NaN and of masked pixels.
     bands : tuple of str
-        In the order of the channels.
+        Bands, in the order of the channels.
     flux_unit : str
+        Unit of the raw pixels.
     pixel_scale : float
-        Arcsec per pixel.
+        Pixel scale in arcsec per pixel.
     definition_version : int
-        Of the normalisation itself.
+        Version of the definition of the normalisation.
 
     Raises
     ------
     TypeError, ValueError
-        A value is not allowed; one radius is given without the other; or the value is none
-        that this version computes.
+        A value is invalid or not supported by this version, or one radius is given without the
+        other.
     """
 
     mode: str = "raw_robust"
@@ -79,7 +80,7 @@ class PreprocessSpec:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             allowed = ", ".join(map(repr, MODES))
-            raise ValueError(f"mode={self.mode!r} is not known; allowed are {allowed}.")
+            raise ValueError(f"mode={self.mode!r} is not known; use one of {allowed}.")
         self._resolve_crop()
         annulus = resolve_annulus(self.annulus_r_in, self.annulus_r_out)
         self._set(annulus_r_in=annulus.r_in, annulus_r_out=annulus.r_out, bands=tuple(self.bands))
@@ -87,22 +88,22 @@ class PreprocessSpec:
             value = _number(name, getattr(self, name))
             if not 0 < value < math.inf:
                 raise ValueError(
-                    f"{name}={value!r} is not above 0 and finite; {usual} is what models expect."
+                    f"{name}={value!r} must be above 0 and finite; models expect {usual}."
                 )
             self._set(**{name: value})
         for name, only in _ONLY.items():
             if getattr(self, name) != only:
                 raise ValueError(
-                    f"{name}={getattr(self, name)!r} is not what this version computes, which is "
-                    f"{only!r}; use the version of dhs that made the artefact."
+                    f"{name}={getattr(self, name)!r} is not supported; this version has only "
+                    f"{only!r}. Use the version of dhs that wrote the artefact."
                 )
 
     def _resolve_crop(self) -> None:
         if not isinstance(self.crop, bool):
-            raise TypeError(f"crop={self.crop!r} is neither True nor False.")
+            raise TypeError(f"crop={self.crop!r} must be True or False.")
         size = self.crop_size
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
-            raise ValueError(f"crop_size={size!r} is no side in pixels; give 64, say, or None.")
+            raise ValueError(f"crop_size={size!r} must be None or a side in pixels, such as 64.")
         crop = self.crop and size != 0
         self._set(crop=crop, crop_size=(STAMP_SIZE if size is None else size) if crop else None)
 
@@ -112,24 +113,24 @@ class PreprocessSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PreprocessSpec:
-        """Rebuild a spec from `to_dict`, or from the part of it that older artefacts have.
+        """Rebuild a spec from the result of `to_dict`, or from the subset in older artefacts.
 
         Raises
         ------
         TypeError, ValueError
-            An unknown key, or a value that is not allowed.
+            A key is unknown, or a value is invalid.
         """
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(
-                f"the preprocessing has the unknown keys {', '.join(unknown)}; it was written by "
-                "a newer version of dhs, or is none."
+                f"the preprocessing has the unknown keys {', '.join(unknown)}; either a newer "
+                "version of dhs wrote it, or it is not a preprocessing specification."
             )
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, resolved, for JSON."""
+        """Return every field, with defaults resolved, as plain values for JSON."""
         return asdict(self) | {"bands": list(self.bands)}
 
     @property
@@ -140,21 +141,22 @@ class PreprocessSpec:
 
     @property
     def annulus(self) -> Annulus:
+        """Annulus of the normalisation."""
         assert self.annulus_r_in is not None
         assert self.annulus_r_out is not None
         return Annulus(self.annulus_r_in, self.annulus_r_out)
 
     def side(self, size: int = CUTOUT_SIZE) -> int:
-        """Side in pixels of what is normalised, for cutouts of ``size``."""
+        """Return the side of the normalised images in pixels, for cutouts of side ``size``."""
         return size if self.crop_size is None else self.crop_size
 
     def is_inside_galaxy(self, size: int = CUTOUT_SIZE) -> bool:
-        """Whether the annulus lies on the galaxy, of cutouts of ``size``."""
+        """Return whether the annulus lies inside the galaxy, for cutouts of side ``size``."""
         side = self.side(size)
         return self.annulus.is_inside_galaxy(side, side)
 
     def annulus_status(self, size: int = CUTOUT_SIZE) -> str:
-        """``corrected``, ``legacy`` or ``other``, and where that lies on cutouts of ``size``."""
+        """Describe the annulus (corrected, legacy or other) and its place on the cutouts."""
         side = self.side(size)
         place = "inside the galaxy" if self.is_inside_galaxy(size) else "on the sky"
         name = "other"
@@ -165,7 +167,7 @@ class PreprocessSpec:
         return f"{name}, {place}"
 
     def preprocess_keywords(self) -> dict[str, Any]:
-        """What `dhs.preprocess.preprocess_stack` takes besides the image."""
+        """Return the keywords of `dhs.preprocess.preprocess_stack` except the image."""
         names = ("mode", "crop", "crop_size", "clip_range", "annulus_r_in", "annulus_r_out")
         return {name: getattr(self, name) for name in names}
 
@@ -181,26 +183,27 @@ class PreprocessSpec:
         return (self.annulus_r_in, self.annulus_r_out) == (r_in, r_out)
 
     def require_same(self, other: PreprocessSpec, ours: str, theirs: str, hint: str = "") -> None:
-        """Refuse to combine two artefacts of different preprocessing.
+        """Refuse to combine two artefacts with different preprocessing.
 
         Parameters
         ----------
         other : PreprocessSpec
+            Preprocessing of the other artefact.
         ours, theirs : str
-            Names of the artefacts, for the message.
+            Names of the two artefacts, for the message.
         hint : str
             A sentence on what else the user can do.
 
         Raises
         ------
         SpecMismatchError
-            Both are named, with what differs.
+            The preprocessing differs; the message names both artefacts and the differences.
         """
         differ = self.differences(other)
         if differ:
             raise SpecMismatchError(
-                f"{ours} and {theirs} were made with different preprocessing "
-                f"({'; '.join(differ)}); the two must never be mixed. Make one of them again."
+                f"{ours} and {theirs} have different preprocessing "
+                f"({'; '.join(differ)}); the two must never be mixed. Create one of them again."
                 f"{hint and f' {hint}'}"
             )
 
@@ -218,16 +221,16 @@ _ONLY: dict[str, Any] = {
     "flux_unit": "nanomaggy",
     "definition_version": DEFINITION_VERSION,
 }
-"""What is written down for later versions, and has one value in this one."""
+"""Fields recorded for later versions; this version supports one value of each."""
 
 
 def resolve_annulus(r_in: float | None, r_out: float | None) -> Annulus:
-    """The annulus of two radii in pixels; neither, as None or 0, is the legacy one.
+    """Return the annulus of two radii in pixels, or the legacy one if both are None or 0.
 
     Raises
     ------
     TypeError, ValueError
-        One is given without the other, or they are no annulus.
+        One radius is given without the other, or the radii are not a valid annulus.
     """
     is_given = [radius is not None and radius != 0 for radius in (r_in, r_out)]
     if is_given == [False, False]:

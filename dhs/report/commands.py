@@ -51,6 +51,7 @@ def of_checkpoint(checkpoint: Checkpoint) -> str:
 
 
 def of_grid(grid: GridResult) -> str:
+    """Return the grid run with the recorded configuration."""
     config = {**grid.metadata["config"], "out_dir": str(grid.folder)}
     return with_file("grid.yaml", config, "dhs grid grid.yaml")
 
@@ -77,6 +78,7 @@ def of_scores(document: Document) -> str:
 
 
 def of_evaluation(document: Document) -> str:
+    """Return the evaluation command."""
     metadata, truth = document.metadata, document.metadata["truth"]
     words = ["dhs", "evaluate", *(item["path"] for item in metadata["tables"])]
     words += ["--truth", truth["path"], "--out", document.path.parent]
@@ -101,11 +103,13 @@ def of_evaluation(document: Document) -> str:
 
 
 def of_comparison(document: Document) -> str:
+    """Return the comparison of two grids."""
     sides = [document.metadata[name]["folder"] for name in ("first", "second")]
     return command("dhs", "grid", "compare", *sides, "--out", document.path.parent)
 
 
 def of_realism(document: Document) -> str:
+    """Return the realism check; DATA stands for files that were not recorded."""
     metadata = document.metadata
     real, injected = metadata["real"], metadata["injected"]
     words = ["dhs", "realism", metadata["checkpoint"]["name"]]

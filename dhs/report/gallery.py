@@ -142,7 +142,7 @@ def _table(chosen: dict[str, Any], values: pd.DataFrame) -> Block:
 
 
 def _kept_picture(grid: GridResult) -> list[Block]:
-    """Return the gallery that the grid drew when it ran, or a note that there is none."""
+    """Return the gallery that the grid drew when it ran, or a note if it does not exist."""
     path = grid.folder / "gallery.png"
     if not path.is_file():
         return [note("The grid has no gallery.png of its own either.")]

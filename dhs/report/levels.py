@@ -46,6 +46,7 @@ class Levels(NamedTuple):
 
     @property
     def scores(self) -> NDArray[np.float64]:
+        """Thresholds as scores, (K,) float64 between 0 and 1."""
         return np.asarray(expit(self.logits), np.float64)
 
     @property

@@ -68,10 +68,12 @@ class Section:
 
 
 def heading(text: str, badge: Block | None = None) -> Block:
+    """Return a heading, optionally with the badge of an annulus."""
     return Block("heading", {"text": text, "badge": badge})
 
 
 def text(words: str) -> Block:
+    """Return a paragraph."""
     return Block("text", {"text": words})
 
 
@@ -86,6 +88,7 @@ def missing(what: str, command: str) -> Block:
 
 
 def unreadable(item: Rejected) -> Block:
+    """Return a note that a file could not be read, with the reason."""
     return Block("unreadable", {"path": printable(item.path), "reason": printable(item.reason)})
 
 
@@ -112,6 +115,17 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> B
 
 
 def picture(uri: str, alt: str, caption: str) -> Block:
+    """Return an image with a caption.
+
+    Parameters
+    ----------
+    uri : str
+        Data URI of the image.
+    alt : str
+        Description for screen readers.
+    caption : str
+        Caption below the image.
+    """
     return Block("picture", {"uri": uri, "alt": alt, "caption": caption})
 
 
@@ -121,6 +135,7 @@ def details(title: str, blocks: Sequence[Block]) -> Block:
 
 
 def code(words: str) -> Block:
+    """Return a block of code."""
     return Block("code", {"text": words})
 
 

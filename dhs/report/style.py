@@ -73,6 +73,7 @@ def line_style(position: int) -> dict[str, Any]:
 
 
 def mark_style(position: int) -> dict[str, Any]:
+    """Return the colour, symbol and size of the marker at a position."""
     return {
         "color": BIN_STYLES[position % len(BIN_STYLES)]["color"],
         "symbol": MARKS[position % len(MARKS)],
@@ -150,6 +151,15 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def with_interval(value: float, low: float, high: float, digits: int = 3) -> str:
+    """Format a number with its interval.
+
+    Parameters
+    ----------
+    value, low, high : float
+        The number and the ends of its interval.
+    digits : int
+        Number of decimals.
+    """
     return f"{number(value, digits)} ({number(low, digits)} to {number(high, digits)})"
 
 
@@ -159,10 +169,12 @@ def rate(value: float) -> str:
 
 
 def radii(spec: PreprocessSpec) -> str:
+    """Format the radii of an annulus in pixels."""
     return f"({spec.annulus_r_in:g}, {spec.annulus_r_out:g}) px"
 
 
 def status_of(spec: PreprocessSpec, size: int | None = None) -> str:
+    """Return the status of an annulus on cutouts of ``size`` pixels, by default CUTOUT_SIZE."""
     return spec.annulus_status(size or CUTOUT_SIZE)
 
 

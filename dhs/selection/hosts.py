@@ -174,7 +174,7 @@ def _depths(manifest: Manifest, section: HostsSection) -> NDArray[np.float64]:
     given = values[np.isfinite(values) & (values > 0)]
     if not unit:
         low, high = AMBIGUOUS_RANGE
-        # Use the median, so that a placeholder among magnitudes does not change the verdict.
+        # Use the median, so that a placeholder among magnitudes does not hide the ambiguity.
         if given.size and low <= np.median(given) <= high:
             raise ValueError(
                 f"{manifest.name}: the median of {column} lies between {low:g} and {high:g}, and "
@@ -190,7 +190,7 @@ def _depths(manifest: Manifest, section: HostsSection) -> NDArray[np.float64]:
 
 
 def _declared_unit(section: HostsSection) -> str:
-    """Return the unit in the metadata of the depth column; empty if there is none."""
+    """Return the unit in the metadata of the depth column; empty if it is not declared."""
     dataset = section.dataset()
     path = Path(dataset.parquet_path or dataset.manifest_path)
     path = path / MANIFEST if path.is_dir() else path

@@ -60,7 +60,7 @@ def difference_interval(counts: Paired) -> tuple[float, float]:
     Parameters
     ----------
     counts : Paired
-        Of at least one injection.
+        Counts of at least one injection.
 
     Returns
     -------

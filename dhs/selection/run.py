@@ -300,8 +300,8 @@ def _work(task: WorkerTask, shard: Shard) -> int:
             if engine.injections_fingerprint != task.fingerprint:
                 raise ValueError(
                     "a worker sees a different grid than the main process: files at the same paths "
-                    f"or versions differ (versions of the worker: {engine.determining['versions']}); "
-                    "workers need the same installation and the same files."
+                    f"or versions differ (worker: {engine.determining['versions']}); workers need "
+                    "the same installation and the same files."
                 )
             _engines.clear()
             _engines[task.fingerprint] = engine

@@ -54,7 +54,7 @@ def survey_figure(images: NDArray[np.float32], tiers: Sequence[str], title: str)
     Raises
     ------
     ValueError
-        There is no image, there are more than 64, or the number of tiers differs.
+        There are no images, there are more than 64, or the number of tiers differs.
     """
     count = len(images)
     if not 1 <= count <= MOST_DRAWN or count != len(tiers):

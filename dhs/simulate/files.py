@@ -1,9 +1,9 @@
-"""A simulated survey on disk: shards of cutouts, their rows, and a manifest.
+"""Files of a simulated survey: shards of cutouts, their rows, and a manifest.
 
-A folder holds ``shard-00000.npy``, ... of 1,000 cutouts each, (N, 3, 101, 101) float32 in
-nanomaggies with bands g, r, z; ``manifest.parquet`` with one row per cutout, in that order;
-and ``picture.png``. The manifest's schema carries, under the key ``dhs``, what was asked for
-and ``data_origin``. While a survey is made, ``parts/`` holds the rows of the finished shards.
+A folder contains ``shard-00000.npy``, ... with 1,000 cutouts each, (N, 3, 101, 101) float32 in
+nanomaggies with bands g, r, z; ``manifest.parquet`` with one row per cutout, in the same order;
+and ``picture.png``. The key ``dhs`` of the manifest's schema records the settings and
+``data_origin``. During a simulation, ``parts/`` contains the rows of the finished shards.
 """
 
 from __future__ import annotations
@@ -66,29 +66,33 @@ SCHEMA = pyarrow.schema(
     | {f"source_{name}": _REAL for name in SOURCE_COLUMNS}
     | {"magnification": _REAL, "arc_snr_r": _REAL}
 )
-"""Columns of a manifest. ``psfsize_BAND``: FWHM of the PSF, arcsec. ``psfdepth_BAND``: inverse
-variance of the flux of a point source, nanomaggies^-2. ``sha256`` is that of the cutout's bytes,
-little-endian. ``split`` is that of `dhs.manifest.splits.assign_splits`, so that whatever is judged on a
-survey leaves out what was trained on it. Lens and source, ``magnification`` and ``arc_snr_r`` are
-null without an arc.
-``host_re_arcsec``, ``host_n_sersic`` and ``host_q`` are those of the disc of a spiral.
+"""Columns of a manifest.
+
+``psfsize_BAND``: FWHM of the PSF, arcsec. ``psfdepth_BAND``: inverse variance of the flux of a
+point source, nanomaggies^-2. ``sha256``: SHA-256 of the cutout's little-endian bytes. ``split``:
+result of `dhs.manifest.splits.assign_splits`, so an evaluation on a survey excludes what was
+trained on it. The columns of lens and source, ``magnification`` and ``arc_snr_r`` are null without
+an arc. For a spiral, ``host_re_arcsec``, ``host_n_sersic`` and ``host_q`` describe the disc.
 """
 
 
 @dataclass(frozen=True)
 class SurveySettings:
-    """What the bytes of a survey depend on; equal settings give equal files.
+    """Settings that determine a survey; equal settings give identical files.
 
     Attributes
     ----------
     n : int
-        Number of cutouts, at least 1; 100,000 shards at most, as their names have five digits.
+        Number of cutouts, at least 1. There can be at most 100,000 shards, because their names
+        have five digits.
     seed : int
-        In [0, 2**63 - 1].
+        Random seed, in [0, 2**63 - 1].
     lens_fraction : float
         Probability of an arc, in [0, 1].
     config : SurveyConfig
+        Settings of the sky.
     per_shard : int
+        Number of cutouts per shard.
 
     Raises
     ------
@@ -107,7 +111,7 @@ class SurveySettings:
         check_settings(self.seed, self.lens_fraction)
 
     def metadata(self) -> dict[str, Any]:
-        """What the manifest says of itself."""
+        """Return the metadata of the manifest."""
         return {
             "data_origin": DATA_ORIGIN,
             "n": self.n,
@@ -123,27 +127,32 @@ class SurveySettings:
         }
 
     def schema(self) -> pyarrow.Schema:
+        """Return the schema of the manifest, with its metadata."""
         text = json.dumps(self.metadata(), sort_keys=True, allow_nan=False)
         return SCHEMA.with_metadata({METADATA_KEY: text})
 
     def shards(self) -> list[str]:
+        """Return the file names of all shards."""
         return [shard_name(i) for i in range(-(-self.n // self.per_shard))]
 
     def numbers(self, shard: int) -> range:
-        """Which cutouts a shard holds."""
+        """Return the numbers of the cutouts in a shard."""
         return range(shard * self.per_shard, min((shard + 1) * self.per_shard, self.n))
 
 
 def make_shard(
     out: Path, settings: SurveySettings, shard: int, advance: Callable[[int], None]
 ) -> None:
-    """Write one shard, then its rows; whatever ends this early leaves the shard undone.
+    """Write one shard, then its rows, which mark the shard as finished.
 
     Parameters
     ----------
     out : Path
+        Folder of the survey.
     settings : SurveySettings
+        Settings of the survey.
     shard : int
+        Number of the shard.
     advance : function
         Called with the number of cutouts done since the last call.
     """
@@ -166,14 +175,14 @@ def make_shard(
 
 
 def check_folder(out: Path, settings: SurveySettings) -> bool:
-    """Is the survey complete? Refuse what is no survey of these settings, before it is touched."""
+    """Check that a folder is empty or a survey with these settings; tell whether it is complete."""
     if not claim_folder(out, settings.metadata(), "simulated survey"):
         return False
     damaged = [name for i, name in enumerate(settings.shards()) if not _is_whole(out, settings, i)]
     if damaged or not (out / PICTURE).exists():
         raise ValueError(
-            f"{out} was complete, but {', '.join(damaged[:3]) or PICTURE} is missing or of another "
-            "size now; delete the folder and simulate it again."
+            f"{out} was complete, but {', '.join(damaged[:3]) or PICTURE} is missing or has a "
+            "different size now; delete the folder and simulate it again."
         )
     return True
 
@@ -188,6 +197,7 @@ def _is_whole(out: Path, settings: SurveySettings, shard: int) -> bool:
 
 
 def missing_shards(out: Path, settings: SurveySettings) -> list[int]:
+    """Return the numbers of the shards that are not finished."""
     return [
         i
         for i, name in enumerate(settings.shards())
@@ -196,7 +206,7 @@ def missing_shards(out: Path, settings: SurveySettings) -> list[int]:
 
 
 def finish(out: Path, settings: SurveySettings) -> None:
-    """Draw the picture, then put the rows together: a folder with a manifest is complete."""
+    """Draw the figure, then write the manifest, which completes the folder."""
     from dhs.simulate.figure import MOST_DRAWN, draw_survey
 
     names = settings.shards()

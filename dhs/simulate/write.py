@@ -1,4 +1,4 @@
-"""``dhs simulate``: a simulated survey, made in parallel, resumable to the same bytes."""
+"""``dhs simulate``: parallel simulation of a survey, resumable with identical output."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from dhs.simulate.scene import BRIGHT
 
 
 class Survey(NamedTuple):
-    """What `write_survey` gives.
+    """Result of `write_survey`.
 
-    ``out``: the folder. ``shards``: names of its files. ``cutouts``: how many there are, of which
-    ``bright`` and ``limit`` have an arc. ``simulated``: how many this call made. ``was_complete``:
-    there was nothing to do.
+    ``out``: the folder. ``shards``: file names of the shards. ``cutouts``: number of cutouts.
+    ``bright``, ``limit``: number of cutouts with an arc of each tier. ``simulated``: number of
+    cutouts that this call simulated. ``was_complete``: whether there was nothing to do.
     """
 
     out: Path
@@ -55,24 +55,29 @@ def write_survey(
     config: SurveyConfig | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
-    """Simulate a survey into a folder, or finish one that was interrupted.
+    """Simulate a survey into a folder, or resume an interrupted one.
 
-    The files are the same whatever the number of workers, and however often the work was
-    interrupted. A folder that is complete already is left as it is.
+    The files do not depend on the number of workers or on interruptions. A complete survey is
+    not changed.
 
     Parameters
     ----------
     out : str or Path
-        Made if need be. It has to be empty, or to hold a survey of these settings.
+        Folder of the survey, created if needed. It must be empty or contain a survey with the
+        same settings.
     n : int
         Number of cutouts.
-    seed, lens_fraction, config
-        As of `dhs.simulate.images.simulate_cutouts`.
+    seed : int
+        Random seed, in [0, 2**63 - 1].
+    lens_fraction : float
+        Probability that a cutout has an arc, in [0, 1].
     workers : int
-        Processes; 1 stays in this one. Others are started afresh, so that a script needs
+        Number of processes. 1 uses the current process. Others are spawned, so a script needs
         ``if __name__ == "__main__":``.
+    config : SurveyConfig, optional
+        Settings of the sky. By default ``configs/simulated_survey.yaml``.
     progress : function, optional
-        Called with how many cutouts are done and how many there are to be.
+        Called with the number of finished cutouts and the number of all cutouts.
 
     Returns
     -------
@@ -81,8 +86,8 @@ def write_survey(
     Raises
     ------
     TypeError, ValueError
-        A number is out of its range; the folder holds something else, or a survey of other
-        settings (what differs is named), or a complete survey that was damaged.
+        A number is out of its range; or the folder contains something else, a survey with
+        different settings (the message names them), or a damaged complete survey.
     OSError
         The folder cannot be written, or another process is writing it.
     """

@@ -132,7 +132,7 @@ def sigmoid(logits: ArrayLike) -> NDArray[np.float64]:
 
 
 def supports_fpr(negatives: int, fpr: float) -> bool:
-    """Return whether so many non-lenses suffice to set a threshold at a false-positive rate."""
+    """Return whether the number of non-lenses suffices for a threshold at a false-positive rate."""
     return round(fpr * negatives, 6) >= FEWEST_FALSE_POSITIVES
 
 

@@ -1,4 +1,4 @@
-"""What a training is: the YAML file, checked."""
+"""The configuration of a training, read from YAML and validated."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class AugmentSection(Section):
     az_shuffle_rmax: Count = 32
 
     def config(self) -> AugmentConfig:
+        """Return these settings as an `AugmentConfig`."""
         return AugmentConfig(**self.model_dump())
 
 
@@ -41,51 +42,61 @@ class TrainSection(Section):
     Attributes
     ----------
     arch : str
-        As of `dhs.model.build_model`.
+        Name of the architecture, see `dhs.model.build_model`.
     out_dir : str
-        Folder of everything that is written.
+        Output folder.
     epochs : int
+        Number of epochs.
     batch_size : int
-        Cutouts of one forward pass in one process: the micro-batch.
+        Cutouts per forward pass in one process (the micro-batch).
     effective_batch : int
-        Cutouts of one step of the optimiser, over all processes; 0 means ``batch_size`` times the
-        number of processes. A last, incomplete one is left out, another one in every epoch.
-    lr, weight_decay : float
-        Of AdamW.
+        Cutouts per step of the optimiser, over all processes; 0 means ``batch_size`` times the
+        number of processes. An incomplete last batch is dropped; it has other cutouts in every
+        epoch.
+    lr : float
+        Learning rate of AdamW.
+    weight_decay : float
+        Weight decay of AdamW.
     lr_schedule : {"step", "cosine", "constant"}
-        See `dhs.train.schedule.learning_rate`.
-    lr_step_epoch, lr_gamma
-        Every so many epochs the step schedule multiplies by gamma.
+        Schedule of the learning rate, see `dhs.train.schedule.learning_rate`.
+    lr_step_epoch : int
+        Number of epochs between two steps of the step schedule.
+    lr_gamma : float
+        Factor of each step of the step schedule.
     warmup_epochs : int
-        Epochs in which the rate grows from a hundredth, on a straight line.
+        Epochs in which the learning rate grows linearly from a hundredth of ``lr``.
     freeze_backbone_epochs : int
-        Epochs in which the last layer alone learns, and batch-norm statistics stay as they are.
+        Epochs in which only the last layer learns and the batch-norm statistics do not change.
     early_stopping_patience : int
-        Stop after so many epochs without a better validation AUC; 0 never stops.
+        Stop after this many epochs without a better validation AUC; 0 never stops.
     mixed_precision : bool or {"bf16", "fp16"}
-        Autocast on a GPU, True meaning bf16. On a CPU all is float32.
+        Autocast dtype on a GPU; True means bf16. A CPU always uses float32.
     unweighted_loss : bool
         Ignore the sample weights.
-    pretrained, weights
-        As of `dhs.model.build_model`.
+    pretrained : bool
+        Start from ImageNet weights, see `dhs.model.build_model`.
+    weights : str
+        Local file of the ImageNet weights; empty means the weights of timm.
     init_weights : str
-        A checkpoint to start from, of the same architecture and preprocessing.
+        Checkpoint to start from, with the same architecture and preprocessing.
     init_across_annuli : bool
-        Let ``init_weights`` be of another preprocessing; the checkpoint then says so.
-    base_ch, drop_rate
-        Of architectures that have them.
+        Allow different preprocessing in ``init_weights``; the new checkpoint records this setting.
+    base_ch : int or None
+        Channels of the stem of the bottlenecked ResNet.
+    drop_rate : float or None
+        Dropout rate of architectures of timm.
     balance : bool
         Draw both classes equally often.
     device : str
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        ``auto``, ``cpu``, ``cuda``, or one GPU such as ``cuda:1``.
     compile : bool
         Use ``torch.compile``.
     channels_last : bool
-        Order of memory of the backbone.
+        Run the backbone in ``torch.channels_last``.
     num_workers : int
-        Kept for existing files, without effect: one thread per process reads whole batches.
+        No effect; accepted for existing files. One thread per process reads whole batches.
     save_every_minutes : float
-        How often the state is written within an epoch; it is at the end of each in any case.
+        Time between two saved states within an epoch. The state is also saved after each epoch.
     """
 
     arch: str
@@ -120,28 +131,28 @@ class TrainSection(Section):
     def _agree(self) -> Self:
         if self.effective_batch % self.batch_size:
             raise ValueError(
-                f"effective_batch={self.effective_batch} is no multiple of "
+                f"effective_batch={self.effective_batch} must be a multiple of "
                 f"batch_size={self.batch_size}"
             )
         if self.pretrained and self.init_weights:
-            raise ValueError("pretrained and init_weights both say where to start; give one")
+            raise ValueError("pretrained and init_weights are both set; use one of them")
         if self.weights and not self.pretrained:
-            raise ValueError("weights is given, but pretrained is false")
+            raise ValueError("weights is set, but pretrained is false")
         if self.init_weights.endswith((".pt", ".pth")):
             raise ValueError(
-                f"init_weights={self.init_weights!r} is pickled; make a checkpoint of it with "
+                f"init_weights={self.init_weights!r} is a pickled file; convert it with "
                 "dhs checkpoint import"
             )
         return self
 
     def architecture_keywords(self) -> dict[str, Any]:
-        """The keywords of `dhs.model.build_model` that are given."""
+        """Return the keywords of `dhs.model.build_model` that are set."""
         named = {"base_ch": self.base_ch, "drop_rate": self.drop_rate}
         return {key: value for key, value in named.items() if value is not None}
 
 
 class TrainConfig(Section):
-    """A whole file: sections ``dataset``, ``split``, ``augment`` and ``train``."""
+    """A complete configuration: sections ``dataset``, ``split``, ``augment`` and ``train``."""
 
     dataset: DatasetConfig
     split: SplitConfig = SplitConfig()
@@ -152,21 +163,21 @@ class TrainConfig(Section):
     def _weights_are_there(self) -> Self:
         if not (self.train.unweighted_loss or self.dataset.sample_weight_col):
             raise ValueError(
-                "train.unweighted_loss is false, but dataset.sample_weight_col names no column"
+                "train.unweighted_loss is false, but dataset.sample_weight_col is empty"
             )
         return self
 
     def located_dataset(self) -> DatasetConfig:
-        """The dataset with its relative paths starting from the folder of the data."""
+        """Return the dataset with relative paths resolved against the data folder."""
         paths = {name: located(getattr(self.dataset, name)) for name in DATA_PATHS}
         return self.dataset.model_copy(update=paths)
 
     def determining(self) -> dict[str, Any]:
-        """What the trained weights depend on, for JSON."""
+        """Return the settings that determine the trained weights, as plain values for JSON."""
         without_effect = {"train": {"num_workers", "save_every_minutes", "out_dir"}}
         return self.model_dump(mode="json", exclude=without_effect)
 
 
 def read_config(path: str | Path, settings: Iterable[str] = ()) -> TrainConfig:
-    """Read a training from YAML, as `dhs.config.file.read_config_file`."""
+    """Read the configuration of a training; see `dhs.config.file.read_config_file`."""
     return read_config_file(path, TrainConfig, settings)

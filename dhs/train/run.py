@@ -1,8 +1,8 @@
 """Train a lens finder: ``dhs train FILE``, or ``python -m dhs.train --config FILE``.
 
-The weights depend on the configuration, the data and the seed: not on when the run was killed and
-continued, and to rounding not on the number of processes. ``torchrun --nproc-per-node N -m
-dhs.train --config FILE`` trains with N of them.
+The weights depend only on the configuration, the data and the seed. A killed and resumed run gives
+the same weights. The number of processes changes them by rounding only; to train with N processes,
+run ``torchrun --nproc-per-node N -m dhs.train --config FILE``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dhs.train.state import STATE_FILE
 
 
 class Trained(NamedTuple):
-    """What `train` gives.
+    """The result of `train`.
 
-    ``checkpoint``: of the best validation AUC. ``picture``: the learning curve. ``best``: the
-    metrics of that epoch. ``history``: those of every epoch. ``was_complete``: there was nothing
-    to do.
+    ``checkpoint``: file with the best validation AUC. ``picture``: figure of the learning curve.
+    ``best``: metrics of the best epoch. ``history``: metrics of every epoch. ``was_complete``:
+    True if the training was already complete.
     """
 
     checkpoint: Path
@@ -42,17 +42,18 @@ def train(
     report: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trained:
-    """Train, or go on with a training that was interrupted.
+    """Train a lens finder, or resume an interrupted training.
 
     Parameters
     ----------
     config : TrainConfig
+        Configuration of the training.
     name : str
-        For the picture.
+        Name in the title of the learning curve.
     report : function, optional
         Called with a line of text after every epoch.
     progress : function, optional
-        Called with how many cutouts were seen, and how many will have been at the end.
+        Called after every step with the number of cutouts seen so far and in total.
 
     Returns
     -------
@@ -61,12 +62,12 @@ def train(
     Raises
     ------
     ValueError
-        The device is not there; the data are not what the configuration says, or too few; the
-        folder holds another training.
+        The device is not available; the data do not fit the configuration or are too few; or the
+        folder has a different training.
     NonFiniteLossError
-        The loss is not a number; the ids of the batch are named.
+        The loss is infinite or NaN; the message lists the ids of the batch.
     OSError
-        A file cannot be read or written, or another process trains into the folder.
+        A file cannot be read or written, or another process trains in the same folder.
     """
     with processes(config.train.device) as group, _only_trainer(config, group):
         is_heard = group.is_first

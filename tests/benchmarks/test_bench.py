@@ -1,4 +1,4 @@
-"""Runs of the benchmark as files: what pytest-benchmark reads, what moved, and what is refused."""
+"""Tests of benchmark runs: files for pytest-benchmark, comparisons, and refused input."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ ROUNDS = 61
 CPU_INFO = cache(runs.pytest_benchmark.get_cpu_info)
 DESCRIBED = cache(machine.describe)
 NOISE = 0.08
-"""Scatter of a measurement between rounds, in parts of it, on a machine with others on it."""
+"""Relative scatter of a measurement between rounds, on a shared machine."""
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    # Asked once: it looks at the processor for a second.
+    # Cached, because it examines the processor for a second.
     monkeypatch.setattr(runs.pytest_benchmark, "get_cpu_info", CPU_INFO)
     monkeypatch.setattr(machine, "describe", DESCRIBED)
 
 
 def timings(seed: int, slower: float = 1.0, drift: float = 1.0) -> dict[str, Timed]:
-    """Drawn ones: a copy of 5 ms, ours that is ``slower``, and two peers in few rounds."""
+    """Draw random timings: a copy of 5 ms, a ``slower`` ours, and two peers in few rounds."""
     rng = np.random.default_rng(seed)
 
     def draw(seconds: float, rounds: int) -> Timed:
@@ -69,7 +69,7 @@ def timings(seed: int, slower: float = 1.0, drift: float = 1.0) -> dict[str, Tim
 
 
 def content(seed: int = 0, slower: float = 1.0, **changed: Any) -> dict[str, Any]:
-    """A file of a run on 512 cutouts."""
+    """Return the content of a file of a run on 512 cutouts."""
     drawn = timings(seed, slower, changed.pop("drift", 1.0))
     cutouts, threads = changed.pop("cutouts", 512), changed.pop("threads", 2)
     written = runs.as_json({cutouts: drawn}, {cutouts: CASES}, {cutouts: threads}, 0.25)
@@ -144,7 +144,7 @@ def test_what_the_peers_do_as_well_is_the_machine() -> None:
 
 
 def test_a_planted_slow_down_of_the_real_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time of one thread: what else the machine does meanwhile is not of this test."""
+    """Use thread time, so that other load on the machine does not matter."""
     monkeypatch.setattr(timing, "perf_counter", time.thread_time)
     stack = make_stack(1)
     named = {case.name: case for case in cases(stack, np.zeros_like(stack))}
@@ -165,10 +165,10 @@ def test_a_planted_slow_down_of_the_real_kernel(monkeypatch: pytest.MonkeyPatch)
         for _ in range(6):
             found = time_in_turns({1: contenders}, 36, Console(quiet=True), least=0.005)[1]
             low, high = np.percentile([found[c.name].seconds for c in contenders], [10, 90], axis=1)
-            if (high < 1.1 * low).all():  # Else something else had the cache for a while.
+            if (high < 1.1 * low).all():  # Otherwise other load used the cache for a while.
                 break
         else:
-            pytest.skip("something else has the cache all the time: nothing is measured here")
+            pytest.skip("other load uses the cache all the time: cannot measure here")
     finally:
         torch.set_num_threads(threads)
 
@@ -198,14 +198,14 @@ def test_what_moved_is_printed() -> None:
     done = invoke(compare.main, old, new)
     assert done.exit_code == 0
     assert f"{OURS}, 512 cutouts: slower by +" in done.stdout
-    assert "nothing moved" not in done.stdout
+    assert "no change exceeds" not in done.stdout
     assert invoke(compare.main, old, new, "--fail-over", 10).exit_code == 1
     assert invoke(compare.main, old, new, "--fail-over", 60).exit_code == 0
     assert invoke(compare.main, new, old, "--fail-over", 10).exit_code == 0
     silent = invoke(compare.main, old, equal, "--fail-over", 0)
     assert (silent.exit_code, silent.stdout.splitlines()[-1]) == (
         0,
-        "nothing moved by more than the noise",
+        "no change exceeds the noise",
     )
     found = json.loads(invoke(compare.main, old, new, "--json").stdout)
     assert [change["verdict"] for change in found["changes"]] == ["slower", "", ""]
@@ -221,7 +221,7 @@ def test_the_last_two_runs_are_compared(monkeypatch: pytest.MonkeyPatch) -> None
         written["commit_info"] |= {"id": commit * 40, "dirty": commit == "c"}
         assert runs.write(written) == runs.FOLDER / f"2026010{number + 1}T000000Z_{commit * 7}.json"
     said = invoke(compare.main).stdout
-    assert "old: bbbbbbb, 2026-01-02 00:00 UTC; others had 25% of the processors" in said
+    assert "old: bbbbbbb, 2026-01-02 00:00 UTC; others used 25% of the processors" in said
     assert "new: ccccccc with changes, 2026-01-03" in said
     assert [file.suffix for file in runs.FOLDER.iterdir()] == [".json"] * 3
 
@@ -300,9 +300,9 @@ def _no_processor(written: dict[str, Any]) -> str:
         (_cut, "EOF"),
         (_of_pytest, "extra_info.contender: Field required"),
         (_without_copy, "have no torch copy_"),
-        (_fewer_rounds, "not as many rounds as times"),
+        (_fewer_rounds, "numbers of rounds and times differ"),
         (_copied_less, "rounds without torch copy_"),
-        (_twice, "there twice"),
+        (_twice, "listed twice"),
         (_no_processor, "names no CPU"),
         (_no_time, "data.0: Input should be greater than 0"),
         (lambda written: "[]", "should be an object"),
@@ -313,7 +313,7 @@ def test_damaged_and_foreign_files_are_named(
 ) -> None:
     file = Path("bad.json")
     file.write_text(damage(content()))
-    with pytest.raises(ValueError, match=f"bad.json is no run.*{message}"):
+    with pytest.raises(ValueError, match=f"bad.json is not a run.*{message}"):
         runs.read(file)
     assert invoke(compare.main, write("good.json"), file).exit_code == 2
     assert invoke(history.main, ".").exit_code == 2
@@ -326,10 +326,10 @@ def test_bounds() -> None:
     slow = invoke(bounds.main, write("slow.json", 0, 6.0))
     assert slow.exit_code == 1
     assert f"512 cutouts: {OURS} takes 8." in slow.stderr
-    assert "allowed is at most 3.5" in slow.stderr
+    assert "it must be at most 3.5" in slow.stderr
     assert f"{PEER} takes 4." in slow.stderr
-    assert "allowed is at least 5" in slow.stderr
-    with pytest.raises(ValueError, match="no bounds are stated for 7 cutouts"):
+    assert "it must be at least 5" in slow.stderr
+    with pytest.raises(ValueError, match="there are no bounds for 7 cutouts"):
         list(bounds.check(run_of(cutouts=7)))
     without = run_of()
     without.benchmarks = [e for e in without.benchmarks if e.extra_info.contender != OURS]
@@ -368,9 +368,9 @@ def test_make_bench_leaves_out_what_is_missing(monkeypatch: pytest.MonkeyPatch) 
         done = invoke(bench.main, "--quick", "--cutouts", 2, "--json", "run.json", "--check")
     finally:
         torch.set_num_threads(before)
-    assert "Left out: bottleneck nanmedian: bottleneck is not installed" in done.stdout
-    assert done.exit_code == 2  # There are no bounds of 2 cutouts.
-    assert "no bounds are stated for 2 cutouts" in done.stderr
+    assert "Skipped: bottleneck nanmedian: bottleneck is not installed" in done.stdout
+    assert done.exit_code == 2  # There are no bounds for 2 cutouts.
+    assert "there are no bounds for 2 cutouts" in done.stderr
     written = runs.read(Path("run.json"))
     names = written.stacks()[2].keys()
     assert {COPY, OURS, PEER, LOOP} < names

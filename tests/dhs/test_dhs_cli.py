@@ -175,7 +175,7 @@ def test_inject_names_bad_hosts_and_draws_the_others(hosts: Path) -> None:
         in (reasons["b-holes.npz"])
     )
     assert "damaged" in reasons["c-damaged.npz"]
-    assert "has 11 x 11 pixels; allowed are 32 per side" in reasons["d-small.npz"]
+    assert "has 11 x 11 pixels; it must have at least 32 per side" in reasons["d-small.npz"]
     assert "no array 'cutout'" in reasons["e-other.npz"]
     assert out.read_bytes().startswith(PNG)
     text = run("inject", "--hosts", hosts, *ARC, "--out", out)
@@ -203,9 +203,9 @@ def test_nothing_to_inject_into_writes_nothing(hosts: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--theta-e", 0], "theta_e=0 is not allowed: it has to be a finite number in (0, 10]"),
+        (["--theta-e", 0], "theta_e=0 is not allowed: it must be a finite number in (0, 10]"),
         (["--theta-e", "nan"], "theta_e=nan is not allowed"),
-        (["--r-mag", 5], "r_mag=5 is not allowed: it has to be a finite number in [10, 30]"),
+        (["--r-mag", 5], "r_mag=5 is not allowed: it must be a finite number in [10, 30]"),
         (["--psf-fwhm", -1], "psf_fwhm=-1 is not allowed"),
         (["--seed", -1], "seed=-1 is not allowed"),
         (["--backend", "abacus"], "backend='abacus' is not known"),

@@ -1,7 +1,7 @@
-"""How tests compare results: value for value, on the adversarial images of the package.
+"""Exact comparison of results, and the adversarial images of the package.
 
-Results are compared with `assert_same`: every value identical, NaN equal to NaN,
-the sign of a zero ignored, no tolerance and nothing rounded first.
+`assert_same` compares results: every value must be identical, NaN equals NaN, the
+sign of zero is ignored, and there is no tolerance and no rounding.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def assert_same(actual: Any, expected: Any, names: Sequence[str] = ()) -> None:
-    """Equal shape, dtype and values; ``names`` says which plane along axis 0 differs."""
+    """Assert equal shapes, dtypes and values; ``names`` are those of the planes along axis 0."""
     assert type(actual) is type(expected)
     assert actual.dtype == expected.dtype
     assert tuple(actual.shape) == tuple(expected.shape)
@@ -44,7 +44,7 @@ def assert_same(actual: Any, expected: Any, names: Sequence[str] = ()) -> None:
 
 
 def as_array(value: Any) -> NDArray[Any]:
-    """A NumPy array of the same values; bfloat16 becomes float32."""
+    """Convert to a NumPy array of the same values; bfloat16 becomes float32."""
     if isinstance(value, np.ndarray):
         return value
     wide = value.float() if "bfloat16" in str(value.dtype) else value

@@ -1,4 +1,4 @@
-"""The annulus: which pixels, which radii, which errors, which warning."""
+"""Tests of the annulus: pixels, radii, errors and the warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every backend equals the reference, value for value, on adversarial images."""
+"""Tests that every backend equals the reference, value for value, on adversarial images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GEOMETRIES = [
     ((37, 58), Annulus.default(37, 58)),
     ((102, 64), Annulus(20, 32)),
     ((256, 256), Annulus.default(256, 256)),
-    ((33, 31), Annulus(3, 50)),  # up to the last pixel of the plane, so that a tail is gathered
+    ((33, 31), Annulus(3, 50)),  # up to the last pixel of the plane, so that the gather has a tail
 ]
 DTYPES = [
     "float16",
@@ -57,7 +57,7 @@ class Case(NamedTuple):
 
 
 def _cases() -> list[Any]:
-    # The numbers of options have no common divisor, so that every pair of them occurs.
+    # The numbers of options are coprime, so that every pair of options occurs.
     cases = [
         Case(shape, annulus, dtype, CLIPS[i % 3], bool(i % 2), MASKS[i % 5])
         for i, ((shape, annulus), dtype) in enumerate(product(GEOMETRIES, DTYPES))
@@ -124,7 +124,7 @@ def test_equals_reference(case: Case, backend: str) -> None:
 @pytest.mark.parametrize("backend", EVERY)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_equals_the_definition_plane_by_plane(dtype: str, backend: str) -> None:
-    """What the public door adds (conversions, pieces) changes nothing either."""
+    """Check that conversions and pieces in the public function do not change values."""
     case = Case((37, 58), Annulus.default(37, 58), dtype, 10.0, False, "none")
     names, images = _images(case)
     mask = np.random.default_rng(8).random(tuple(images.shape)) < 0.3
@@ -201,7 +201,7 @@ def test_any_positive_clip(clip: float, dtype: str, backend: str) -> None:
 @pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_ten_thousand_random_annuli(dtype: str, backend: str) -> None:
-    """Many draws of common distributions: a search that is wrong rarely is wrong somewhere."""
+    """Check many draws of common distributions, to find errors that are rare."""
     rng = np.random.default_rng(11)
     shape = (5000, 21, 21)
     levels = rng.integers(1, 200, (shape[0], 1, 1))

@@ -1,4 +1,4 @@
-"""Memory and threads: what is written, what never is, streaming, forks and concurrent calls."""
+"""Tests of memory and threads: writes, untouched memory, streaming, forks, concurrent calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.fastnorm.nasty import assert_same
 from tests.fastnorm.test_backends import FAST
 from tests.fastnorm.test_backends_properties import LAYOUTS, laid_out
 
-SHAPE = (37, 57)  # rows that no vector length divides
+SHAPE = (37, 57)  # row length that is not a multiple of a vector
 ANNULUS = Annulus.default(*SHAPE)
 RADII = (ANNULUS.r_in, ANNULUS.r_out)
 
@@ -139,7 +139,7 @@ def test_streaming(
     expected = _reference(images, **options)
     guard = 17
     for shift in range(17):
-        # Planes start everywhere in a cache line, and nothing beside them is touched.
+        # Planes start anywhere in a cache line, and memory next to them stays untouched.
         room = np.full(guard + shift + images.size + guard, 123, dtype)
         out = room[guard + shift : guard + shift + images.size].reshape(images.shape)
         fastnorm.normalize_outer_annulus(images, *RADII, out=out, backend="numba", **options)
@@ -166,7 +166,7 @@ def test_only_outputs_above_the_limit_stream(dtype: str, monkeypatch: pytest.Mon
 
 
 def _guarded(images: NDArray[Any]) -> NDArray[Any]:
-    """A copy that ends where the next byte cannot be read."""
+    """Copy an array to memory whose next byte after the end cannot be read."""
     page = mmap.PAGESIZE
     size = -(-images.nbytes // page) * page
     room = mmap.mmap(-1, size + page)
@@ -199,7 +199,7 @@ def _run_forked(target: Callable[..., None], *args: Any) -> BaseProcess:
     return child
 
 
-# Newer Python versions warn of any fork in a process with threads, which is the point here.
+# Newer Python versions warn about forks in a process with threads, which is the purpose here.
 may_fork = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 

@@ -1,4 +1,4 @@
-"""Every backend, the reference included, against statistics written by others."""
+"""Tests of every backend, including the reference, against statistics of other packages."""
 
 from __future__ import annotations
 

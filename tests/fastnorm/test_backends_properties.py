@@ -1,4 +1,4 @@
-"""Any shape, radii, dtype, values, strides, byte order and mask: the reference's values."""
+"""Tests that backends equal the reference for any shape, radii, dtype, values, layout and mask."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WIDTHS = {2: 16, 4: 32, 8: 64}
 
 
 def laid_out(images: NDArray[Any], layout: str) -> NDArray[Any]:
-    """The same values and dtype in another layout."""
+    """Copy an array to another layout with the same values and dtype."""
     if layout == "every second":
         wide = np.zeros(
             (*images.shape[:-2], 2 * images.shape[-2], 2 * images.shape[-1]), images.dtype

@@ -1,4 +1,4 @@
-"""What the public door gives back: kind, dtype and shape."""
+"""Tests of the results of the public functions: type, dtype and shape."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_torch_dtype_argument(dtype: str, wanted: str, backend: str) -> None:
     wide = images.double() if dtype == "float64" else images.float()
     expected = normalize(wide, 20, 32, backend="reference")
     if wanted == "float16":
-        # torch rounds float64 to it by way of float32, and so twice.
+        # torch rounds float64 to float16 via float32, and so rounds twice.
         expected = torch.from_numpy(expected.numpy().astype(np.float16))
     assert result.dtype == getattr(torch, wanted)
     assert torch.equal(result, expected.to(getattr(torch, wanted)))

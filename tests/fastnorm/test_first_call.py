@@ -1,4 +1,4 @@
-"""The first call compiles, says so if that takes long, and spares the next process."""
+"""Tests of the first call: it compiles with a notice if that is slow, and fills the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an import costs and pulls in, each in a fresh interpreter."""
+"""Tests of the time and the dependencies of imports, each in a new interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks of FITS files on their way: into a pack, through a training, into scores and a grid."""
+"""Tests of masks of FITS files in packs, trainings, scores and grids."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ WIDTH = {"start": 1.2, "stop": 1.2, "step": 0.3}
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of FITS files; the top of r is bad by ALLMASK_R, the bottom of all by GALAXY."""
+    """Write FITS files and a manifest; ALLMASK_R marks 15 rows of r, and GALAXY others in all."""
     folder, rng = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
     for k in range(N):
         pixels = rng.normal(0, 1, (3, SIDE, SIDE)).astype(np.float32)
         pixels[:, 20:24, 8:12] += 3 * (k % 2)
-        # Brighter than the sky, so that the statistics are others without the mask.
+        # Bad pixels are brighter than the sky, so that the statistics depend on the mask.
         pixels[1, :15] += 50
         pixels[:, 18:] += 20
         maskbits = np.zeros((SIDE, SIDE), np.int16)
@@ -67,7 +67,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bad(mask_bits: str = "") -> NDArray[np.bool_]:
-    """Which pixels of every cutout are bad, by default or by GALAXY."""
+    """Return the bad pixels of every cutout, by default or by GALAXY."""
     mask = np.zeros((3, SIDE, SIDE), bool)
     if mask_bits == GALAXY:
         mask[:, 18:] = True
@@ -107,7 +107,7 @@ def model(packed: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def normalised(pixels: NDArray[np.float32], mask: NDArray[np.bool_]) -> torch.Tensor:
-    """As the network sees a cutout, with NumPy alone."""
+    """Normalise a cutout for the network, with NumPy only."""
     y, x = np.indices((SIDE, SIDE)) - SIDE // 2
     ring = (np.hypot(y, x) >= 10.4) & (np.hypot(y, x) < 14.4)
     planes = []
@@ -126,7 +126,7 @@ def test_a_pack_has_the_masks_of_its_files(packed: tuple[Path, str]) -> None:
     assert np.array_equal(pack.masks[0], np.broadcast_to(bad(chosen), (N, 3, SIDE, SIDE)))
     assert pack.metadata["mask_bits"] == (chosen or None)
     other = MaskBits.parse("dr10" if chosen else GALAXY)
-    with pytest.raises(ValueError, match="holds a pack of other settings: mask_bits is"):
+    with pytest.raises(ValueError, match="holds a pack with different settings: mask_bits is"):
         write_pack(out.parent / "manifest.csv", out, data_origin="made-up", mask_bits=other)
 
 

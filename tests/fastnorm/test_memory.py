@@ -1,4 +1,4 @@
-"""Beyond its input and output a call needs under 1 MB per thread, whatever it is given."""
+"""Tests of memory: besides input and output, a call needs less than 1 MiB per thread."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_the_second_is_told_of_the_first(
     first = rf"process {holder.pid} on host {re.escape(socket.gethostname())} since 20\d\d-"
     assert re.search(first, said), said
     assert re.search(r"another process is writing .* into .*: process", said)
-    assert re.search(r":\d\d UTC \(-c 'some words' .*\); wait for it, or end it\.", said)
+    assert re.search(r":\d\d UTC \(-c 'some words' .*\); wait for it to finish, or stop it\.", said)
     assert [path.name for path in held_folder(name, out).iterdir()] == [WRITER]
 
 

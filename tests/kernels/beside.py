@@ -1,6 +1,6 @@
-"""Programs that run beside the tests: they begin when tests are collected, and tests wait last.
+"""Background programs, which start when tests are collected and whose tests run last.
 
-Interpreted kernels take minutes of one core, which would be idle otherwise.
+Interpreted kernels take minutes on one core, which would otherwise be idle.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _begun: dict[tuple[str, ...], subprocess.Popen[str]] = {}
 
 
 def begin(*command: str, **environment: str) -> None:
-    """Start ``python -m command``, after whoever tests meanwhile."""
+    """Start ``python -m command`` in the background, at low priority."""
     _begun[command] = subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=ROOT,
@@ -28,7 +28,7 @@ def begin(*command: str, **environment: str) -> None:
 
 
 def printed_by(*command: str) -> list[str]:
-    """Lines that it printed, once it has ended well."""
+    """Wait for a program to succeed and return the lines that it printed."""
     process = _begun.pop(command)
     printed, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
@@ -37,7 +37,7 @@ def printed_by(*command: str) -> list[str]:
 
 
 def end() -> None:
-    """Kill what no test waited for."""
+    """Kill the programs that no test waited for."""
     while _begun:
         _, process = _begun.popitem()
         process.kill()

@@ -1,9 +1,9 @@
-"""What every GPU backend must do, as functions of a backend and a device.
+"""Checks of every GPU backend, as functions of a backend and a device.
 
-On a GPU they run under pytest. Elsewhere they run in a process of their own with
+On a GPU they run under pytest. Elsewhere they run in a separate process with
 ``TRITON_INTERPRET=1`` or ``NUMBA_ENABLE_CUDASIM=1``, which execute the device code
 in Python: ``python -m tests.kernels.gpu_cases BACKEND`` prints one line of JSON per check.
-Each check returns how many planes it compared with the definition.
+Each check returns the number of planes that it compared with the definition.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def check(function: Check) -> Check:
 
 @contextmanager
 def poisoned() -> Iterator[None]:
-    """Let `torch.empty` give NaN, so that a value that nobody wrote is seen."""
+    """Fill the result of `torch.empty` with NaN, so that unwritten values are seen."""
     empty = torch.empty
 
     def nan(*arguments: Any, **keywords: Any) -> Tensor:
@@ -62,7 +62,7 @@ def poisoned() -> Iterator[None]:
 def definition(
     images: Tensor, annulus: Annulus, masks: NDArray[np.bool_] | None = None, **options: Any
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Result, median and MAD of (..., H, W) images by the reference, in the computing dtype."""
+    """Return result, median and MAD of the reference, in the dtype of the computation."""
     wide = as_array(images if images.dtype == torch.float64 else images.float())
     planes = wide.reshape(-1, *images.shape[-2:])
     bad = [None] * len(planes) if masks is None else masks.reshape(planes.shape)
@@ -76,7 +76,7 @@ def definition(
 
 
 def same(actual: Tensor, expected: NDArray[Any] | Tensor, what: str = "") -> None:
-    """Every value identical, NaN equal to NaN; ``expected`` is cast as torch casts."""
+    """Assert that all values are identical, NaN equal to NaN; torch casts ``expected``."""
     wanted = expected if isinstance(expected, Tensor) else torch.from_numpy(expected)
     a, b = actual.cpu(), wanted.to(actual.dtype)
     assert a.shape == b.shape, what
@@ -93,7 +93,7 @@ def compare(
     eps: float = 1e-8,
     **options: Any,
 ) -> int:
-    """Run a backend on images and hold all that it gives against the definition."""
+    """Run a backend on images and compare all results with the definition."""
     done = gpu.normalize(
         images.to(device),
         annulus.r_in,
@@ -168,7 +168,7 @@ def masks(backend: str, device: torch.device) -> int:
 
 @check
 def shapes(backend: str, device: torch.device) -> int:
-    """Sides odd and even, an annulus up to the last pixel, planes of every alignment."""
+    """Check odd and even sides, an annulus up to the last pixel, and planes of any alignment."""
     count = compare(backend, device, nasty("float32", 7, (37, 58)), Annulus.default(37, 58))
     count += compare(backend, device, noise(5, 33, 31), Annulus(3, 50))
     count += compare(backend, device, noise(3, 64, 64), Annulus(20, 32))
@@ -228,7 +228,7 @@ def every_dihedral_element(backend: str, device: torch.device) -> int:
 
 @check
 def every_output(backend: str, device: torch.device) -> int:
-    """Each dtype and layout, the values those of torch's own cast."""
+    """Check each dtype and layout against torch's own cast."""
     count = 0
     for source, dtype, channels_last in itertools.product(
         (torch.float32, torch.float64),
@@ -276,13 +276,13 @@ def everything_at_once(backend: str, device: torch.device) -> int:
 
 @check
 def subnormal_quotients(backend: str, device: torch.device) -> int:
-    """A median near 0 beside a large scale: where a product could round as no quotient does."""
-    # The double nearest to 1 / 49, times 49, is not 1; and so for the others.
+    """Check a median near 0 with a large scale, where a product would round unlike a quotient."""
+    # The double nearest to 1 / 49, times 49, is not 1; the same holds for the others.
     halves = np.array([49, 103, 107, 161, 187, 197])[:, None]
     images = np.ldexp(halves * (2.0 * np.arange(SMALL[0] * SMALL[1]) + 1), -149)
     pixels = SMALL_ANNULUS.pixels(*SMALL)
     images[:, pixels] = 2 * np.where(np.arange(pixels.size) % 2, halves, -halves)
-    images[:, pixels[:2]] = 0  # as many are negative as positive: the median is 0
+    images[:, pixels[:2]] = 0  # as many negative as positive values, so that the median is 0
     return compare(backend, device, torch.from_numpy(images.astype(np.float32)).reshape(-1, *SMALL))
 
 
@@ -316,12 +316,12 @@ def nothing_to_do(backend: str, device: torch.device) -> int:
 
 
 def doubling_gaps(dtype: Any) -> Tensor:
-    """Bit patterns twice as far apart each, and others so low that there is no finite mean."""
+    """Draw bit patterns with doubling gaps, and values so low that no finite mean exists."""
     bits = 30 if dtype == "float32" else 61
     pixels = SMALL_ANNULUS.pixels(*SMALL)
     key: Any = np.int32 if dtype == "float32" else np.int64
     values = (key(1) << (np.arange(pixels.size, dtype=key) % bits)).view(dtype)
-    # Neighbours in the kernel's tensors of 128: their medians of three are low, and overflow.
+    # Neighbours in the kernel's tensors of 128 values: their medians of three are low and overflow.
     values[:59] = values[128:187] = np.finfo(dtype).min
     plane = np.zeros((1, *SMALL), dtype)
     plane.reshape(-1)[pixels] = values
@@ -330,7 +330,7 @@ def doubling_gaps(dtype: Any) -> Tensor:
 
 @check
 def passes_are_bounded(backend: str, device: torch.device) -> int:
-    """10 counting passes and 32 bisecting ones (64 in float64), whatever the values."""
+    """Check for at most 10 counting and 32 bisecting passes (64 in float64) for any values."""
     if backend != "triton":
         return 0
     launch = dispatch.choose("triton", "cuda")
@@ -379,7 +379,7 @@ def real_cutouts(backend: str, device: torch.device) -> int:
 
 def main(backend: str) -> None:
     if backend == "numba-cuda":
-        # A thread of a block is one of Python's: few of them, and often switched.
+        # Each thread of a block is a Python thread: use few of them and switch often.
         kernels: Any = importlib.import_module("fastnorm.kernels.numba_cuda_normalize")
         kernels.THREADS = 8
         sys.setswitchinterval(1e-4)

@@ -1,7 +1,7 @@
-"""The device code of both GPU backends, in Triton's interpreter and Numba's simulator.
+"""Tests of the device code of both GPU backends, in Triton's interpreter and Numba's simulator.
 
-Either mode is chosen before the kernel is imported, so that each runs in a
-process of its own; on a machine with a GPU the same checks run there too.
+The mode must be set before the kernel is imported, so that each mode runs in a
+separate process. On a machine with a GPU the same checks also run there.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Outcomes = dict[str, dict[str, dict[str, Any]]]
 
 
 def begin() -> None:
-    """Run every check in both modes, beside the other tests."""
+    """Run every check in both modes, in the background of the other tests."""
     for backend, (variable, _) in MODES.items():
         beside.begin("tests.kernels.gpu_cases", backend, **{variable: "1"})
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> Outcomes:
-    """What every check gave in both modes."""
+    """Return the outcome of every check in both modes."""
     found: Outcomes = {}
     for backend, (_, where) in MODES.items():
         lines = [json.loads(line) for line in beside.printed_by("tests.kernels.gpu_cases", backend)]
@@ -63,10 +63,10 @@ def test_on_a_gpu(backend: str, name: str) -> None:
 
 
 def test_product_rounds_as_the_quotient() -> None:
-    """The claim of docs/kernels.md, where it is tightest: quotients next to a rounding boundary."""
+    """Test the claim of docs/kernels.md for quotients next to a rounding boundary."""
     rng = np.random.default_rng(12)
     divisor = rng.integers(2**23, 2**24, 400_000).astype(np.float64)
-    # Numerators that make the quotient nearly half way between two floats.
+    # Choose numerators whose quotient is nearly half way between two floats.
     half_way = rng.integers(2**23, 2**24, divisor.size) + 0.5
     near = np.round(divisor * half_way / 2**24) + rng.integers(-1, 2, divisor.size)
     numerator = np.concatenate([near, rng.integers(2**23, 2**24, divisor.size)])

@@ -1,4 +1,4 @@
-"""The lens kernel in Triton's interpreter, which is chosen before an import, and on a GPU."""
+"""Tests of the lens kernel in Triton's interpreter, in separate processes, and on a GPU."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ COMMANDS = [
 
 
 def begin() -> None:
-    """Run all checks beside the other tests; each process takes its share of them."""
+    """Run all checks in the background of the other tests, divided among processes."""
     for command in COMMANDS:
         beside.begin(*command, TRITON_INTERPRET="1")
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, dict[str, Any]]:
-    """What every check gave."""
+    """Return the outcome of every check."""
     lines = [json.loads(line) for command in COMMANDS for line in beside.printed_by(*command)]
     count = sum(line["images"] for line in lines)
     DEVICE_CODE.append(f"{count} lenses through Triton's interpreter, in {len(lines)} checks")

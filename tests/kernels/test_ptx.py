@@ -1,4 +1,4 @@
-"""What an interpreter cannot show: the arithmetic that the compiler chose for a GPU."""
+"""Tests of the arithmetic that the compiler chose for a GPU, which an interpreter cannot show."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def arithmetic(ptx: str) -> Counter[str]:
 def test_rounding_is_ieee_wherever_it_is_seen(variant: str, capability: int) -> None:
     ptx = compile_variant(variant, capability).ptx
     found = arithmetic(ptx)
-    # A guess may be approximate: the root in the margin, and quotients of no pixel.
+    # Guesses may be approximate: the root in the margin, and quotients that are not pixels.
     guesses = {"sqrt.approx.ftz.f32", "div.full.f32"} if variant == "float32" else set()
     inexact = {name for name in found if re.search(r"approx|ftz|full|fma|rcp", name)}
     assert inexact <= guesses

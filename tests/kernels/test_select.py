@@ -1,4 +1,4 @@
-"""The selection kernel by itself: right for any values, and never slow without bound."""
+"""Tests of the selection kernel: exact for any values, with a bounded number of passes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_middle_pair_of_drawn_values(data: st.DataObject) -> None:
 
 
 def _with_a_gap_in_the_middle(rng: np.random.Generator, dtype: Any) -> NDArray[Any]:
-    """Half of the values on either side of a gap, or one more; the sample leans to one side."""
+    """Draw about half of the values on each side of a gap, with a sample biased to one side."""
     n = int(rng.integers(256, 1200))
     lower = n // 2 + int(rng.integers(-1, 2))
     values = np.sort(rng.random(n)) * rng.choice([0.1, 1, 10])
@@ -99,8 +99,8 @@ def test_middle_pair_beside_a_gap(dtype: Any) -> None:
 
 
 def test_every_way_out_of_the_search_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the nasty vectors would not test what they are there for."""
-    # Compiled now, since Numba cannot compile what calls a recorder.
+    """Check that the adversarial vectors reach every exit of the search."""
+    # Compile now, since Numba cannot compile a function that calls a recorder.
     ends = np.float32(-np.inf), np.float32(np.inf)
     numba_select.bisect_pair(np.zeros(32, np.float32), *ends, 0, 0)
     taken: dict[str, set[str]] = {}
@@ -149,7 +149,7 @@ def test_bisection_is_bounded(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def _rank(value: Any) -> int:
-    """Floats numbered in their order; both zeros are 0."""
+    """Number floats in their order; both zeros are 0."""
     bits: int = int(value.view(np.int32 if value.itemsize == 4 else np.int64))
     magnitude: int = bits & (2 ** (8 * value.itemsize - 1) - 1)
     return magnitude if bits >= 0 else -magnitude
@@ -185,7 +185,7 @@ def test_midpoint_at_the_edges(dtype: Any) -> None:
 
 PLANES = [
     ((21, 21), Annulus(2, 9)),
-    ((33, 31), Annulus(3, 50)),  # every corner, so that vectors would read past the plane
+    ((33, 31), Annulus(3, 50)),  # includes every corner, so that vectors would read past the plane
     ((30, 33), Annulus(0, 40)),
     ((101, 101), Annulus(32.5, 45)),
     ((37, 58), Annulus.default(37, 58)),

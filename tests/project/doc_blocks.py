@@ -1,4 +1,4 @@
-"""Runs the code blocks of a page of the documentation, one after the other."""
+"""Run the code blocks of a page of the documentation, one after the other."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ SMALLER = {
     "--fpr 0.05": "--fpr 0.4",
     "fpr_targets: [5.0e-2]": "fpr_targets: [0.4]",
     "--least-snr 5": "--least-snr 0.1",
-    # Minutes: tests/fastnorm/check/test_selfcheck.py runs it.
+    # It takes minutes, and tests/fastnorm/check/test_selfcheck.py runs it.
     "fastnorm check": "fastnorm check --help",
 }
-"""What commands and the files that they write say, and what is run in its place."""
+"""Text in commands and in the files that they write, and the faster text that runs instead."""
 
 ENDS_WITH = {
-    # Simulated data and untrained networks are not what the plan asks for.
+    # Simulated data and untrained networks do not fulfil the plan.
     "dhs audit .": 1,
     "dhs audit checkpoints/ scores/ grids/": 1,
 }
@@ -56,31 +56,31 @@ ENDS_WITH = {
 
 ONLY_NAMED = {
     "pip": "installs",
-    "source": "there is no shell to change",
+    "source": "needs a shell",
     "torchrun": "starts processes; tests/dhs/train/test_training.py trains with two",
     "sbatch": "needs SLURM",
-    "dask": "goes on until it is ended",
-    "for": "starts such workers",
-    "pytest": "takes minutes, and is what runs these tests",
-    "pytest-benchmark": "compares what pytest was to write",
+    "dask": "runs until it is stopped",
+    "for": "starts Dask workers",
+    "pytest": "takes minutes, and runs these tests",
+    "pytest-benchmark": "needs the files of the pytest command",
     "cat": "prints",
     "head": "prints",
 }
-"""Commands that are not run, and why: the files of this project that they name have to exist."""
+"""Commands that are not run, with the reason. Files of this project that they name must exist."""
 
 NOT_HERE = ("scheduler.json", "tcp://login1:8786", "fetch", "fetched/manifest.parquet")
-"""Of a Dask cluster, or from the network: commands with them are parsed, and not run."""
+"""Words that refer to a Dask cluster or the network: their commands are parsed, but not run."""
 
 
 class Block(NamedTuple):
     language: str
     text: str
     follows: bool
-    """Nothing but space is between it and the block before."""
+    """Whether only white space separates it from the previous block."""
 
 
 def read_blocks(page: Path) -> list[Block]:
-    """The blocks of code of a page; what Sphinx makes, as ``{toctree}``, is none."""
+    """Return the code blocks of a page, without Sphinx directives such as ``{toctree}``."""
     text = page.read_text()
     found, end = [], -1
     for match in re.finditer(r"^```(.*?)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
@@ -92,7 +92,7 @@ def read_blocks(page: Path) -> list[Block]:
 
 
 class Page:
-    """A page that is read in the current folder; Python blocks share their names."""
+    """A page whose blocks run in the current folder; Python blocks share their names."""
 
     def __init__(self, page: Path) -> None:
         self.name = str(page.relative_to(ROOT))
@@ -105,7 +105,7 @@ class Page:
         Raises
         ------
         AssertionError
-            A command ends otherwise than it should, or a block prints something else.
+            A command has an unexpected exit status, or a block has unexpected output.
         """
         printed: str | None = None
         for block in self.blocks:
@@ -141,7 +141,7 @@ def smaller(text: str) -> str:
 
 
 def commands(text: str) -> Iterator[str]:
-    """The commands of a block of shell; one that writes a file comes with the file."""
+    """Yield the commands of a shell block; a command that writes a file includes its content."""
     lines = iter(text.replace("\\\n", "").splitlines())
     for line in lines:
         if line.endswith("<<'EOF'"):
@@ -152,7 +152,7 @@ def commands(text: str) -> Iterator[str]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file that a page shows, if it is what its name says."""
+    """Write a file that a page shows, after checking that its content matches its suffix."""
     if path.suffix == ".py":
         compile(text, path, "exec")
     elif path.suffix == ".yaml":
@@ -171,7 +171,7 @@ def check_configuration(text: str) -> None:
 
 
 def run(command: str) -> tuple[int, str]:
-    """Do what a shell would do with a command; its exit status, and what it said."""
+    """Run a command like a shell, and return its exit status and output."""
     words = [found for word in shlex.split(command) for found in sorted(glob.glob(word)) or [word]]
     match words:
         case ["dhs" | "fastnorm", *_] if any(word in NOT_HERE for word in words):
@@ -197,7 +197,7 @@ def run(command: str) -> tuple[int, str]:
             missing = [word for word in ours if not (ROOT / word).exists()]
             return len(missing), f"{missing} do not exist"
         case _:
-            return 1, "nothing is known of this command: see tests/project/doc_blocks.py"
+            return 1, "unknown command: add it to tests/project/doc_blocks.py"
     return 0, ""
 
 
@@ -219,7 +219,7 @@ def run_program(name: str, arguments: list[str]) -> tuple[int, str]:
 
 
 def parse(words: list[str]) -> tuple[int, str]:
-    """See whether a command takes these arguments, without running it."""
+    """Check that a command accepts these arguments, without running it."""
     name, *rest = words
     command: Any = get_command({"dhs": dhs.cli.app, "fastnorm": fastnorm.cli.app}[name])
     context = command.make_context(name, rest)

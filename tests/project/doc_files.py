@@ -1,4 +1,4 @@
-"""The files that the pages of the documentation start from, all of them small."""
+"""Small input files for the pages of the documentation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     | {"hosts.split": "all", "thresholds": [0.5], "batch_size": 8, "shard_size": 16},
     "simulated_grid.yaml": ONE_CELL,
 }
-"""Files of configs/, and what is changed in them so that a page takes seconds."""
+"""Files of configs/, and the changes to them so that a page takes seconds."""
 
 PLANNED = "paperIV_efficientnet_v2_s_v5_annulus_fix"
 MODELS = {
@@ -61,11 +61,11 @@ MODELS = {
     "simulated_bottlenecked_resnet": CORRECTED,
     "simulated_bottlenecked_resnet_legacy_annulus": LEGACY,
 }
-"""Checkpoints, and what they see."""
+"""Checkpoints and their preprocessing."""
 
 
 def copy_configurations(folder: Path) -> None:
-    """Copy configs/, with smaller numbers."""
+    """Copy configs/ with smaller numbers."""
     shutil.copytree(ROOT / "configs", folder)
     for name, changes in CONFIGURATIONS.items():
         content = yaml.safe_load((folder / name).read_text())
@@ -74,13 +74,13 @@ def copy_configurations(folder: Path) -> None:
             place = content
             for section in sections:
                 place = place[section]
-            assert place[last] != value, f"{name}: {key} is {value} already"
+            assert place[last] != value, f"{name}: {key} is already {value}"
             place[last] = value
         (folder / name).write_text(yaml.safe_dump(content))
 
 
 def write_files(folder: Path) -> None:
-    """Cutouts, packs, checkpoints and grids, with the names that the pages use."""
+    """Write cutouts, packs, checkpoints and grids with the names that the pages use."""
     copy_configurations(folder / "configs")
     _write_cutouts(folder)
     for seed, (name, spec) in enumerate(MODELS.items()):
@@ -101,7 +101,7 @@ def write_files(folder: Path) -> None:
 
 
 def _write_cutouts(folder: Path) -> None:
-    """The same simulated cutouts in files of their own, and in packs."""
+    """Write the same simulated cutouts to single files and to packs."""
     survey = folder / "made"
     write_survey(survey, CUTOUTS, seed=3, lens_fraction=0.5, workers=1)
     table = pd.read_parquet(survey / "manifest.parquet")
@@ -135,7 +135,7 @@ def _write_model(path: Path, spec: PreprocessSpec, seed: int) -> None:
 
 
 def _run_grid(folder: Path, model: Path, name: str) -> None:
-    """As configs/selection_grid.yaml says, so that the command finds nothing left to inject."""
+    """Run the grid of configs/selection_grid.yaml, so that the page has nothing left to inject."""
     hosts = folder / "packs" / "dr10_training"
     given = {"checkpoint": model, "out_dir": folder / "grids" / name, "hosts.parquet_path": hosts}
     settings = [f"{key}={value}" for key, value in given.items()]

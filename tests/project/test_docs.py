@@ -1,4 +1,4 @@
-"""Every code block of the README and of the pages in docs runs: ``make test-docs``."""
+"""Run every code block of the README and of the pages in docs (``make test-docs``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Docstrings: a summary line is a sentence, and parameters are described where there are several."""
+"""Check docstrings: summaries are sentences, and functions describe several parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the distribution promises: dependencies that import, links that lead home, one version."""
+"""Tests of the distribution: dependencies, symbolic links, packages and version."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_package_is_installed() -> None:
     found = {
         ".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("dhs/**/__init__.py")
     }
-    # A link to YAML files, with no module in it.
+    # dhs.configs is a link to YAML files, without modules.
     assert found | {"dhs.configs"} == {name for name in listed if name.startswith("dhs")}
 
 

@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands; ``make test-docs`` runs its commands as well."""
+"""Run the Python blocks of the README; ``make test-docs`` also runs its commands."""
 
 from __future__ import annotations
 

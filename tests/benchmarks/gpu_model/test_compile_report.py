@@ -1,4 +1,4 @@
-"""The compile report: kernels compiled without a GPU, and how their instructions are counted."""
+"""Tests of the compile report: compilation without a GPU, and counts of instructions."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_statements_are_counted_once_for_every_time_they_run(
     assert len(toy_programs) == len(TRIPS)
     for counts, trips in zip(toy_programs, TRIPS, strict=True):
         assert counts[("toy.py", _line(toy, "left = tl.sum(x)")),] == 1
-        assert counts[("toy.py", loop),] == max(trips, 1)  # it is come to once where nothing runs
+        assert counts[("toy.py", loop),] == max(trips, 1)  # reached once even without a trip
         for chain in ((product,), (store,), (inner, product)):
             assert counts.get(tuple(("toy.py", line) for line in chain), 0) == trips
 
@@ -156,7 +156,7 @@ def test_instructions_of_a_loop_are_counted_as_often_as_it_runs(
     cubin = tmp_path / "toy.cubin"
     cubin.write_bytes(compiled.cubin)
     blocks = sass.disassemble(cubin, toy.parent)
-    # The loop as it lies in memory: from a label to the jump back to it, around the store.
+    # The loop in memory: from a label to the jump back to it, around the store.
     labels = {label: i for i, block in enumerate(blocks) for label in block.labels}
     jumps = [(i, block.instructions[-1].jump) for i, block in enumerate(blocks)]
     loops = [range(labels[to], i + 1) for i, to in jumps if to is not None and labels[to] <= i]
@@ -177,12 +177,12 @@ def test_instructions_of_a_loop_are_counted_as_often_as_it_runs(
         totals.append(sum(n * len(b.instructions) for n, b in zip(runs, blocks, strict=True)))
         never = [i for i, b in enumerate(blocks) if b.instructions[0].kind == "ATOMG"]
         assert all(runs[i] == 0 for i in never)
-    # Two programs differ by nothing but the loop, where both go through it.
+    # Two programs that enter the loop differ only by its iterations.
     assert totals[2] - totals[0] == (TRIPS[2] - TRIPS[0]) * size
 
 
 def _block(label: str, count: int, *opcodes: str) -> sass.Block:
-    """Ten instructions whose statement ran ``count`` times, and then those given."""
+    """Return a block of ten instructions that ran ``count`` times, followed by those given."""
     chain = (("kernel.py", count),)
     rest = []
     for opcode in opcodes:
@@ -197,7 +197,7 @@ def _block(label: str, count: int, *opcodes: str) -> sass.Block:
         pytest.param(
             [
                 _block("kernel", 1),
-                _block(".L_1", 20),  # what was moved out of the loop
+                _block(".L_1", 20),  # moved out of the loop
                 _block(".L_2", 20, "@P0 BRA `(.L_2)"),
                 _block(".L_3", 1, "EXIT "),
             ],
@@ -297,7 +297,7 @@ def test_a_real_binary_is_parsed(found: dict[str, Any]) -> None:
     for capability in (80, 90):
         row = _row(found, capability)
         assert 32 <= row["registers"] <= 255
-        # An instruction is 16 bytes; the code ends with some that do nothing.
+        # An instruction has 16 bytes; the code ends with padding instructions.
         padding = row["code_bytes"] - 16 * row["instructions"]
         assert 0 <= padding < 16 * 64
         assert row["code_bytes"] < row["cubin_bytes"]
@@ -341,7 +341,7 @@ def test_products_and_sums_are_not_fused(found: dict[str, Any]) -> None:
 
 
 def test_fused_products_would_be_seen(toy: Path) -> None:
-    # The toy leaves the option as it is by default.
+    # The toy kernel uses the default of the option.
     assert variants.compile_kernel(lambda: _load(toy).launch("meta"), 90).fuses
 
 

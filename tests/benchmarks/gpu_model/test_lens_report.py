@@ -1,4 +1,4 @@
-"""The lens kernel as it is compiled for GPUs, and what the report says of it."""
+"""Tests of the compiled lens kernel and its rows in the report."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def compiled(group: str, capability: int) -> variants.Compiled:
 
 @pytest.fixture(scope="module")
 def interpreted() -> dict[str, Any]:
-    """Counts of a small image."""
+    """Count the statements of a small image."""
     done = subprocess.run(
         [sys.executable, "-c", INTERPRET],
         env=os.environ | {"TRITON_INTERPRET": "1"},
@@ -58,7 +58,7 @@ def close(saved: Any, planned: Any) -> bool:
 def test_saved_draws_are_those_that_are_planned() -> None:
     saved = json.loads(lens_draws.FILE.read_text())
     assert close(saved, lens_draws.planned()), (
-        "save them anew: python -m tests.dhs.injection.lens_draws"
+        "save them again: python -m tests.dhs.injection.lens_draws"
     )
 
 
@@ -69,7 +69,7 @@ def test_nothing_is_spilled_and_no_loop_is_copied(group: str, capability: int) -
     assert figures["shared_bytes"] == 0
     assert figures["registers"] <= 64
     assert figures["resident_warps"] == 32, "as many programs as a multiprocessor takes"
-    # Copies would be counted as if each of them ran as often as the loop.
+    # Each copy would be counted as often as the whole loop.
     assert not figures["copied"]
     assert figures["code_bytes"] < 40_000
 
@@ -91,7 +91,7 @@ def test_counts_are_those_of_the_source(interpreted: dict[str, Any]) -> None:
         text = lines[chain[0][1] - 1].strip()
         by_line[text] = by_line.get(text, 0) + count
     assert by_line["p_row = p_table + image * column.COLUMNS"] == PROGRAMS
-    # Each of the copies of a loop that is unrolled runs once.
+    # Each copy of an unrolled loop runs once.
     assert (
         by_line["term = tl.load(p_last - k)"]
         == by_line["p_last = s.p_coefficients + (s.terms - 1 - done)"]

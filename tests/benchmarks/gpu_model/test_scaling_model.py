@@ -1,4 +1,4 @@
-"""The cost model of a grid on GPUs: what it counts, beside counts by hand."""
+"""Tests of the cost model of a grid on GPUs, against counts by hand."""
 
 from __future__ import annotations
 

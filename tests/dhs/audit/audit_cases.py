@@ -1,4 +1,4 @@
-"""Artefacts as the plan wants them at its end, made up."""
+"""Made-up artefacts that fulfil the plan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARCHITECTURES = ("efficientnet_v2_s", "bottlenecked_resnet")
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A checkpoint of a file; others are made from it."""
+    """Write a checkpoint; the others are copies with changes."""
     return save(tmp_path_factory.mktemp("template") / "best.safetensors")
 
 
@@ -37,7 +37,7 @@ def grid_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def finished(template: Checkpoint, grid_folder: Path, folder: Path) -> Artefacts:
-    """What lets every line hold."""
+    """Return artefacts with which every line of the plan holds."""
     found = Artefacts([folder])
     for arch in ARCHITECTURES:
         old, new = (
@@ -68,7 +68,7 @@ def of(
 
 
 def grid_of(folder: Path, checkpoint: Checkpoint) -> GridResult:
-    """The grid of the folder, as if this checkpoint had scored it."""
+    """Return the grid of a folder as if this checkpoint had scored it."""
     grid = GridResult(folder)
     grid.spec = checkpoint.spec
     grid.metadata |= {
@@ -138,7 +138,7 @@ def lines_of(found: Artefacts) -> dict[str, Line]:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Path:
-    """A folder of simulated artefacts: checkpoint, scores, grid."""
+    """Write a folder of simulated artefacts: a checkpoint, scores, and a grid."""
     (tmp_path / "training").mkdir()
     result = save(tmp_path / "training" / "best.safetensors")
     folder = write_grid(

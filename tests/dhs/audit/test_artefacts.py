@@ -1,4 +1,4 @@
-"""What is found in folders, and what the command ``dhs audit`` says of it."""
+"""Finding artefacts in folders, and the output of ``dhs audit``."""
 
 from __future__ import annotations
 
@@ -82,15 +82,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "injections.parquet is damaged",
     ),
     "truncated checkpoint": (lambda d: truncate(d / "training" / "best.safetensors"), "training"),
-    "newer version": (put("evaluation.json", json.dumps(NEWER)), "dhs 999.1, newer than this"),
+    "newer version": (put("evaluation.json", json.dumps(NEWER)), "dhs 999.1, newer than the"),
     "no version": (
         put("evaluation.json", json.dumps(NEWER | {"versions": {"dhs": "x"}})),
-        "dhs 'x' wrote it, which is none",
+        "invalid dhs version, 'x'",
     ),
-    "no JSON": (put("realism.json", "{"), "no JSON"),
-    "no object": (put("realism.json", "[1]"), "no JSON object"),
+    "no JSON": (put("realism.json", "{"), "not JSON"),
+    "no object": (put("realism.json", "[1]"), "does not contain a JSON object"),
     "empty object": (put("comparison.json", "{}"), "first is missing"),
-    "unfinished grid": (put("settings.json", '{"draws": 1}'), "did not run to its end"),
+    "unfinished grid": (put("settings.json", '{"draws": 1}'), "contains an unfinished grid"),
 }
 
 
@@ -110,7 +110,7 @@ def test_scores_whose_preprocessing_was_changed_are_refused(
     demo: Path, template: Checkpoint
 ) -> None:
     write_scores(demo / "scores.parquet", template, spec_fingerprint="ab")
-    assert "not that of its fingerprint" in find_artefacts([demo]).rejected[0].reason
+    assert "does not match its fingerprint" in find_artefacts([demo]).rejected[0].reason
 
 
 def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
 def test_no_folder_is_an_error(tmp_path: Path) -> None:
     result = invoke(app, "audit", tmp_path / "gone")
     assert result.exit_code == 2
-    assert "gone is no folder" in message(result)
+    assert "gone is not a folder" in message(result)
     with pytest.raises(ValueError, match="folders is empty"):
         find_artefacts([])
 
@@ -144,8 +144,8 @@ def evaluation_with(change: Callable[[dict[str, Any]], object], made: Checkpoint
         (lambda a: a.update(data_origin=5), "data_origin"),
         (lambda a: a["tables"][0].update(members=[]), "tables.0.members"),
         (lambda a: a["tables"][0]["members"][0]["spec"].update(eps=5), "eps=5"),
-        (lambda a: a["comparisons"][0].update(first="gone"), "'gone' has no such table"),
-        (lambda a: a["comparisons"][0]["at_fpr"].clear(), "or other rates"),
+        (lambda a: a["comparisons"][0].update(first="gone"), "'gone' does not match a table"),
+        (lambda a: a["comparisons"][0]["at_fpr"].clear(), "or different rates"),
         (lambda a: a["comparisons"][0]["at_fpr"][0].update(mcnemar_p=None), "mcnemar_p"),
     ],
 )

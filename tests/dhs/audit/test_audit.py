@@ -1,4 +1,4 @@
-"""``dhs audit``: which line holds, which fails, and what it says."""
+"""``dhs audit``: verdicts and evidence of its lines."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ def test_a_finished_plan_holds(found: Artefacts) -> None:
     assert judged.summary.startswith(f"{len(LINES)} lines: {len(LINES)} hold, 0 fail")
     assert not any(line.missing for line in judged.lines)
     said = " ".join(lines_of(found)["real_lens_recall"].evidence)
-    assert "recall 0.910 against 0.880 of the old, difference +0.030 (95 % +0.010 to +0.050" in said
+    assert (
+        "recall 0.910 against 0.880 of the old model, difference +0.030 (95 % +0.010 to +0.050"
+        in said
+    )
 
 
 def change_checkpoint(found: Artefacts, k: int, **changes: Any) -> None:
@@ -282,7 +285,7 @@ def test_result_of_another_annulus_than_its_checkpoint(found: Artefacts) -> None
 
 def test_results_of_marked_models_may_stand_beside(found: Artefacts) -> None:
     found.scores.append(scores(Path("old.parquet"), found.checkpoints[0]))
-    # Scored before the mark, which the checkpoint has got since.
+    # The scores are older than the mark of their checkpoint.
     unmarked = replace(found.checkpoints[0], deprecated=None)
     found.scores.append(scores(Path("older.parquet"), unmarked))
     assert lines_of(found)["unmixed"].verdict is Verdict.HOLDS
@@ -343,7 +346,7 @@ def test_the_old_annulus_is_right_on_crops(found: Artefacts, tmp_path: Path) -> 
     found.old.append(write(tmp_path / "crop.pt", dataset=DATASET | {"crop": True}))
     line = lines_of(found)["deprecated"]
     assert line.verdict is Verdict.HOLDS
-    assert str(crop.path) in line.files  # that of its namesake, which is marked
+    assert str(crop.path) in line.files  # because of the marked checkpoint with the same path
     assert str(tmp_path / "crop.pt") not in line.files
 
 

@@ -171,7 +171,7 @@ def test_defaults_of_architectures(tmp_path: Path) -> None:
 def test_weights_of_another_architecture_are_named(tmp_path: Path) -> None:
     path, out = tmp_path / "a.pt", tmp_path / "a.safetensors"
     write(path, train={"arch": "bottlenecked_resnet"})
-    reason = r"with {'base_ch': 16} .*stem\.0\.weight has shape .*Assumed, .* 'base_ch': 16"
+    reason = r"with {'base_ch': 16} .*stem\.0\.weight has shape .*Assumed .* 'base_ch': 16"
     with pytest.raises(CheckpointError, match=reason):
         import_old(path, out)
     state = weights()
@@ -207,17 +207,17 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda p: write(p, dataset=Config()), r"object of \S*\.Config, .*dataclasses\.asdict"),
+        (lambda p: write(p, dataset=Config()), r"object of \S*\.Config\. .*dataclasses\.asdict"),
         (lambda p: write(p, out=Path("x")), r"object of pathlib\S*\.PosixPath"),
-        (lambda p: write(p, dataset="crop: false"), "its 'dataset' is a str; allowed is a dict"),
+        (lambda p: write(p, dataset="crop: false"), "its 'dataset' is a str; it must be a dict"),
         (lambda p: write(p, train=[1]), "its 'train' is a list"),
         (lambda p: write(p, preprocess_spec=3), "its 'preprocess_spec' is a int"),
         (lambda p: write(p, model=None), "no state dict of tensors under 'model'"),
         (lambda p: write(p, model={"w": 3}), "no state dict of tensors under 'model'"),
-        (lambda p: torch.save([1], p), "holds a list; an old checkpoint is a dict"),
-        (garbage, r"is damaged, or no \.pt file"),
-        (cut, r"is damaged, or no \.pt file"),
-        (lambda p: p.write_bytes(b""), r"is damaged, or no \.pt file"),
+        (lambda p: torch.save([1], p), "has a list; an old checkpoint is a dict"),
+        (garbage, r"is damaged or not a \.pt file"),
+        (cut, r"is damaged or not a \.pt file"),
+        (lambda p: p.write_bytes(b""), r"is damaged or not a \.pt file"),
     ],
 )
 def test_what_cannot_be_read(tmp_path: Path, make: Callable[[Path], object], reason: str) -> None:
@@ -248,7 +248,7 @@ def test_the_origin_of_the_data(tmp_path: Path) -> None:
     assert import_old(path, out, data_origin="simulated").data_origin == "simulated"
     write(path, dataset=without("data_origin"), data_origin="DR9")
     assert import_old(path, out).data_origin == "DR9"
-    with pytest.raises(ValueError, match="has data_origin='DR9', and 'DR10' is given"):
+    with pytest.raises(ValueError, match="has data_origin='DR9', but 'DR10' is given"):
         import_old(path, out, data_origin="DR10")
 
 
@@ -265,7 +265,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "bottlenecked_resnet, raw_robust, annulus (20.0, 32.0) px, no crop" in result.stdout
     assert "assumed: clip_range = 10.0" in message(result)
-    assert "mark it: dhs checkpoint deprecate" in message(result)
+    assert "mark the checkpoint with dhs checkpoint deprecate" in message(result)
     again = run(path, "--out", out, *options)
     assert again.exit_code == 2
     assert "already exists; choose another file" in message(again)
@@ -276,7 +276,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert report["imported_from"]["file"] == "a.pt"
     for arguments, reason in (
         ((path, "--out", tmp_path / "c.pt"), "must end in .safetensors"),
-        ((tmp_path / "none.pt", "--out", tmp_path / "c.safetensors"), "none.pt is no file"),
+        ((tmp_path / "none.pt", "--out", tmp_path / "c.safetensors"), "none.pt is not a file"),
     ):
         wrong = run(*arguments)
         assert wrong.exit_code == 2

@@ -239,7 +239,7 @@ def test_a_configuration_that_is_wrong_is_described() -> None:
         ({"annulus_r_out": 0.0}, "annulus_r_in=32.5 and annulus_r_out=0.0: give both radii"),
         ({"parquet_path": ""}, "dataset: mode pack needs parquet_path"),
         ({"mode": "files"}, "dataset.mode: "),
-        ({"clip_range": -1.0}, "clip_range=-1.0 is not above 0"),
+        ({"clip_range": -1.0}, "clip_range=-1.0 must be above 0"),
     ):
         with pytest.raises(ValidationError) as error:
             _Outer.model_validate({"dataset": good | bad})

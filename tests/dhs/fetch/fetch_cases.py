@@ -1,4 +1,4 @@
-"""A server that fails, catalogues, and quick settings, for the tests of fetching."""
+"""Fixtures of the fetch tests: an unreliable server, catalogues and fast settings."""
 
 from __future__ import annotations
 

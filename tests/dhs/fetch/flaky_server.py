@@ -1,4 +1,4 @@
-"""A cutout service on this machine, which answers as it is told: rightly, or in some wrong way."""
+"""A local cutout service that gives correct answers or, on demand, wrong ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pixels_at(ra: float, dec: float, size: int) -> NDArray[np.float32]:
 
 @cache
 def fits_bytes(ra: float, dec: float, size: int, planes: bool = True, **changes: Any) -> bytes:
-    """A file as the service makes it: units have no names but IMAGETYP."""
+    """Create a file like those of the service, whose HDUs are named only by IMAGETYP."""
     image = np.float32(changes.pop("factor", 1)) * pixels_at(ra, dec, size)
     middle = (size + 1) / 2
     cards: dict[str, Any] = {"SURVEY": "LegacySurvey", "VERSION": "DR10", "BANDS": "grz"}
@@ -49,9 +49,9 @@ def fits_bytes(ra: float, dec: float, size: int, planes: bool = True, **changes:
 
 
 class FlakyServer(ThreadingHTTPServer):
-    """Answers with what ``answers`` lists for a position, in that order, and then rightly.
+    """A server that gives the ``answers`` listed for a position in turn, then correct ones.
 
-    ``asked``: path and time of every request. ``always``: what to answer instead.
+    ``asked``: path and time of every request. ``always``: the answer to every request, if set.
     """
 
     daemon_threads = True
@@ -67,10 +67,10 @@ class FlakyServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}/fits-cutout"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients leave while they are being answered."""
+        """Print nothing, because clients may disconnect during an answer."""
 
     def shutdown_request(self, request: Any) -> None:
-        """Close without a farewell, so that a connection can end with a reset."""
+        """Close without a shutdown, so that a connection can end with a reset."""
         self.close_request(request)
 
     def times(self) -> list[float]:
@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: FlakyServer
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Be silent."""
+        """Print nothing."""
 
     def do_GET(self) -> None:
         self.server.asked.append((self.path, time.monotonic()))
@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
     def send(
         self, body: bytes, said: int | None = None, status: int = 200, header: str = ""
     ) -> None:
-        """Send a body, of which another length may be said, or none (-1)."""
+        """Send a body, optionally with a wrong Content-Length or none (-1)."""
         self.send_response(status)
         if header:
             self.send_header(*header.split(": ", 1))
@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send(self.result())
 
     def answer_chunked(self, share: str = "1") -> None:
-        """As some proxies do; whole, or a part of it."""
+        """Send a chunked answer, as some proxies do, whole or in part."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -148,13 +148,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b" ")
 
     def answer_cut(self) -> None:
-        """Less than is said, and then the end of the connection."""
+        """Send less than the Content-Length, and close the connection."""
         body = self.result()
         self.send(body[: len(body) // 2], said=len(body))
         self.close_connection = True
 
     def answer_short(self) -> None:
-        """As much as is said, but not the whole file."""
+        """Send as much as the Content-Length, but not the whole file."""
         body = self.result()
         self.send(body[: len(body) // 2])
 
@@ -200,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send(self.result(factor=0))
 
     def answer_sent_on(self, count: str) -> None:
-        """Redirects, so many of them."""
+        """Redirect a number of times."""
         self.server.answers[self.ra, self.dec][:0] = [f"sent_on {int(count) - 1}"] * (
             int(count) > 1
         )

@@ -1,4 +1,4 @@
-"""Fetching cutouts from a service that fails in every way that a server on this machine can."""
+"""Fetching cutouts from a local service that fails in every way it can."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WRONG = {
     "coarse": "pixels are of",
     "bare": "no unit INVVAR",
 }
-"""Answers that may be followed by a right one, and what is said of them."""
+"""Wrong answers that a correct one may follow, and their reasons."""
 
 
 def test_fifty_cutouts_from_a_server_that_fails_stalls_and_truncates(
@@ -138,7 +138,7 @@ def test_requests_keep_the_pace_over_all_threads(server: FlakyServer, out: Path)
         server.answers[position] = ["status 500", "sent_on 1"]
     assert get(server, out, source, rate=50, workers=4).cutouts == 6
     times = server.times()
-    # As many as can be asked within the time; how late each arrives is the system's.
+    # The rate limits the number of requests in this time; the system may delay single ones.
     assert len(times) == 18
     assert times[-1] - times[0] >= 16 / 50
     assert sum(np.diff(times) < 0.01) < 4
@@ -153,7 +153,7 @@ def test_retry_after_is_a_pause_for_all(server: FlakyServer, out: Path) -> None:
 
 def test_a_service_that_asks_for_a_long_pause_is_left(server: FlakyServer, out: Path) -> None:
     server.always = "status 429 4000"
-    with pytest.raises(FetchStoppedError, match="alone for 4000 s; what was fetched is kept"):
+    with pytest.raises(FetchStoppedError, match="a pause of 4000 s; the fetched files are kept"):
         get(server, out, catalogue(9), workers=1)
     assert len(server.asked) == 1
 

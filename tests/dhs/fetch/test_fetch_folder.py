@@ -1,4 +1,4 @@
-"""What a folder of fetched cutouts promises, whatever becomes of the runs that fill it."""
+"""Folders of fetched cutouts stay consistent, however the runs that fill them end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_what_is_there_is_not_asked_for_again_and_what_is_damaged_is(
     server.asked.clear()
     assert get(server, out, catalogue(6), limit=5) == FetchResult(out, 5, 0, 0, [])
     assert not server.asked
-    # One bit of one pixel, which every reader would take.
+    # A flipped bit of one pixel, which no reader would notice.
     content = bytearray((out / "g01.fits").read_bytes())
     content[2880 + 77] ^= 1
     (out / "g01.fits").write_bytes(content)
@@ -75,7 +75,7 @@ def test_a_killed_run_goes_on(server: FlakyServer, out: Path) -> None:
     assert not (out / "manifest.parquet").exists()
     there = set(names(out)) & {f"{name}.fits" for name in source["galaxy_id"].to_pylist()}
     assert 5 <= len(there) < 12
-    # Killed between a file and its line, within a line, and within a file.
+    # Simulate a kill between a file and its line, within a line, and within a file.
     lines = (out / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (out / "journal.jsonl").write_bytes(b"".join(lines[:-2]) + lines[-2][:20])
     (out / ".g11.fits.tmp-1").write_bytes(b"SIMPLE")
@@ -106,7 +106,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", write)
-        with pytest.raises(OSError, match="No space left on device; what was fetched is kept"):
+        with pytest.raises(OSError, match="No space left on device; the fetched files are kept"):
             get(server, out, catalogue(9))
     assert get(server, out, catalogue(9)) == FetchResult(out, 9, 6, 0, [])
 
@@ -120,7 +120,7 @@ def test_other_settings_and_other_positions_are_refused(server: FlakyServer, out
         get(server, out, catalogue(3), images_only=True)
     with pytest.raises(ValueError, match="layer is ls-dr10 there, ls-dr9 here"):
         get(server, out, catalogue(3), layer="ls-dr9")
-    with pytest.raises(ValueError, match=r"holds 2 cutouts of other positions: g01 is at"):
+    with pytest.raises(ValueError, match=r"has 2 cutouts of other positions: g01 is at"):
         get(server, out, catalogue(4).set_column(1, "ra", pyarrow.array([1.0, 2, 3, 4])))
     assert (names(out), len(server.asked)) == before
     (out.parent / "strange").mkdir()
@@ -150,14 +150,14 @@ def test_a_second_run_is_refused(
     [
         ({"ra": [1.0, np.nan, 361]}, "2 rows whose ra is not in [0, 360] degrees: row 1 (nan)"),
         ({"dec": [-91.0, None, 0]}, "2 rows whose dec is not in [-90, 90] degrees: row 0 (-91.0)"),
-        ({"ra": ["10h", "11h", "12h"]}, "ra is of type string; it has to be a number"),
-        ({"galaxy_id": ["a", "../x", "b"]}, "1 rows whose galaxy_id cannot name a file"),
-        ({"galaxy_id": ["a/b", "", ".c"]}, "3 rows whose galaxy_id cannot name a file"),
-        ({"galaxy_id": ["a\n", "é" * 101, None]}, "3 rows whose galaxy_id cannot name a file"),
-        ({"galaxy_id": ["a", "b", "A"]}, "2 rows with the galaxy_id, or else the position, of"),
-        ({"galaxy_id": [1.0, 2.0, 3.0]}, "galaxy_id is of type double; it has to be text, or"),
-        ({"RA": [1, 2, 3]}, "several columns are ra: ra, RA; keep one"),
-        ({"url": [1, 2, 3], "sha256": [1, 2, 3]}, "has of its own: url, sha256; rename them"),
+        ({"ra": ["10h", "11h", "12h"]}, "ra is of type string; it must be a number"),
+        ({"galaxy_id": ["a", "../x", "b"]}, "1 rows whose galaxy_id is not a valid file name"),
+        ({"galaxy_id": ["a/b", "", ".c"]}, "3 rows whose galaxy_id is not a valid file name"),
+        ({"galaxy_id": ["a\n", "é" * 101, None]}, "3 rows whose galaxy_id is not a valid file"),
+        ({"galaxy_id": ["a", "b", "A"]}, "2 rows with the galaxy_id (or position) of another row"),
+        ({"galaxy_id": [1.0, 2.0, 3.0]}, "galaxy_id is of type double; it must be text or"),
+        ({"RA": [1, 2, 3]}, "several columns are named ra: ra, RA; keep one"),
+        ({"url": [1, 2, 3], "sha256": [1, 2, 3]}, "for the manifest: url, sha256; rename them"),
     ],
 )  # fmt: skip
 def test_faults_of_a_catalogue_are_told_before_anything_is_asked(
@@ -198,7 +198,7 @@ def test_catalogues_of_every_kind(server: FlakyServer, tmp_path: Path) -> None:
     content = (tmp_path / "a.fits").read_bytes()
     (tmp_path / "cut.fits").write_bytes(content[:-2000])
     (tmp_path / "caps.csv").write_text("ra,dec,GALAXY_ID\n1,2,007\n")
-    for name, said in (("cut.fits", "no table that can"), ("caps.csv", "spelt galaxy_id")):
+    for name, said in (("cut.fits", "no readable table"), ("caps.csv", "spelled galaxy_id")):
         with pytest.raises(ValueError, match=said):
             get(server, tmp_path / "out", tmp_path / name)
     with pytest.raises(ValueError, match="of an unknown kind; allowed"):
@@ -208,7 +208,7 @@ def test_catalogues_of_every_kind(server: FlakyServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"layer": "ls-dr8"}, "layer='ls-dr8' is not allowed: it is ls-dr9 or ls-dr10"),
+        ({"layer": "ls-dr8"}, "layer='ls-dr8' is not allowed: it must be ls-dr9 or ls-dr10"),
         ({"rate": 0.0}, "rate=0.0 is not allowed"),
         ({"timeout": float("nan")}, "timeout=nan is not allowed"),
         ({"attempts": 0}, "attempts=0 is not allowed"),

@@ -207,7 +207,7 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "source": ({"source": LENS}, TypeError, "source is of type LensParams"),
     "psf": ({"psf": np.ones((3, 3))}, TypeError, "psf is of type ndarray; give a PSF"),
     "noise": ({"noise": 50.0}, TypeError, "noise is of type float; give a Noise"),
-    "psfs": ({"psf": PSF.gaussian([1.0, 1.1])}, ValueError, "psf holds 2 PSFs for 4 images"),
+    "psfs": ({"psf": PSF.gaussian([1.0, 1.1])}, ValueError, "psf has 2 PSFs for 4 images"),
     "large psf": (
         {"psf": PSF.gaussian(1.3, side=81)},
         ValueError,

@@ -142,13 +142,13 @@ def test_pixelised_kernels() -> None:
 
 def test_normalisation_is_done_and_said() -> None:
     images = normalised((3, 9, 9), 8)
-    with pytest.warns(PSFNormalisationWarning, match=r"sums to 1\.5, and not to 1;") as caught:
+    with pytest.warns(PSFNormalisationWarning, match=r"sums to 1\.5 instead of 1;") as caught:
         psf = PSF(1.5 * images)
     assert caught[0].filename == __file__
     np.testing.assert_allclose(psf.images[0], images, rtol=1e-14)
-    with pytest.warns(PSFNormalisationWarning, match=r"sums to 0\.75, and not to 1;"):
+    with pytest.warns(PSFNormalisationWarning, match=r"sums to 0\.75 instead of 1;"):
         PSF(0.75 * images)
-    PSF(images.astype(np.float32))  # that which rounding leaves is no notice
+    PSF(images.astype(np.float32))  # rounding errors do not warn
 
 
 BAD_PSFS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
@@ -187,7 +187,7 @@ BAD_PSFS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "number": (
         lambda: PSF.gaussian([1.0, 1.1]).convolve(np.ones((3, 3, 40, 40), np.float32)),
         ValueError,
-        "psf holds 2 PSFs for 3 images; give 1 or 3",
+        "psf has 2 PSFs for 3 images; give 1 or 3",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""A small pack with masks, from the manifest on, and the command that makes it."""
+"""A small manifest of cutouts with masks, and helpers that pack it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = [f"c{(7 * k) % N:02d}{'.fits' if k % 5 == 4 else '.npy'}" for k in range
 
 
 def write_cutouts(folder: Path) -> Path:
-    """Twenty cutouts with masks and positions, in an order that is not that of their names."""
+    """Write twenty cutouts with masks and positions, not in the order of their names."""
     for name, image, mask in zip(NAMES, STACK, MASKS, strict=True):
         if name.endswith(".fits"):
             fits.PrimaryHDU(image).writeto(folder / name)

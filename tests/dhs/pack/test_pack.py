@@ -1,4 +1,4 @@
-"""Packs: the same bytes however they were made."""
+"""Packs are byte-identical, however they were written."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_a_pack_holds(manifest: Path) -> None:
     source = parquet.read_table(manifest)
     for name in source.column_names:
         assert table[name].tolist() == source[name].to_pylist()
-    # Pairs of neighbours go together.
+    # Pairs of neighbours are in the same split.
     splits = table["split"].to_numpy()
     assert (splits[::2] == splits[1::2]).all()
     assert set(splits) == {"train", "val"}
@@ -98,7 +98,7 @@ def test_same_bytes_with_two_workers(manifest: Path) -> None:
 
 def test_killed_work_is_continued_to_the_same_bytes(manifest: Path) -> None:
     out = manifest.parent / "killed"
-    # Killed by itself in the middle of the second shard, its first being done.
+    # The process kills itself in the middle of the second shard.
     code = (
         "import os, signal, sys\nfrom dhs.pack import shards, write_pack\n"
         "read = shards.ShardJob.read\n"
@@ -149,7 +149,7 @@ def test_a_shard_that_is_not_whole_is_made_again(
 def test_a_complete_pack_is_left_alone(manifest: Path) -> None:
     made = make(manifest)
     before = {path: path.stat().st_mtime_ns for path in made.out.iterdir()}
-    # The cutouts are not needed any more.
+    # A complete pack no longer needs the cutouts.
     for name in NAMES:
         (manifest.parent / name).unlink()
     again = make(manifest)
@@ -225,7 +225,7 @@ def test_rejected_files_are_mended_or_allowed(manifest: Path) -> None:
     assert verify_pack(folder / "less").faults == []
     for k in (1, 13):
         (folder / f"away-{k}").rename(folder / NAMES[k])
-    # Only the two shards with mended files are made again.
+    # Only the two shards with fixed files are written again.
     made = make(manifest)
     assert (made.is_finished, made.read) == (True, 2 * PER_SHARD)
     assert digests(made.out) == whole
@@ -243,7 +243,7 @@ def test_a_part_is_never_of_another_shard(manifest: Path, monkeypatch: pytest.Mo
     folder = manifest.parent
     hide(1)
     assert not make(manifest).is_finished
-    # The end between a shard and its part, while another file was missing.
+    # The run stops between a shard and its part, while another file is missing.
     hide(2, shown=1)
     with monkeypatch.context() as patch:
         patch.setattr(write, "atomic_path", fail)
@@ -263,7 +263,7 @@ def test_nothing_that_can_be_packed(manifest: Path) -> None:
     assert "every file was rejected; fix them" in message(result)
     assert len(json.loads(result.stdout)["rejected"]) == N
     assert not make(manifest, "all", allow_rejects=N).is_finished
-    # A shard of which nothing is left is none of the pack.
+    # A shard without any cutout is not part of the pack.
     for name, image in zip(NAMES[PER_SHARD:], STACK[PER_SHARD:], strict=True):
         (manifest.parent / name).with_suffix(".fits").unlink(missing_ok=True)
         if name.endswith(".npy"):
@@ -276,7 +276,7 @@ def test_nothing_that_can_be_packed(manifest: Path) -> None:
     assert len(list(made.out.glob("*-00000.npy"))) == 0
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real cutouts are not beside the project")
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real cutouts are not next to the project")
 def test_real_cutouts(tmp_path: Path) -> None:
     files = sorted(REAL.glob("*.npz"))
     rows = "".join(f"{path},1\n" for path in files)

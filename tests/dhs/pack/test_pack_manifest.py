@@ -1,4 +1,4 @@
-"""The manifest that is packed, and the files that it names: every fault, with the way out."""
+"""Faults of the manifest to pack and of its files, each reported with its fix."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pixels(k: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Eight good files, ``c0.npz`` to ``c7.npz``."""
+    """Write eight good files, ``c0.npz`` to ``c7.npz``."""
     for k in range(N):
         np.savez(tmp_path / f"c{k}.npz", cutout=pixels(k).transpose(1, 2, 0))
     return tmp_path
@@ -61,22 +61,22 @@ ZEROS = [0.0] * N
         ({"label": None}, r"no column label; its columns are cutout_path\."),
         ({"cutout_path": None}, "no column cutout_path"),
         ({"cutout_path": pyarrow.array([], "string"), "label": []}, "no rows"),
-        ({"shard": PATHS, "sha256": PATHS}, "a pack has of its own: shard, sha256; rename them"),
+        ({"shard": PATHS, "sha256": PATHS}, "reserved for packs: shard, sha256; rename them"),
         ({"label": changed(3, 2, LABELS)}, r"1 rows whose label is neither 0 nor 1: c3.npz \(2"),
         ({"label": changed(3, None, LABELS)}, r"neither 0 nor 1: c3.npz \(nan\)"),
-        ({"label": ["0"] * N}, "label is of type string; it has to be a number"),
+        ({"label": ["0"] * N}, "label is of type string; it must be a number"),
         ({"label": [2] * N}, r"8 rows .* 0 nor 1: c0.npz \(2.0\); .*c4.npz \(2.0\); \.\.\.$"),
         ({"galaxy_id": changed(6, "id1", [f"id{k}" for k in range(N)])}, "2 rows with the galaxy"),
         ({"galaxy_id": changed(6, None, PATHS)}, "1 rows without a galaxy_id: c6.npz"),
-        ({"galaxy_id": ZEROS}, "galaxy_id is of type double; it has to be text"),
-        ({"cutout_path": changed(2, "c5.npz", PATHS)}, r"cutout_path of another: c5.npz \(c5.npz"),
+        ({"galaxy_id": ZEROS}, "galaxy_id is of type double; it must be text"),
+        ({"cutout_path": changed(2, "c5.npz", PATHS)}, r"cutout_path of another row: c5.npz \(c5"),
         ({"cutout_path": changed(2, "", PATHS)}, "1 rows without a cutout_path: row 2"),
-        ({"split": ["train"] * 7 + ["dev"]}, r"none of train, val, test: c7.npz \(dev\)"),
-        ({"split": ["train"] * 7 + [None]}, r"none of train, val, test: c7.npz \(\)"),
+        ({"split": ["train"] * 7 + ["dev"]}, r"not one of train, val, test: c7.npz \(dev\)"),
+        ({"split": ["train"] * 7 + [None]}, r"not one of train, val, test: c7.npz \(\)"),
         ({"sample_weight": changed(1, -1.0, ZEROS)}, r"at least 0: c1.npz \(-1.0\)"),
         ({"sample_weight": changed(1, np.inf, ZEROS)}, r"at least 0: c1.npz \(inf\)"),
-        ({"ra": ZEROS}, "one of ra and dec without the other"),
-        ({"ra": changed(4, None, ZEROS), "dec": ZEROS}, "1 rows with one of ra and dec .*: c4.npz"),
+        ({"ra": ZEROS}, "only one of ra and dec; give both"),
+        ({"ra": changed(4, None, ZEROS), "dec": ZEROS}, "1 rows with only one of ra and dec: c4"),
         ({"ra": changed(4, -1.0, ZEROS), "dec": ZEROS}, r"not in \[0, 360\] degrees: c4.npz"),
         ({"ra": changed(4, 361.0, ZEROS), "dec": ZEROS}, r"not in \[0, 360\] degrees: c4.npz"),
         ({"ra": ZEROS, "dec": changed(4, 91.0, ZEROS)}, r"not in \[-90, 90\] degrees: c4.npz"),
@@ -96,7 +96,7 @@ def test_all_faults_are_named_at_once(folder: Path) -> None:
     with pytest.raises(ValueError, match="cannot be packed") as error:
         pack(path)
     assert [line.split(": ")[0].strip() for line in str(error.value).splitlines()[1:]] == [
-        "8 rows whose split is none of train, val, test",
+        "8 rows whose split is not one of train, val, test",
         "8 rows whose label is neither 0 nor 1",
         "8 rows whose sample_weight is not finite and at least 0",
     ]
@@ -114,7 +114,7 @@ def test_given_splits_are_kept_or_leak(folder: Path) -> None:
     assert packed.table["split"].tolist() == given
     assert packed.metadata["split"] == "given"
     with pytest.raises(
-        ValueError, match=r"leak in 1 places: HEALPix \d+ is in train and val\. Rem"
+        ValueError, match=r"leak in 1 places: HEALPix \d+ is in train and val\. Fix"
     ):
         pack(manifest(folder, split=given, ra=[0.3, 0.31, *ra[2:]], dec=ZEROS))
 
@@ -143,8 +143,8 @@ def test_data_origin_is_never_guessed(folder: Path) -> None:
     for metadata, option, message in (
         (None, None, "does not say where its cutouts are from; give --data-origin"),
         ({}, None, "does not say where its cutouts are from"),
-        ({"data_origin": "a"}, "b", "'b' contradicts .* says 'a'"),
-        ({"data_origin": 3}, "b", "it has to be text"),
+        ({"data_origin": "a"}, "b", "'b' contradicts .* has 'a'"),
+        ({"data_origin": 3}, "b", "it must be text"),
         (None, " ", "data_origin is empty"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -191,7 +191,7 @@ def test_files_of_another_kind(folder: Path) -> None:
     for name, message in (
         ("cutouts.txt", "of an unknown kind; allowed are .parquet and .csv"),
         ("broken.parquet", "damaged"),
-        ("empty.csv", "damaged, or not what its suffix says"),
+        ("empty.csv", "damaged or not a .csv file"),
     ):
         with pytest.raises(ValueError, match=message):
             pack(folder / name)
@@ -213,14 +213,14 @@ def test_masks_of_every_kind(folder: Path) -> None:
     assert packed.masks is not None
     assert [mask.shape for mask in packed.masks] == [shard.shape for shard in packed.shards]
     assert np.array_equal(np.concatenate(packed.masks), bad)
-    # Bad is what either says.
+    # A pixel is bad if either mask flags it.
     own = np.zeros(PLANE, bool)
     own[1, 2] = True
     np.savez(folder / "c0.npz", cutout=pixels(0).transpose(1, 2, 0), mask=own)
     both = read_cutout(folder, "c0.npz", "m0.npz").mask
     assert both is not None
     assert np.array_equal(both, bad[0] | own)
-    # The same masks beside the pixels, in the cutouts' own files.
+    # The same masks give the same pack if they are in the cutouts' own files.
     for k in range(N):
         image, mask = (stack.transpose(1, 2, 0) for stack in (pixels(k), bad[k]))
         np.savez(folder / f"c{k}.npz", cutout=image, mask=mask)

@@ -1,4 +1,4 @@
-"""Packs that are read: what is damaged is refused, or found and named."""
+"""Reading of packs: damage is rejected, or found and named."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def out(whole: Path, tmp_path: Path) -> Path:
-    """A pack that may be damaged."""
+    """Copy a pack, so that a test can damage it."""
     return shutil.copytree(whole, tmp_path / "pack")
 
 
 def change(folder: Path, metadata: dict[str, Any] | None = None, **columns: Any) -> None:
-    """Write another manifest into a pack, with these columns instead; None leaves one out."""
+    """Write a changed manifest into a pack, with these columns replaced or, if None, removed."""
     table = parquet.read_table(folder / "manifest.parquet")
     metadata = json.loads(table.schema.metadata[b"dhs"]) | (metadata or {})
     held = {name: table[name] for name in table.column_names} | columns
@@ -54,8 +54,8 @@ def test_verify_names_what_was_damaged(out: Path) -> None:
     report = verify_pack(out, workers=2)
     assert (report.cutouts, report.intact, report.has_masks) == (N, N - 2, True)
     assert [(item.path.name, item.reason) for item in report.faults] == [
-        ("shard-00001.npy", "row 0, galaxy_id 'c02', is not what its sha256 says."),
-        ("mask-00003.npy", "row 0, galaxy_id 'c06', is not what its mask_sha256 says."),
+        ("shard-00001.npy", "row 0, galaxy_id 'c02', does not match its sha256."),
+        ("mask-00003.npy", "row 0, galaxy_id 'c06', does not match its mask_sha256."),
     ]
     result = run("verify", out, "--json")
     assert result.exit_code == 1
@@ -88,13 +88,13 @@ def without_last_row(out: Path) -> None:
     [
         (with_value("label", 2), "manifest", "1 labels are neither 0 nor 1, the first of 'c00'."),
         (with_value("galaxy_id", "c07"), "manifest", "1 rows have the galaxy_id of another"),
-        (with_value("split", "dev"), "manifest", "1 splits are none of train, val, test"),
+        (with_value("split", "dev"), "manifest", "1 splits are not one of train, val, test"),
         (with_value("split", "test"), "manifest", r"leak: HEALPix \d+ is in .* and "),
-        (without_last_row, "manifest", "it has 19 rows; its metadata say 20"),
+        (without_last_row, "manifest", "it has 19 rows; its metadata state 20"),
         (without_last_row, "shard-00003", "1 rows are not in the manifest, the first 1."),
-        (lambda out: change(out, {"pixel_scale": None}), "manifest", "do not say pixel_scale"),
-        (lambda out: np.save(out / "shard-00009.npy", STACK), "shard-00009", "does not name this"),
-        (with_value("sha256", "0" * 64, 7), "shard-00001", "row 1, galaxy_id 'c09', is not what"),
+        (lambda out: change(out, {"pixel_scale": None}), "manifest", "have no pixel_scale"),
+        (lambda out: np.save(out / "shard-00009.npy", STACK), "shard-00009", "does not list this"),
+        (with_value("sha256", "0" * 64, 7), "shard-00001", "row 1, galaxy_id 'c09', does not"),
     ],
 )
 def test_verify_finds(out: Path, damage: Callable[[Path], None], file: str, reason: str) -> None:
@@ -111,26 +111,26 @@ def fortran(out: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda out: (out / "manifest.parquet").unlink(), "is no pack: it has no manifest.parquet"),
+        (lambda out: (out / "manifest.parquet").unlink(), "is not a pack: it has no manifest"),
         (lambda out: (out / "shard-00002.npy").unlink(), "lacks 1 of the 4 .*: shard-00002.npy"),
         (lambda out: (out / "mask-00002.npy").unlink(), "lacks 1 of the 4 .*: mask-00002.npy"),
         (lambda out: os.truncate(out / "shard-00001.npy", 999), "999 bytes: cut short or damaged"),
         (lambda out: os.truncate(out / "shard-00001.npy", 9999), "but it has 9999 bytes"),
         (lambda out: np.save(out / "shard-00001.npy", STACK.astype(float)), "has dtype float64"),
-        (lambda out: np.save(out / "shard-00001.npy", STACK[0]), r"allowed are float32 and \(N, 3"),
-        (lambda out: np.save(out / "shard-00001.npy", STACK[:, :, 1:]), "a pack has one shape"),
+        (lambda out: np.save(out / "shard-00001.npy", STACK[0]), r"expected float32 and \(N, 3"),
+        (lambda out: np.save(out / "shard-00001.npy", STACK[:, :, 1:]), "must have one shape"),
         (fortran, "in Fortran order"),
-        (lambda out: np.save(out / "mask-00003.npy", MASKS[:3]), r"shape \(3, .*, its cutouts"),
+        (lambda out: np.save(out / "mask-00003.npy", MASKS[:3]), r"shape \(3, .*, but its cutouts"),
         (lambda out: change(out, mask_sha256=None), "mask-00000.npy, but its manifest has no mask"),
-        (with_value("row", 6), "1 rows that there are not, the first row 6 of shard-00000.npy"),
-        (with_value("row", -1), "1 rows that there are not, the first row -1"),
+        (with_value("row", 6), "1 rows that do not exist, the first row 6 of shard-00000.npy"),
+        (with_value("row", -1), "1 rows that do not exist, the first row -1"),
         (with_value("row", 1), "1 rows more than once, the first row 1 of shard-00000.npy"),
         (with_value("shard", "../shard-00000.npy"), r"names a shard '\.\./shard-00000.npy'"),
         (with_value("label", None), "has rows without label"),
-        (lambda out: change(out, galaxy_id=None), "no column galaxy_id; it is no manifest"),
+        (lambda out: change(out, galaxy_id=None), "no column galaxy_id; it is not the manifest"),
         (lambda out: change(out, row=[0.5] * N), "row is of type double"),
         (lambda out: change(out, {"data_origin": None}), "does not say where its cutouts are from"),
-        (lambda out: change(out, {"bands": ["r"]}), r"says bands=\['r'\]; allowed is"),
+        (lambda out: change(out, {"bands": ["r"]}), r"has bands=\['r'\] in its metadata; expected"),
         (lambda out: (out / "manifest.parquet").write_bytes(b"no"), "manifest.parquet is damaged"),
     ],
 )

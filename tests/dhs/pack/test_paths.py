@@ -1,4 +1,4 @@
-"""Names in a table that lead elsewhere: refused, with file and value, before anything is opened."""
+"""Paths in tables that lead elsewhere are rejected, and named, before any file is opened."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_faults_name_the_first_rows() -> None:
     said = str(error.value)
     assert "row 5 ('../x'); ..." in said
     assert "row 6" not in said
-    assert r"1 rows whose mask_path holds a NUL, as no file's: row 0 ('a\x00b')." in said
+    assert r"whose mask_path contains a NUL, which no file name has: row 0 ('a\x00b')." in said
     refuse_escapes("m.csv", "mask_path", ["a"])
 
 
@@ -79,7 +79,7 @@ def test_a_pack_names_its_own_shards_alone(tmp_path: Path, name: str) -> None:
 
 
 def rows(column: str, values: list[str], folder: Path) -> Path:
-    """A manifest of cutouts that are all there, one of them outside of its folder."""
+    """Write a manifest whose cutouts all exist, one of them outside its folder."""
     (folder / "in").mkdir()
     path = write_cutouts(folder / "in")
     table = parquet.read_table(path).slice(0, len(values))
@@ -89,7 +89,7 @@ def rows(column: str, values: list[str], folder: Path) -> Path:
 
 
 def opened_outside(folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
-    """Files that are opened beside the folder ``in``, from now on."""
+    """Record the files opened outside the folder ``in`` from now on."""
     seen: list[str] = []
 
     def watch(opener: Callable[..., Any]) -> Callable[..., Any]:

@@ -207,7 +207,7 @@ def test_a_grid_gives_one_injection_per_host(model: Path, pack: Path, grid: Path
     assert got.metadata["real"]["found"] == 48
     assert got.real.shape == (48, 16)
     assert len(gather(model, [pack], [grid], sample=7).injected) == 7
-    with pytest.raises(ValueError, match="no successful injections with an arc_snr_r of .* 5000"):
+    with pytest.raises(ValueError, match=r"no successful injections with an arc_snr_r of .* 5000"):
         gather(model, [pack], [grid], least_snr=5000.0)
 
 

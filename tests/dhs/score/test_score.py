@@ -318,16 +318,16 @@ def test_a_table_is_read_as_it_was_written(table: ScoreTable, tmp_path: Path) ->
     [
         ({"logits": np.full(CUTOUTS, np.nan, np.float32)}, "20 of 20 scores are NaN.*galaxy-000"),
         ({"ids": np.array(["a", "b"] * 10)}, "18 rows have the id of another row, the first a"),
-        ({"about": {}}, "has no provenance of its scores"),
-        ({"about": {"spec_fingerprint": "00"}}, "does not match its fingerprint"),
-        ({"about": {"members": [{"spec": {"mode": "other"}}]}}, "of its members are invalid"),
+        ({"metadata": {}}, "has no provenance of its scores"),
+        ({"metadata": {"spec_fingerprint": "00"}}, "does not match its fingerprint"),
+        ({"metadata": {"members": [{"spec": {"mode": "other"}}]}}, "of its members are invalid"),
     ],
 )
 def test_a_table_that_is_not_sound_is_refused(
     table: ScoreTable, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    if change.get("about"):
-        change = {"about": table.metadata | change["about"]}
+    if change.get("metadata"):
+        change = {"metadata": table.metadata | change["metadata"]}
     write_table(tmp_path / "bad.parquet", replace(table, **change))
     with pytest.raises(ValueError, match=f"bad.parquet.*{message}"):
         read_table(tmp_path / "bad.parquet")

@@ -357,7 +357,7 @@ def test_a_scheduler_that_goes_away(home: Path, whole: Grid, tmp_path: Path) -> 
         (Workers(0), "workers"),
         (Workers(2, dask_local=2), "processes on this machine"),
         (Workers(dask="tcp://a:1", dask_local=2), "exclude each other"),
-        (Workers(dask="no.json"), r"no such scheduler file"),
+        (Workers(dask="no.json"), "scheduler file does not exist"),
     ],
 )
 def test_workers_that_cannot_be(home: Path, tmp_path: Path, workers: Workers, problem: str) -> None:

@@ -226,7 +226,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError, match="is a file"):
         make(tmp_path / "shard-00000.npy")
     (tmp_path / "manifest.parquet").write_bytes(b"no Parquet")
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="different settings"):
         make(tmp_path)
 
 
@@ -236,7 +236,7 @@ def test_a_damaged_survey_is_named(survey: Path, tmp_path: Path) -> None:
     for path in survey.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     os.truncate(copy / "shard-00001.npy", 4000)
-    with pytest.raises(ValueError, match=r"shard-00001\.npy is missing or of another size"):
+    with pytest.raises(ValueError, match=r"shard-00001\.npy is missing or has a different size"):
         make(copy)
 
 

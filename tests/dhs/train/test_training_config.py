@@ -114,13 +114,13 @@ def test_settings_replace_what_the_file_says() -> None:
         ("train.lrr=1", r"train\.lrr.*train\.lr\b"),
         ("datasett.seed=1", r"datasett.*dataset"),
         ("train.lr", "section.key=value"),
-        ("train.lr=[1", "no YAML"),
+        ("train.lr=[1", "not valid YAML"),
         ("train.lr=-1", r"train\.lr"),
-        ("train.effective_batch=100", "effective_batch=100 is no multiple of batch_size=128"),
+        ("train.effective_batch=100", "effective_batch=100 must be a multiple of batch_size=128"),
         ("train.init_weights=old.pt", "dhs checkpoint import"),
         ("dataset.annulus_r_in=0", "annulus_r_in=0.* give both radii"),
         ("train.weights=a.safetensors", "pretrained is false"),
-        ("train.unweighted_loss=false", "sample_weight_col names no column"),
+        ("train.unweighted_loss=false", "sample_weight_col is empty"),
     ],
 )
 def test_what_is_not_allowed_is_named(setting: str, named: str) -> None:

@@ -1,4 +1,4 @@
-"""``fastnorm check``: it passes here, sees what is wrong, and claims nothing that it did not do."""
+"""Tests of ``fastnorm check``: it passes here, finds errors, and reports only what it ran."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _small_machine_without_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 @pytest.fixture
 def replace(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[..., None]], None]:
-    """Make a backend of a function."""
+    """Return a function that replaces a backend."""
 
     def replace(name: str, run: Callable[..., None]) -> None:
         device, _ = registry._LOADERS[name]
@@ -238,7 +238,7 @@ def launch(
     clip: float | None,
     nan_to_zero: bool,
 ) -> None:
-    """Do in NumPy and torch what a kernel of a GPU does."""
+    """Compute the results of a GPU kernel with NumPy and torch."""
     assert out is not None
     annulus: Any = SimpleNamespace(pixels=lambda height, width: pixels.numpy())
     rows = torch.arange(len(images)) if index is None else index
@@ -272,7 +272,7 @@ def _through(run: Callable[..., None], replace: Any) -> list[tuple[Setting, Outc
 
 
 def test_what_is_asked_of_a_gpu(replace: Any) -> None:
-    """A right backend passes in every setting of a GPU, which between them cover all options."""
+    """Check that a correct backend passes all GPU settings, and that they cover all options."""
     found = _through(launch, replace)
     for setting, outcome in found:
         assert outcome.failures == [], setting

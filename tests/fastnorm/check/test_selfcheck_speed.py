@@ -1,4 +1,4 @@
-"""How ``fastnorm check`` takes its times: in turns, from counted bytes, by the device's clock."""
+"""Tests of the timing of ``fastnorm check``: in turns, with counted bytes and device events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FITS cutouts as the Legacy Surveys write them, made with astropy alone."""
+"""FITS cutouts in the format of the Legacy Surveys, built with astropy only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIDE = 101
 RA, DEC = 150.1, 2.2
 ROW, COLUMN = 15, 45
 UNSEEN = slice(0, 10)
-# Bits of DR10, as the page https://www.legacysurvey.org/dr10/bitmasks/ numbers them.
+# Bit numbers of DR10, from https://www.legacysurvey.org/dr10/bitmasks/.
 BITS = {
     "NPRIMARY": 0,
     "BRIGHT": 1,
@@ -50,9 +50,9 @@ def sky(side: int = SIDE) -> WCS:
 
 
 def legacy_units(seed: int = 0, bands: str = "grz", side: int = SIDE) -> fits.HDUList:
-    """IMAGE, INVVAR and MASKBITS; ten rows of r are not observed, one pixel has each bit.
+    """Build IMAGE, INVVAR and MASKBITS, with ten unobserved rows in r and one pixel for each bit.
 
-    Some of those rows are in the annulus, and far from the sky.
+    Some of those rows are in the annulus, and their values are far from the sky.
     """
     rng = np.random.default_rng(seed)
     pixels = rng.normal(0, 0.02, (len(bands), side, side)).astype(np.float32)
@@ -82,7 +82,7 @@ def save_legacy(path: Path, **options: Any) -> Path:
 
 
 def expected_mask(side: int = SIDE) -> NDArray[np.bool_]:
-    """Which pixels of `legacy_units` are bad by default, written out by hand."""
+    """Return the pixels of `legacy_units` that are bad by default, written out by hand."""
     bad = np.zeros((3, side, side), bool)
     bad[1, UNSEEN] = True
     for name in ("BRIGHT", "MEDIUM", "CLUSTER"):
@@ -107,7 +107,7 @@ def refusal(path: Path) -> str:
 def normalised_by_astropy(
     pixels: NDArray[np.float32], bad: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Mean and spread of what is good between 32.5 and 45 pixels from the centre."""
+    """Normalise by the median and MAD of good pixels 32.5 to 45 pixels from the centre."""
     y, x = np.indices(pixels.shape[1:]) - SIDE // 2
     radius = np.hypot(y, x)
     ring = (radius >= 32.5) & (radius < 45)

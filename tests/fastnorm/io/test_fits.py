@@ -61,7 +61,7 @@ def test_choices_of_bits() -> None:
     assert MaskBits.parse("dr10:").names == ()
     with pytest.raises(ValueError, match=r"MASKBITS of dr9 has no 'SATUR_I'; .* from NPRIM"):
         MaskBits.parse("dr9:SATUR_I")
-    with pytest.raises(ValueError, match="release='dr7' is not known; .* one of dr8, dr9, dr10"):
+    with pytest.raises(ValueError, match=r"release='dr7' is not known; .* one of dr8, dr9, dr10"):
         MaskBits.parse("dr7")
     with pytest.raises(ValueError, match="dtype float64; expected integers"):
         MaskBits().mask(np.zeros((3, 3)))

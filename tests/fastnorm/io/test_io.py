@@ -1,4 +1,4 @@
-"""The readers of cutouts, on good files and on every kind of bad one."""
+"""Tests of the readers of cutouts, on good files and on all kinds of bad files."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def reason(path: Path) -> str:
     assert str(caught.value) == f"{path}: {caught.value.reason}"
     rejected: list[Rejected] = []
     with warnings.catch_warnings():
-        # A caller who ignores warnings must not be given a damaged image.
+        # A caller who ignores warnings must not receive a damaged image.
         warnings.simplefilter("ignore")
         assert list(read_cutouts(path, rejected)) == []
     assert rejected == [Rejected(path, caught.value.reason)]

@@ -153,7 +153,7 @@ def test_bands_are_in_the_order_that_the_header_says(tmp_path: Path) -> None:
         ({"unit": "adu"}, ValueError, "has the unit 'adu'; expected nanomaggy"),
         ({"unit": "mgy"}, ValueError, "has the unit 'mgy'; expected nanomaggy"),
         ({"uncertainty": UnknownUncertainty(PLANE)}, TypeError, "of type UnknownUncertainty"),
-        ({"meta": {"ANNRIN": 20.0, "ANNROUT": 32.0}}, ValueError, r"already, .* \(20.0, 32.0\)"),
+        ({"meta": {"ANNRIN": 20.0, "ANNROUT": 32.0}}, ValueError, r"already .* \(20.0, 32.0\)"),
     ],
 )
 def test_refusals(options: dict[str, Any], error: type[Exception], said: str) -> None:

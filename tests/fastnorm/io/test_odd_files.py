@@ -1,4 +1,4 @@
-"""What fuzzing found, in small: each was once read wrongly, or refused in the wrong way."""
+"""Regression tests of fuzzing: files that were once read or rejected in the wrong way."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_headers_that_astropy_stumbles_over(tmp_path: Path) -> None:
     assert "AssertionError" in reason(tmp_path / "a.fits")
     (tmp_path / "a.fits").write_bytes(card(content, "ZTILE1", 0))
     assert "divide by zero" in reason(tmp_path / "a.fits")
-    # A header that goes on as another one does, in the middle of a card.
+    # A header that continues with another header in the middle of a card.
     (tmp_path / "a.fits").write_bytes(FILES["griz"][:643] + FILES["hcompress"][643:])
     assert "AttributeError" in reason(tmp_path / "a.fits")
 
@@ -199,19 +199,19 @@ def test_old_files_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     half = {"mode": "raw_robust", "annulus_r_in": 32.5}
     write(path, preprocess_spec=half, dataset={})
-    with pytest.raises(CheckpointError, match=r"a\.pt: its preprocessing, .* give both radii"):
+    with pytest.raises(CheckpointError, match=r"a\.pt: its preprocessing .* give both radii"):
         read_old(path)
     torch.save({"model": {1: torch.zeros(1)}}, path)
     with pytest.raises(CheckpointError, match="no state dict"):
         read_old(path)
-    # Of a protocol of which torch warns.
+    # torch warns about this pickle protocol.
     path.write_bytes(pickle.dumps({"model": {}}, protocol=4))
     with pytest.raises(CheckpointError, match=str(path)):
         read_old(path)
-    # torch asks for what is before the file, which no system gives.
+    # torch seeks to a position before the start of the file.
     whole = (write(path)).read_bytes()[:4744]
     path.write_bytes(whole[:820] * 4 + whole)
-    with pytest.raises(CheckpointError, match=r"is damaged, or no \.pt file"):
+    with pytest.raises(CheckpointError, match=r"is damaged or not a \.pt file"):
         read_old(path)
 
 

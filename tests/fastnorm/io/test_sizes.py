@@ -1,4 +1,4 @@
-"""Files that are, or claim to be, far larger than what they should hold: refused before memory."""
+"""Tests that files that are, or claim to be, far too large are rejected before allocation."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ HUGE = 2**34
 
 
 def reason(path: Path, size: int = 0, read: Callable[[Path], object] | None = None) -> str:
-    """Why a file is refused; it may take as much memory as ``size`` bytes of pixels do."""
+    """Return why a file is rejected; check that this uses memory for ``size`` bytes at most."""
     with watched(size), pytest.raises(CutoutError) as caught:
         list(read_cutouts(path)) if read is None else read(path)
     return caught.value.reason
 
 
 def zeros(mebibytes: int) -> bytes:
-    """So many zeros, deflated, without ever holding them: one block again and again."""
+    """Deflate zeros without holding them in memory, by repeating one block."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
     return block * mebibytes + packer.flush()
@@ -57,7 +57,7 @@ def header(shape: tuple[int, ...], version: int = 1, claims: int | None = None) 
 def archive(
     path: Path, content: bytes, size: int, name: str = "cutout.npy", checksum: int = 0
 ) -> Path:
-    """An archive of one entry, deflated already, whose directory says how long it is."""
+    """Write an archive of one deflated entry, with any size in its directory."""
     numbers = (20, 0, 8, 0, 0, checksum, len(content), size, len(name), 0)
     common = struct.pack("<HHHHHIIIHH", *numbers)
     local = b"PK\x03\x04" + common + name.encode() + content
@@ -86,7 +86,7 @@ def test_a_directory_that_lies(tmp_path: Path) -> None:
     assert "gave" in reason(small) or "Bad CRC" in reason(small)
     large = archive(tmp_path / "b.npz", deflated(array + PIXELS.tobytes()), 2**32 - 2)
     assert "takes 4,294,967,294 bytes" in reason(large)
-    # Within what is allowed: nothing is taken before it is there.
+    # A claimed size within the limit: no memory is allocated before the data exist.
     claimed = MOST_BYTES - len(header((2**20, 64, 1)))
     shape = (claimed // 12, 1, 3)
     array = header(shape)
@@ -194,7 +194,7 @@ def test_tiles_that_are_bombs(tmp_path: Path) -> None:
 
 
 def sparse(path: Path, start: bytes, size: int, end: bytes = b"") -> Path:
-    """A file of holes, which takes no place on the disk."""
+    """Write a sparse file, which takes no space on the disk."""
     path.write_bytes(start)
     with path.open("r+b") as stream:
         stream.truncate(size)
