@@ -1,1 +1,1 @@
-"""Speed of the normaliser beside its peers; every figure in the README comes from here."""
+"""Benchmarks of the normaliser and its peers; the source of every timing in the README."""

@@ -1,6 +1,6 @@
-"""``make bench``: all cases interleaved in one run, as one table of ratios and a file.
+"""Time all cases interleaved in one run, and write a table of ratios and a file (``make bench``).
 
-The median over rounds is stated, so that a hiccup does not count; see `benchmarks.timing` for the
+Tables show the median over rounds, so that a hiccup does not count. See `benchmarks.timing` for the
 rounds, and `benchmarks.runs` for the file.
 """
 
@@ -26,12 +26,12 @@ from benchmarks.timing import Case, Timed, ratios, time_in_turns
 from fastnorm.terminal import check_out, messages
 
 IN_CACHE = 64
-"""Cutouts that a last cache holds at most. They are timed with one thread, as a worker of a loader
-has them: on shared cores two threads wait for each other longer than such a copy takes."""
+"""Largest number of cutouts that fit into the last-level cache. They are timed with one thread, as
+in a data-loader worker: on shared cores, two threads wait for each other longer than a copy."""
 
 
 class Size(NamedTuple):
-    """Of a run: stacks, rounds, seconds of a measurement at least, and of a peer at most."""
+    """Size of a run: stacks, rounds, minimum seconds per measurement, maximum seconds per peer."""
 
     cutouts: tuple[int, ...]
     rounds: int
@@ -43,7 +43,7 @@ FULL, QUICK = Size((4096, 64), 141, 0.1, 2.0), Size((512, 64), 121, 0.03, 1.0)
 
 
 def left_out() -> Iterator[str]:
-    """What cannot be timed here, and why."""
+    """Yield every backend and peer that is not available here, with the reason."""
     for backend in fastnorm.backends():
         if backend.device == "cpu" and not backend.available:
             yield f"fastnorm {backend.name}: {backend.reason}"
@@ -59,7 +59,7 @@ def set_threads(count: int) -> None:
 
 
 def chosen(stack: Stack, out: Stack, loop: bool) -> Iterator[Case]:
-    """What can be timed here."""
+    """Yield the cases that can be timed here."""
     return filter(is_installed, cases(stack, out, with_loop=loop))
 
 
@@ -70,7 +70,7 @@ def is_installed(case: Case) -> bool:
 def report(
     contenders: Sequence[Case], results: dict[str, Timed], cutouts: int, threads: int
 ) -> Table:
-    """One line per contender: time, spread, and the ratios that matter."""
+    """Return a table with one line per contender: time, spread, and ratios."""
     to_copy = {
         name: float(np.median(ratios(timed, results[COPY]))) for name, timed in results.items()
     }
@@ -99,18 +99,18 @@ def main(
         list[int] | None, typer.Option(min=1, help="Stack sizes.", show_default="4096, 64")
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=3, help="Of fast contenders.", show_default="141")
+        int | None, typer.Option(min=3, help="Rounds for fast contenders.", show_default="141")
     ] = None,
     threads: Annotated[
-        int, typer.Option(min=1, help=f"Of stacks of more than {IN_CACHE} cutouts.")
+        int, typer.Option(min=1, help=f"Threads for stacks of more than {IN_CACHE} cutouts.")
     ] = 2,
     loop: Annotated[bool, typer.Option(help="Time the per-stamp loops too.")] = True,
     quick: Annotated[
-        bool, typer.Option(help="512 and 64 cutouts and fewer rounds; kept with --json alone.")
+        bool, typer.Option(help="512 and 64 cutouts and fewer rounds; saved only with --json.")
     ] = False,
-    check: Annotated[bool, typer.Option(help="Exit 1 where a ratio is out of bounds.")] = False,
+    check: Annotated[bool, typer.Option(help="Exit with 1 if a ratio is out of bounds.")] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="The file of the run.", show_default="by time")
+        Path | None, typer.Option("--json", help="File for the run.", show_default="named by time")
     ] = None,
 ) -> None:
     """Time every backend and every peer on the same stacks, with the same threads."""
@@ -125,7 +125,7 @@ def main(
         stack = make_stack(count)
         out = np.zeros_like(stack)
         for case in chosen(stack[:1], out[:1], loop):
-            case.run()  # Compiles and imports.
+            case.run()  # First calls compile and import.
         stacks[count] = list(chosen(stack, out, loop))
     others = Others()
     timed = time_in_turns(
@@ -140,10 +140,10 @@ def main(
     for count, contenders in stacks.items():
         console.print(report(contenders, timed[count], count, used[count]))
     for reason in left_out():
-        console.print(f"Left out: {reason}", markup=False)
+        console.print(f"Skipped: {reason}", markup=False)
     console.print(
-        "Threads are those of torch and fastnorm; NumPy, bottleneck and astropy use one.\n"
-        "GB/s counts one read and one write of every pixel, which the copy does and no more."
+        "Threads are for torch and fastnorm; NumPy, bottleneck and astropy use one.\n"
+        "GB/s counts one read and one write of every pixel, as in the copy."
     )
     if json_file is not None or not quick:
         console.print(f"Written: {runs.write(content, json_file)}", soft_wrap=True)

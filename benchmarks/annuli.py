@@ -2,7 +2,7 @@
 
 python -m benchmarks.annuli CHECKPOINT... --lenses survey --negatives negatives --out picture.png
 
-Lenses are those of the validation split of ``--lenses``; thresholds are set on ``--negatives``, a
+The lenses are from the validation split of ``--lenses``. Thresholds are set on ``--negatives``, a
 survey without lenses that no model was trained with. Every checkpoint normalises with its own
 annulus.
 """
@@ -89,7 +89,7 @@ def main(
     checkpoints: list[Path],
     lenses: Annotated[Path, typer.Option(help="Pack that the models were trained with.")],
     negatives: Annotated[Path, typer.Option(help="Pack without lenses.")],
-    out: Annotated[Path | None, typer.Option(help="Picture to draw.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Figure to draw.")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     validation = LensDataset(DatasetConfig(mode="pack", parquet_path=str(lenses)), "val")

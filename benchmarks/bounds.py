@@ -1,7 +1,7 @@
-"""``make bench-check``: what the ratios of a run must keep, wherever it ran.
+"""Check that the ratios of a run are within bounds, on any machine (``make bench-check``).
 
-A bound catches what is broken (a kernel that is no longer vectorised, some passes too many), on
-whatever machine; what `benchmarks.compare` sees between two runs of one machine is finer.
+The bounds detect broken kernels (no longer vectorised, some passes too many). Smaller changes show
+in `benchmarks.compare`, between two runs of one machine.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from fastnorm.terminal import SOME_REJECTED, messages, say
 OURS = "fastnorm numba"
 
 AT_MOST = {4096: 3.5, 512: 3.5, 64: 12.0}
-"""Times a copy that ours takes, by the number of cutouts: twice the most that was measured. A copy
-of 64 stays in the cache, where reading and writing cost little beside the median."""
+"""Largest ratio of our time to a copy, by number of cutouts: twice the largest measurement. A
+copy of 64 stays in the cache, where reading and writing cost little compared with the median."""
 
 AT_LEAST = {"NumPy, vectorised": 5.0, "bottleneck nanmedian": 3.0, "NumPy loop, reference": 3.5}
-"""Times ours that a peer takes, on every stack: a third of the least that was measured."""
+"""Smallest ratio of a peer's time to ours, on every stack: a third of the smallest measurement."""
 
 
 class Checked(NamedTuple):
-    """``name`` may take ``least`` to ``most`` times as long as ``of``, and takes ``ratio``."""
+    """A ratio of the times of ``name`` and ``of``, and the range ``least`` to ``most`` allowed."""
 
     cutouts: int
     name: str
@@ -48,27 +48,27 @@ class Checked(NamedTuple):
         allowed = f"at least {self.least:g}" if self.least else f"at most {self.most:g}"
         return (
             f"{self.cutouts} cutouts: {self.name} takes {self.ratio:.2f} times as long as "
-            f"{self.of}; allowed is {allowed}"
+            f"{self.of}; it must be {allowed}"
         )
 
 
 def check(run: Run) -> Iterator[Checked]:
-    """Hold the bounds of every stack; those of a peer that was not timed are left out.
+    """Yield the ratios of every stack with their bounds, except for peers that were not timed.
 
     Raises
     ------
     ValueError
-        No bound is stated for a stack, or ours was not timed.
+        A stack has no bounds, or our backend was not timed.
     """
     for cutouts in run.stacks():
         if cutouts not in AT_MOST:
             raise ValueError(
-                f"no bounds are stated for {cutouts} cutouts, only for "
+                f"there are no bounds for {cutouts} cutouts, only for "
                 f"{', '.join(map(str, AT_MOST))}."
             )
         median = {name: float(np.median(r)) for name, r in run.ratios(cutouts).items()}
         if OURS not in median:
-            raise ValueError(f"{OURS} was not timed, and the bounds are its own.")
+            raise ValueError(f"{OURS} was not timed, but the bounds are relative to it.")
         yield Checked(cutouts, OURS, COPY, 0.0, AT_MOST[cutouts], median[OURS])
         for peer, least in AT_LEAST.items():
             if peer in median:
@@ -77,7 +77,7 @@ def check(run: Run) -> Iterator[Checked]:
 
 
 def report(run: Run, console: Console) -> None:
-    """Print the bounds, and end with exit status 1 where one does not hold."""
+    """Print the bounds, and exit with status 1 if a ratio is out of bounds."""
     found = list(check(run))
     table = Table(title="bounds of the ratios")
     for heading in ("cutouts", "", "of", "allowed", "ratio", "room"):
@@ -97,7 +97,7 @@ def report(run: Run, console: Console) -> None:
 
 
 def main(file: Path) -> None:
-    """Hold the bounds of a run that was kept."""
+    """Check the bounds of a saved run."""
     with messages(ValueError, OSError):
         report(runs.read(file), Console(width=100))
 

@@ -1,4 +1,4 @@
-"""How much of the processors others used while a run was timed."""
+"""Fraction of the processors that other processes used while a run was timed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ STAT = Path("/proc/stat")
 
 
 class Others:
-    """Looks at the processors from its making on (Linux)."""
+    """Measures the load of other processes since its construction (Linux)."""
 
     def __init__(self) -> None:
         self._started = self._busy(), process_time(), perf_counter()
 
     def share(self) -> float | None:
-        """Of all processors, what others had, a hypervisor included; ``None`` if unknown."""
+        """Return the fraction of all processors that others used, hypervisor included.
+
+        It is ``None`` if unknown.
+        """
         before, own_before, started = self._started
         now, own = self._busy(), process_time()
         if before is None or now is None:
             return None
         seconds = (perf_counter() - started) * (os.cpu_count() or 1)
-        # Ticks are coarse: less than nothing is nothing.
+        # Ticks are coarse, so the difference may be slightly negative.
         return min(1.0, max(0.0, ((now - before) - (own - own_before)) / seconds))
 
     @staticmethod
     def _busy() -> float | None:
-        """Seconds that all processors were not idle."""
+        """Return the busy seconds, summed over all processors."""
         if not STAT.is_file():
             return None
         user, nice, system, _, _, irq, softirq, steal = map(int, STAT.read_text().split()[1:9])

@@ -1,4 +1,4 @@
-"""The one generator of cases: what is timed, and on what.
+"""The cases that are timed, and their input.
 
 Every case does the whole job (median, MAD, normalise, clip to 10) on a float32
 stack (N, 3, 101, 101) with the corrected annulus, into the same touched output.
@@ -25,7 +25,7 @@ Stack = NDArray[np.float32]
 
 
 def make_stack(cutouts: int, seed: int = 0) -> Stack:
-    """Galaxies on a noisy sky: (cutouts, 3, 101, 101) float32, no two planes alike."""
+    """Return different galaxies on a noisy sky, (cutouts, 3, 101, 101) float32."""
     rng = np.random.default_rng(seed)
     stack = rng.standard_normal((cutouts, 3, 101, 101), dtype=np.float32)
     stack *= np.float32(0.02)
@@ -37,9 +37,9 @@ def make_stack(cutouts: int, seed: int = 0) -> Stack:
 
 
 def cases(stack: Stack, out: Stack, *, with_loop: bool = True) -> Iterator[Case]:
-    """The copy that bounds us, first; our backends, and every peer, installed or not.
+    """Yield the copy, which is the limit, then our backends and every peer, installed or not.
 
-    Each fills ``out`` from ``stack``, which it never modifies.
+    Each case fills ``out`` from ``stack``, which it never modifies.
     """
     import torch
 
@@ -66,14 +66,14 @@ def _ours(stack: Stack, out: Stack, backend: str) -> Callable[[], object]:
 
 
 def numpy_loop(stack: Stack, out: Stack) -> None:
-    """One call of the reference per band; it keeps the index of the annulus pixels."""
+    """Call the reference once per band; it caches the index of the annulus pixels."""
     for image, result in zip(stack, out, strict=True):
         for band in range(3):
             result[band] = normalize_plane(image[band], ANNULUS, clip=CLIP)[0]
 
 
 def pipeline_loop(stack: Stack, out: Stack) -> None:
-    """One stamp and band at a time, each with a mask of its own, as the existing pipeline does."""
+    """Process one stamp and band at a time, each with a new mask, like the existing pipeline."""
     for image, result in zip(stack, out, strict=True):
         for band in range(3):
             values = image[band][radial_mask(101, 101, ANNULUS.r_in, ANNULUS.r_out)]
@@ -116,7 +116,7 @@ def astropy_mad_std(stack: Stack, out: Stack) -> None:
 
     values = _annulus_values(stack)
     median = np.nanmedian(values, axis=1)
-    # mad_std is the MAD over 0.6745; undone, since the definition does not scale it.
+    # mad_std divides the MAD by 0.6745, and the definition does not.
     mad = mad_std(values, axis=1, ignore_nan=True) * 0.6744897501960817
     _finish(stack, out, median, mad)
 

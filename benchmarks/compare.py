@@ -1,10 +1,10 @@
-"""``make bench-compare``: two runs side by side, and what moved by more than the noise.
+"""Compare two runs, and list the changes that exceed the noise (``make bench-compare``).
 
-What is compared is a contender's ratio to the copy of the same round, its median over the rounds.
-Noise is the sum of two parts: how far that median goes with the rounds that happened to be timed (a
-bootstrap), and how far the machine itself moved. That is `DRIFT` at least, more where others used
-it, and the median of the changes of the peers where that is more, and no chance: their code is not
-ours.
+The compared quantity is a contender's ratio to the copy of the same round, the median over the
+rounds. The noise is the sum of two parts. The first is the dependence of that median on the rounds
+that happened to be timed (a bootstrap). The second is the change of the machine: at least `DRIFT`,
+more if others used it, and the median change of the peers if that is larger and more than chance,
+because their code is not ours.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from benchmarks.runs import Run
 from fastnorm.terminal import SOME_REJECTED, fail, messages
 
 DRIFT = 0.05
-"""Of a ratio between two equal runs on a machine of their own, a logarithm; twice that where others
-had all of the processors. Measured, see docs/howto/benchmark.md."""
+"""Logarithm of the ratio between two equal runs on an idle machine; doubled if others used all of
+the processors. Measured, see docs/howto/benchmark.md."""
 
 RESAMPLES = 1000
 INTERVAL = 99.0
-"""Percent of the resampled changes that the noise holds."""
+"""Percentage of the resampled changes that the noise interval contains."""
 
 BLOCKS = 12
-"""Of neighbouring rounds, drawn together: what disturbs one round disturbs the next as well."""
+"""Number of blocks of neighbouring rounds that are resampled together, because a disturbance of one
+round also affects the next."""
 
 
 class Change(NamedTuple):
     """A contender in two runs: medians of its ratios to the copy.
 
     ``move`` and ``noise`` are natural logarithms of a ratio, so that twice as slow and twice as
-    fast are as far from nothing; `percent` says them as people do.
+    fast are equally far from no change; `percent` converts them to percent.
     """
 
     cutouts: int
@@ -62,22 +63,22 @@ class Change(NamedTuple):
 
     @property
     def allowed(self) -> float:
-        """The noise in the direction of the move."""
+        """Return the noise with the sign of the change."""
         return math.copysign(self.noise, self.move)
 
 
 def percent(logarithm: float) -> float:
-    """Of a change that is given as a logarithm."""
+    """Convert a change from a logarithm to percent."""
     return 100 * math.expm1(logarithm)
 
 
 def require_alike(old: Run, new: Run) -> None:
-    """Refuse runs whose ratios have other reasons to differ than the code.
+    """Refuse runs whose ratios may differ for other reasons than the code.
 
     Raises
     ------
     ValueError
-        They are of different machines, threads or stacks.
+        The runs have different machines, threads or stacks.
     """
     for what, was, now in (
         ("machines", str(old.machine_info), str(new.machine_info)),
@@ -85,13 +86,13 @@ def require_alike(old: Run, new: Run) -> None:
     ):
         if was != now:
             raise ValueError(
-                f"the runs are of different {what}: {was}, and {now}. Compare runs of equal ones, "
-                "or say --anyway."
+                f"the runs have different {what}: {was}, and {now}. Compare runs with the same "
+                f"{what}, or use --anyway."
             )
 
 
 def compare(old: Run, new: Run) -> Iterator[Change]:
-    """Every contender but the copy that both runs have, on every stack that both have."""
+    """Compare every contender except the copy, on every stack, if both runs have them."""
     kinds = {e.extra_info.contender: e.extra_info.kind for e in new.benchmarks}
     rng = np.random.default_rng(0)
     shares = [run.machine_info.others for run in (old, new)]
@@ -121,7 +122,7 @@ def compare(old: Run, new: Run) -> Iterator[Change]:
 def _together(
     moved: Mapping[str, float], resampled: Mapping[str, NDArray[np.float64]], peers: list[str]
 ) -> float:
-    """By how much the peers moved, their median; 0 where that may be chance."""
+    """Return the median change of the peers, or 0 if it may be chance."""
     if not peers:
         return 0.0
     move = abs(float(np.median([moved[name] for name in peers])))
@@ -130,7 +131,7 @@ def _together(
 
 
 def _of_few(count: int) -> float:
-    """By how much an interval from so few is too narrow: Student's t over the normal."""
+    """Return the factor that widens an interval from few rounds: Student's t over the normal."""
     tail = (100 - INTERVAL) / 200
     return float(t.isf(tail, count - 1) / norm.isf(tail)) if count > 1 else math.inf
 
@@ -141,7 +142,7 @@ def _half_interval(resampled: NDArray[np.float64]) -> float:
 
 
 def _medians(ratios: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Logarithms of medians of rounds drawn with replacement, in blocks."""
+    """Return logarithms of medians of rounds drawn with replacement, in blocks."""
     length = max(1, len(ratios) // BLOCKS)
     blocks = -(-len(ratios) // length)
     starts = rng.integers(len(ratios) - length + 1, size=(RESAMPLES, blocks, 1))
@@ -150,7 +151,7 @@ def _medians(ratios: NDArray[np.float64], rng: np.random.Generator) -> NDArray[n
 
 
 def tables(changes: list[Change]) -> Iterator[Table]:
-    """One of every stack."""
+    """Yield one table per stack."""
     for cutouts in sorted({change.cutouts for change in changes}, reverse=True):
         table = Table(title=f"{cutouts} cutouts: x copy")
         for heading in ("", "old", "new", "change, %", "noise, %", "verdict"):
@@ -169,10 +170,10 @@ def tables(changes: list[Change]) -> Iterator[Table]:
 
 
 def describe(old: Run, new: Run) -> Iterator[str]:
-    """What is compared, and what only one of the runs has."""
+    """Yield lines on both runs, and on contenders that only one of them has."""
     for label, run in (("old", old), ("new", new)):
         others = run.machine_info.others
-        share = "" if others is None else f"; others had {others:.0%} of the processors"
+        share = "" if others is None else f"; others used {others:.0%} of the processors"
         yield f"{label}: {run}{share}"
     before, after = old.machine_info.fastnorm, new.machine_info.fastnorm
     for name in before:
@@ -189,18 +190,18 @@ def main(
     new: Annotated[Path | None, typer.Argument(show_default="the last run")] = None,
     fail_over: Annotated[
         float | None,
-        typer.Option(min=0, help="Exit 1 where a backend is slower by so many percent, and noise."),
+        typer.Option(min=0, help="Exit with 1 if a backend is slower by this %, beyond noise."),
     ] = None,
-    anyway: Annotated[bool, typer.Option(help="Runs of unlike machines or stacks too.")] = False,
+    anyway: Annotated[bool, typer.Option(help="Compare different machines or stacks too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Hold two runs of ``make bench`` side by side."""
+    """Compare two runs of ``make bench``."""
     if (old is None) != (new is None):
-        fail("name two runs, the old one and the new one, or none.")
+        fail("expected two runs, the old one and the new one, or none; got one.")
     if old is None or new is None:
         found = runs.files()
         if len(found) < 2:
-            fail(f"{runs.FOLDER} has {len(found)} runs, and 2 are compared: run `make bench`.")
+            fail(f"{runs.FOLDER} has {len(found)} runs, but 2 are needed: run `make bench`.")
         old, new = found[-2:]
     with messages(ValueError, OSError):
         before, after = runs.read(old), runs.read(new)
@@ -229,7 +230,7 @@ def main(
                 highlight=False,
             )
         if not moved:
-            console.print("nothing moved by more than the noise")
+            console.print("no change exceeds the noise")
     if worse:
         raise typer.Exit(SOME_REJECTED)
 

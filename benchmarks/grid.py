@@ -1,12 +1,13 @@
-"""``python -m benchmarks.grid``: injection and recovery, beside the loop that it replaces.
+"""Time injection and recovery against the loop over stamps that it replaces.
 
-In one run: what share of a grid's time is spent outside the network; the same work one stamp at a
-time with what exists (a lenstronomy image per band, `dhs.preprocess.preprocess_stack`, a forward
-pass of one); two Dask workers beside one process of two threads; and peak memory at 10,000 and
-100,000 injections. Weights are random: they cost as much as trained ones.
+Run as ``python -m benchmarks.grid``. One run measures the fraction of a grid's time outside the
+network; the same work one stamp at a time with existing tools (a lenstronomy image per band,
+`dhs.preprocess.preprocess_stack`, a forward pass of one cutout); two Dask workers against one
+process of two threads; and peak memory at 10,000 and 100,000 injections. Weights are random: they
+cost as much as trained ones.
 
-The loop is timed twice: with 4 x 4 sub-pixels, the usual number, off by 11 % of the peak at
-worst, and with 16 x 16, which is as exact as ours (docs/injection.md).
+The loop is timed twice: with the usual 4 x 4 sub-pixels, off by 11 % of the peak at worst, and
+with 16 x 16, which are as exact as ours (docs/injection.md).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 ALLOWED = {"bottlenecked_resnet": 0.60, "efficientnet_v2_s": 0.20}
 GOAL = {"bottlenecked_resnet": 0.30, "efficientnet_v2_s": 0.05}
-SMALL = 33  # pixels of the cutouts whose memory is looked at: 100,000 of them in a minute
+SMALL = 33  # side in pixels of the cutouts for the memory test: 100,000 take a minute
 
 
 def write_hosts(folder: Path, size: int = CUTOUT_SIZE) -> Path:
@@ -96,7 +97,7 @@ def configuration(hosts: Path, model: Path, out: Path, injections: int, **more: 
 
 
 def share_outside(config: GridConfig, batches: int) -> dict[str, float]:
-    """Seconds per injection, and the share outside the backbone's forward pass: medians."""
+    """Return median seconds per injection, and the fraction outside the forward pass."""
     engine = Engine(config)
     backbone, inside = engine.finder.backbone, 0.0
     forward = backbone.forward
@@ -124,7 +125,7 @@ def share_outside(config: GridConfig, batches: int) -> dict[str, float]:
 
 
 def one_at_a_time(config: GridConfig, sub_pixels: int, stamps: int) -> float:
-    """Seconds per injection of a loop over stamps with what exists."""
+    """Return seconds per injection of a loop over stamps with existing tools."""
     engine = Engine(config)
     ids = engine.ids(0, stamps)
     drawn = Drawer(config, engine.hosts).draw(ids)
@@ -152,7 +153,7 @@ def one_at_a_time(config: GridConfig, sub_pixels: int, stamps: int) -> float:
 
 
 def rate(config: GridConfig, workers: Workers) -> float:
-    """Injections per second, once every worker has begun: starting takes as long for millions."""
+    """Return injections per second, without the start of the workers, which is a fixed cost."""
     reports: list[tuple[float, int]] = []
     run_grid(config, workers, progress=lambda done, _: reports.append((time.perf_counter(), done)))
     within = [report for report in reports if report[1] >= reports[-1][1] / 2]
@@ -161,7 +162,7 @@ def rate(config: GridConfig, workers: Workers) -> float:
 
 
 def peak_memory(injections: int) -> float:
-    """Peak of resident memory, MiB, of a process that runs a grid of so many."""
+    """Return the peak resident memory, MiB, of a process that runs a grid of this size."""
     command = [sys.executable, "-m", "benchmarks.grid", "--memory-of", str(injections)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout)
@@ -177,20 +178,20 @@ def _run_small_grid(injections: int) -> None:
 
 
 def _without_pictures() -> None:
-    """The pictures of a run are not what is timed."""
+    """Disable the figures, which are not part of the timing."""
     import dhs.selection.figure as figure
 
     figure.draw_grid = lambda folder, open_images=None: []
 
 
 def main(
-    batches: Annotated[int, typer.Option(help="Of 16 injections, per measurement.")] = 32,
-    memory: Annotated[bool, typer.Option(help="Look at the peak memory as well.")] = True,
+    batches: Annotated[int, typer.Option(help="Batches of 16 injections per measurement.")] = 32,
+    memory: Annotated[bool, typer.Option(help="Measure the peak memory as well.")] = True,
     memory_of: Annotated[int | None, typer.Option(hidden=True)] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     _without_pictures()
-    keep_freed_memory()  # as the command does
+    keep_freed_memory()  # as in the command
     if memory_of is not None:
         _run_small_grid(memory_of)
         return
@@ -254,7 +255,7 @@ def _print(result: dict[str, Any]) -> None:
     rates = pd.Series(result["injections_per_second"])
     console.print(f"injections per second: {', '.join(f'{k} {v:.0f}' for k, v in rates.items())}")
     console.print(
-        f"the second over the first: {rates.iloc[1] / rates.iloc[0]:.2f} (from 0.75 to 1.25)"
+        f"the second over the first: {rates.iloc[1] / rates.iloc[0]:.2f} (expected 0.75 to 1.25)"
     )
     for count, peak in result.get("peak_memory_mib", {}).items():
         console.print(f"peak memory of {int(count):,} injections: {peak:.0f} MiB")

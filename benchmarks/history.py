@@ -1,7 +1,8 @@
-"""``make bench-history``: all runs of ``make bench``, as one picture and as a table.
+"""Plot all runs of ``make bench``, and print them as tables (``make bench-history``).
 
-A panel for every machine and stack: ratios to the copy of our backends, above them those of the
-peer that was fastest in the last run; medians over the rounds, bars from quartile to quartile.
+Every machine and stack has a panel. It shows the ratios of our backends to the copy, and above them
+those of the peer that was fastest in the last run: medians over the rounds, with bars between the
+quartiles.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from fastnorm.atomic import atomic_path
 from fastnorm.terminal import check_out, fail, messages
 
 LABELS = 6
-"""Runs of a panel that are named at most."""
+"""Largest number of labelled runs in a panel."""
 
 
 class Point(NamedTuple):
@@ -51,7 +52,7 @@ class Panel(NamedTuple):
 
 
 def points(found: Sequence[Run]) -> Iterator[Point]:
-    """Everything but the copy, run by run."""
+    """Yield a point for every contender of every run, except the copy."""
     for run in found:
         for cutouts, contenders in run.stacks().items():
             for name, ratios in run.ratios(cutouts).items():
@@ -74,7 +75,7 @@ def points(found: Sequence[Run]) -> Iterator[Point]:
 
 
 def panels(everything: Sequence[Point]) -> dict[Panel, list[Point]]:
-    """Our backends, and the fastest peer of the last run."""
+    """Select our backends and the fastest peer of the last run, by panel."""
     found: dict[Panel, list[Point]] = {}
     for point in everything:
         panel = Panel(point.machine, point.cutouts, point.threads)
@@ -88,7 +89,7 @@ def panels(everything: Sequence[Point]) -> dict[Panel, list[Point]]:
 
 
 def draw(found: Mapping[Panel, Sequence[Point]]) -> Figure:
-    """Draw a column for every machine, and a row for every stack."""
+    """Draw one column per machine, and one row per stack."""
     machines = list(dict.fromkeys(panel.machine for panel in found))
     stacks = sorted({(panel.cutouts, panel.threads) for panel in found}, reverse=True)
     size = (1 + 6.5 * len(machines), 0.8 + 3.6 * len(stacks))
@@ -103,7 +104,7 @@ def draw(found: Mapping[Panel, Sequence[Point]]) -> Figure:
 
 
 def _draw_panel(above: Axes, below: Axes, of_panel: Sequence[Point]) -> None:
-    """The peer above, ours and the limit below: on one axis a fifth of ours would be lost."""
+    """Draw the peer above, and ours and the limit below: one axis would hide a fifth of ours."""
     times = list(dict.fromkeys(point.time for point in of_panel))
     below.axhline(1, color="0.3", lw=1, ls="--")
     _label(below, 1, "copy, the limit", "0.3")
@@ -143,7 +144,7 @@ def _label(axes: Axes, y: float, text: str, color: str) -> None:
 
 
 def table(panel: Sequence[Point], title: str) -> Table:
-    """One line of every run, with what is drawn of it."""
+    """Return a table with one line per run, with the plotted values."""
     names = list(dict.fromkeys(point.contender for point in panel))
     found = Table("time", "commit", title=title)
     for name in names:
@@ -160,9 +161,9 @@ def table(panel: Sequence[Point], title: str) -> Table:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="Of runs.")] = runs.FOLDER,
+    folder: Annotated[Path, typer.Argument(help="Folder of runs.")] = runs.FOLDER,
     out: Annotated[
-        Path | None, typer.Option(help="The picture.", show_default="history.png in the folder")
+        Path | None, typer.Option(help="Figure to draw.", show_default="history.png in the folder")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -1,7 +1,7 @@
-"""``make bench-injection``: rendering lensed sources, beside lenstronomy and caustics.
+"""Time rendering of lensed sources against lenstronomy and caustics (``make bench-injection``).
 
-All contenders render the same draws from the priors, interleaved in one run; how far each is
-from 32 x 32 sub-pixels stands beside its time, since speed without accuracy compares nothing.
+All contenders render the same draws from the priors, interleaved in one run. The table shows the
+error relative to 32 x 32 sub-pixels next to the time, because speed without accuracy means nothing.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ DRAWS = 64
 THETA_E_RANGE = (0.5, 3.0)
 SUB_PIXELS = {"usual": 4, "equal accuracy": 16}
 PEERS = {"lenstronomy": lenstronomy_renderer, "caustics": caustics_renderer}
-FEW = 4  # draws that a slow contender renders in a round
+FEW = 4  # draws per round for a slow contender
 STREAM_BATCH = 256
 Images = NDArray[np.float32]
 
 
 class Contender(NamedTuple):
-    """``run`` renders the first ``draws`` draws; ``render_all`` all of them, to be compared."""
+    """A renderer: ``run`` renders the first ``draws`` draws, ``render_all`` all, for comparison."""
 
     name: str
     kind: str
@@ -58,7 +58,7 @@ class Contender(NamedTuple):
 
 
 def draws(count: int, seed: int = 0) -> tuple[LensParams, SourceParams]:
-    """Lenses and sources from the priors, Einstein radii uniform in 0.5 to 3 arcsec, flux 1."""
+    """Draw lenses and sources of flux 1 from the priors, Einstein radii uniform in 0.5-3 arcsec."""
     rng = np.random.default_rng(seed)
     theta_e = rng.uniform(*THETA_E_RANGE, count)
     lens, source = sample_lens_params(rng, theta_e), sample_source_params(rng, theta_e)
@@ -67,7 +67,7 @@ def draws(count: int, seed: int = 0) -> tuple[LensParams, SourceParams]:
 
 
 def contenders(lens: LensParams, source: SourceParams) -> list[Contender]:
-    """Our renderer in one and three bands, and both peers at two samplings."""
+    """Return our renderer in one and three bands, and both peers at two samplings."""
 
     def ours(bands: tuple[str, ...], out: Images) -> Images:
         return render(lens, source, bands=bands, out=out)[:, 0]
@@ -91,7 +91,7 @@ def contenders(lens: LensParams, source: SourceParams) -> list[Contender]:
 
 
 def worst_error(images: Images, expected: NDArray[np.float64]) -> float:
-    """Largest difference of all draws, in units of the brightest pixel of each."""
+    """Return the largest difference of all draws, in units of the brightest pixel of each."""
     peak = expected.max(axis=(1, 2), keepdims=True)
     return float((np.abs(images - expected) / peak).max())
 
@@ -99,7 +99,7 @@ def worst_error(images: Images, expected: NDArray[np.float64]) -> float:
 def report(
     found: list[Contender], seconds: dict[str, list[float]], errors: dict[str, float]
 ) -> Table:
-    """One line per contender: time per image, ratios, and the worst error."""
+    """Return a table with one line per contender: time per image, ratio, and worst error."""
     each = {c.name: float(np.median(seconds[c.name])) / c.draws for c in found}
     ours = each[found[0].name]
     rounds = len(seconds[found[0].name])
@@ -121,7 +121,7 @@ def report(
 
 
 def stream(count: int, console: Console) -> dict[str, Any]:
-    """Inject ``count`` arcs batch by batch, and watch the memory of the process."""
+    """Inject ``count`` arcs batch by batch, and measure the memory of the process."""
     rng = np.random.default_rng(1)
     shape = (STREAM_BATCH, 3, CUTOUT_SIZE, CUTOUT_SIZE)
     hosts = (0.01 * rng.standard_normal(shape)).astype(np.float32)
@@ -149,11 +149,11 @@ def main(
     rounds: Annotated[int, typer.Option(min=3)] = 9,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     stream_count: Annotated[
-        int, typer.Option("--stream", min=0, help="Inject so many arcs instead.")
+        int, typer.Option("--stream", min=0, help="Inject this many arcs instead.")
     ] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers.")] = None,
 ) -> None:
-    """Time the renderer and its peers on the same draws, or the memory of a stream."""
+    """Time the renderer and its peers on the same draws, or measure the memory of a stream."""
     console = Console(width=110)
     torch.set_num_threads(threads)
     fastnorm.set_num_threads(threads)
@@ -175,11 +175,11 @@ def main(
         console.print(report(found, seconds, errors))
         console.print(
             f"{threads} threads for dhs and caustics (torch, vmap, float32); lenstronomy uses one. "
-            "Both peers render one band, with the b_n and the radius that make their profile ours."
+            "Both peers render one band, with radii that make their profiles equal ours."
         )
         for peer in PEERS:
             if find_spec(peer) is None:
-                console.print(f"Left out: {peer} is not installed (pip install {peer})")
+                console.print(f"Skipped: {peer} is not installed (pip install {peer})")
     if json_file is not None:
         json_file.write_text(json.dumps(results, indent=1))
 

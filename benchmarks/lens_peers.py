@@ -1,8 +1,8 @@
-"""lenstronomy and caustics, told to render just what we render: conventions matched first.
+"""Renderers of lenstronomy and caustics, with their conventions matched to ours.
 
-Both have a ``b_n`` of their own (a fit, a series), so their half-light radius is chosen to
-give our profile. lenstronomy measures it on the circle of equal area, at sqrt(q) of ours; caustics
-(1.7) along the major axis, as we do.
+Both have their own ``b_n`` (a fit, a series), so their half-light radius is chosen to give our
+profile. lenstronomy measures it on the circle of equal area, at sqrt(q) of ours; caustics (1.7)
+measures it along the major axis, as we do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Renderer = Callable[[NDArray[np.intp]], NDArray[np.float32]]
 
 
 def _matched(source: SourceParams, b: NDArray[np.float64]) -> tuple[Any, Any]:
-    """Radius along the major axis, and light there, that give our profile with another ``b``."""
+    """Return radius along the major axis, and light there, for our profile with another ``b``."""
     ours = sersic_b(source.n_sersic)
     radius = source.re_arcsec * (b / ours) ** source.n_sersic
     at_re = 1 / sersic_total_flux(source.n_sersic, source.re_arcsec, source.q)
@@ -29,7 +29,7 @@ def _matched(source: SourceParams, b: NDArray[np.float64]) -> tuple[Any, Any]:
 
 
 def lenstronomy_renderer(lens: LensParams, source: SourceParams, sub_pixels: int) -> Renderer:
-    """One image after the other through ``ImageModel``, SIE + SHEAR and SERSIC_ELLIPSE."""
+    """Render one image after the other with ``ImageModel``, SIE + SHEAR and SERSIC_ELLIPSE."""
     from lenstronomy.Data.imaging_data import ImageData
     from lenstronomy.Data.psf import PSF
     from lenstronomy.ImSim.image_model import ImageModel
@@ -79,9 +79,9 @@ def lenstronomy_renderer(lens: LensParams, source: SourceParams, sub_pixels: int
 def caustics_renderer(
     lens: LensParams, source: SourceParams, sub_pixels: int, together: int = 4
 ) -> Renderer:
-    """All images through one ``vmap`` of a ``LensSource``, float32, SIE + shear and Sersic.
+    """Render all images with one ``vmap`` of a ``LensSource``, float32, SIE + shear and Sersic.
 
-    ``together`` images at a time, which is fastest here: more leave the cache.
+    It renders ``together`` images at a time, which is fastest here: more do not fit into the cache.
     """
     import caustics
     from caustics.light.func import k_sersic

@@ -1,4 +1,4 @@
-"""Brute force: lensed Sersic sources on 32 x 32 sub-pixels, written out without the engine."""
+"""Brute-force rendering of lensed Sersic sources on 32 x 32 sub-pixels, without the engine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dhs.constants import CUTOUT_SIZE, PIXEL_SCALE
 from dhs.injection import LensParams, SourceParams
 
 FINE, COARSE = 32, 8
-NEAR_ARCSEC = 1.0  # of the source, where light is steep
+NEAR_ARCSEC = 1.0  # distance from the source within which its profile is steep
 NEAR_LENS_PIXELS = 4
 Grid = NDArray[np.float64]
 
 
 def _light(lens: dict[str, float], source: dict[str, float], x: Grid, y: Grid) -> tuple[Grid, Grid]:
-    """Light of a source of flux 1 per pixel, and distance from its centre in the source plane."""
+    """Return light per pixel of a source of flux 1, and distance from it in the source plane."""
     q, theta_e = min(lens["q_lens"], 1 - 1e-9), lens["theta_e_arcsec"]
     cos, sin = np.cos(lens["phi_lens_rad"]), np.sin(lens["phi_lens_rad"])
     from_x, from_y = x - lens["x0_arcsec"], y - lens["y0_arcsec"]
@@ -48,7 +48,7 @@ def _mean(lens: dict[str, float], source: dict[str, float], x: Grid, y: Grid, si
 
 
 def truth(lens: LensParams, source: SourceParams, console: Console) -> Grid:
-    """Images (B, 101, 101) of sources of flux 1: 32 x 32 sub-pixels near them, 8 x 8 elsewhere."""
+    """Render (B, 101, 101) images, flux 1: 32 x 32 sub-pixels near the source, 8 x 8 elsewhere."""
     offset = (np.arange(CUTOUT_SIZE) - (CUTOUT_SIZE - 1) / 2) * PIXEL_SCALE
     x, y = (grid.ravel() for grid in np.meshgrid(offset, offset))
     images = np.empty((len(source), CUTOUT_SIZE, CUTOUT_SIZE))

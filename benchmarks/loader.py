@@ -1,8 +1,9 @@
-"""``python -m benchmarks.loader``: from a pack to normalised batches, beside one file per cutout.
+"""Time reading normalised batches from a pack, against one file per cutout.
 
-All contenders give the same cutouts in the same shuffled batches, interleaved in one run: the
-existing way (a compressed .npz per cutout, normalised one by one, PyTorch's ``DataLoader`` with 2
-workers), ours, and the copy that bounds us. Files and shards are in the cache of the system.
+Run as ``python -m benchmarks.loader``. All contenders return the same cutouts in the same shuffled
+batches, interleaved in one run: the existing way (a compressed .npz per cutout, normalised one by
+one, PyTorch's ``DataLoader`` with 2 workers), ours, and the copy, which is the limit. Files and
+shards are in the page cache.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from dhs.transforms import AugmentConfig
 
 BATCH = 64
 WORKERS = 2
-FEW_BATCHES = 8  # that a slow contender gives in a round
+FEW_BATCHES = 8  # batches per round for a slow contender
 CPU = torch.device("cpu")
 EXISTING, OURS = "npz per cutout, preprocess_stack", "pack to normalised batches"
 RAW, COPY = "pack to raw batches", "memory-mapped copy of the same rows"
@@ -47,7 +48,7 @@ NORMALISER, TURNED, STEP = "normaliser", "normaliser, flips and turns", "trainin
 
 
 class Contender(NamedTuple):
-    """``run`` gives so many cutouts."""
+    """A loader: ``run`` reads ``cutouts`` cutouts."""
 
     name: str
     cutouts: int
@@ -55,7 +56,7 @@ class Contender(NamedTuple):
 
 
 def write_pack(folder: Path, stack: Stack) -> None:
-    """Write cutouts as a pack of one shard, with every fourth of them labelled a lens."""
+    """Write cutouts as a pack of one shard, with every fourth labelled as a lens."""
     folder.mkdir()
     np.save(folder / "shard-00000.npy", stack)
     count = len(stack)
@@ -73,7 +74,7 @@ def write_pack(folder: Path, stack: Stack) -> None:
 
 
 class NpzCutouts(Dataset[Tensor]):
-    """The existing way: a file per cutout, read and normalised when a worker is asked for it."""
+    """The existing way: one file per cutout, read and normalised by a worker on request."""
 
     def __init__(self, folder: Path, normalize: Callable[[Stack], Stack]) -> None:
         self.folder, self.normalize = folder, normalize
@@ -108,7 +109,7 @@ def _by_preprocess_stack(image: Stack) -> Stack:
 
 
 def contenders(data: LensDataset, npz: Path, mapped: Stack) -> Iterator[Contender]:
-    """The copy, ours without and with the normalisation, and the existing way."""
+    """Yield the copy, ours without and with the normalisation, and the existing way."""
     sampler = BatchSampler(len(data), BATCH, seed=0)
     batches = list(sampler.batches())
     layer = Preprocess(data.config.spec(), data.size)
@@ -154,11 +155,11 @@ def _exhaust(loader: Iterable[object]) -> None:
 def _require_same(loader: DataLoader[Tensor], layer: Preprocess, images: Stack) -> None:
     first = next(iter(loader))
     if not torch.equal(first, layer(torch.from_numpy(images))):
-        raise RuntimeError("the contenders do not give the same batches.")
+        raise RuntimeError("the contenders return different batches.")
 
 
 def report(found: list[Contender], seconds: dict[str, list[float]]) -> Table:
-    """One line per contender: time per cutout, its spread, and cutouts per second."""
+    """Return a table with one line per contender: time per cutout, spread, cutouts per second."""
     rounds = len(seconds[found[0].name])
     table = Table(title=f"batches of {BATCH} cutouts, float32; median of {rounds} rounds")
     for heading in ("", "us / cutout", "25-75 %", "cutouts / s"):
@@ -176,16 +177,16 @@ def goals(
     growth: list[float],
     pack_mib: float,
 ) -> Table:
-    """What was asked, beside what was reached."""
+    """Return a table of targets and results."""
     each = {c.name: float(np.median(seconds[c.name])) / c.cutouts for c in found}
     middle = {name: float(np.median(times)) for name, times in steps.items()}
     share = {name: f"{100 * value / middle[STEP]:.2f} %" for name, value in middle.items()}
-    step = f"share of a {STEP} of {1e3 * middle[STEP]:.0f} ms"
-    table = Table("", "asked", "reached")
+    step = f"fraction of a {STEP} of {1e3 * middle[STEP]:.0f} ms"
+    table = Table("", "target", "reached")
     memory = f"memory to read a tenth of {pack_mib:.0f} MiB, and all of it"
     for row in (
-        (f"{OURS}, times as fast as {EXISTING}", "20", f"{each[EXISTING] / each[OURS]:.1f}"),
-        (f"{RAW}, share of the speed of a {COPY}", "0.5", f"{each[COPY] / each[RAW]:.2f}"),
+        (f"{OURS}, speed relative to {EXISTING}", "20", f"{each[EXISTING] / each[OURS]:.1f}"),
+        (f"{RAW}, fraction of the speed of a {COPY}", "0.5", f"{each[COPY] / each[RAW]:.2f}"),
         (f"{NORMALISER}, {step}", "1 %", share[NORMALISER]),
         (f"{TURNED}, {step}", "", share[TURNED]),
         (memory, "the same", f"{growth[0]:.0f} and {growth[1]:.0f} MiB"),
@@ -195,7 +196,7 @@ def goals(
 
 
 def training_cases(data: LensDataset) -> list[Case]:
-    """The normaliser alone, and a whole step of training the bottlenecked ResNet, on one batch."""
+    """Return the normaliser alone, and a training step of the bottlenecked ResNet, on one batch."""
     images, _ = data.read(np.arange(BATCH))
     labels = torch.from_numpy(data.labels[:BATCH])
     dihedral = torch.arange(BATCH) % 8
@@ -217,13 +218,13 @@ def training_cases(data: LensDataset) -> list[Case]:
 
 
 def anonymous_mib() -> float:
-    """What this process holds that no file backs, MiB (Linux)."""
+    """Return the anonymous memory of this process, MiB (Linux)."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) / 1024
 
 
 def memory_growth(data: LensDataset, share: float) -> float:
-    """By how many MiB the process grows while it reads a share of a pack."""
+    """Return by how many MiB the process grows while it reads a fraction of a pack."""
     sampler = BatchSampler(len(data), BATCH, seed=1)
     before = most = anonymous_mib()
     for k, _ in enumerate(Batches(data, sampler, device=CPU)):
@@ -246,7 +247,7 @@ def main(
     threads: Annotated[int, typer.Option(min=1)] = 2,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers.")] = None,
 ) -> None:
-    """Time reading, normalising, and both beside the existing way and beside a training step."""
+    """Time reading and normalising, against the existing way and against a training step."""
     console = Console(width=100)
     torch.set_num_threads(threads)
     fastnorm.set_num_threads(threads)

@@ -1,7 +1,8 @@
-"""Runs of ``make bench`` as files, in the format of pytest-benchmark.
+"""Files of ``make bench`` runs, in the format of pytest-benchmark.
 
-Its own classes write them, so that ``pytest-benchmark compare`` reads them; what they have besides
-is in places that it leaves to its users: ``extra_info`` of every contender, and ``machine_info``.
+The classes of pytest-benchmark write them, so that ``pytest-benchmark compare`` can read them.
+Additional data are in the fields for users: ``extra_info`` of every contender, and
+``machine_info``.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ from fastnorm.check import machine
 
 FOLDER = Path(".benchmarks")
 CUTOUT_BYTES = 3 * 101 * 101 * 4
-pytest_benchmark: Any = plugin  # has no types
+pytest_benchmark: Any = plugin  # it is untyped
 
 
 class Stats(BaseModel):
-    """Seconds of a call in every round."""
+    """Times of a call in every round, in seconds."""
 
     data: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)]
 
 
 class Extra(BaseModel):
-    """What a contender is, and in which rounds it took part."""
+    """A contender, and the rounds in which it took part."""
 
     contender: str
     kind: str
@@ -62,7 +63,7 @@ class Entry(BaseModel):
     @model_validator(mode="after")
     def _every_round_is_timed(self) -> Self:
         if len(self.stats.data) != len(self.extra_info.rounds):
-            raise ValueError("there are not as many rounds as times")
+            raise ValueError("the numbers of rounds and times differ")
         return self
 
     def timed(self) -> Timed:
@@ -70,7 +71,7 @@ class Entry(BaseModel):
 
 
 class MachineInfo(BaseModel):
-    """`fastnorm.check.machine.describe`, and the share of the processors that others had."""
+    """Result of `fastnorm.check.machine.describe`, and the fraction of processors others used."""
 
     fastnorm: dict[str, str]
     others: float | None
@@ -94,7 +95,7 @@ class CommitInfo(BaseModel):
 
 
 class Run(BaseModel):
-    """What is read of a file: all else in it is for pytest-benchmark."""
+    """The part of a file that is read; the rest is for pytest-benchmark."""
 
     datetime: AwareDatetime
     machine_info: MachineInfo
@@ -104,7 +105,7 @@ class Run(BaseModel):
     @model_validator(mode="after")
     def _every_round_has_a_copy(self) -> Self:
         if sum(map(len, self.stacks().values())) != len(self.benchmarks):
-            raise ValueError("a contender is there twice")
+            raise ValueError("a contender is listed twice")
         for cutouts, found in self.stacks().items():
             if COPY not in found:
                 raise ValueError(f"{cutouts} cutouts have no {COPY}")
@@ -118,7 +119,7 @@ class Run(BaseModel):
         return f"{self.commit_info}, {self.datetime.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
     def stacks(self) -> dict[int, dict[str, Entry]]:
-        """Contenders by name, by the number of cutouts."""
+        """Return the contenders by number of cutouts and name."""
         found: dict[int, dict[str, Entry]] = {}
         for entry in self.benchmarks:
             of_stack = found.setdefault(entry.extra_info.cutouts, {})
@@ -126,12 +127,12 @@ class Run(BaseModel):
         return found
 
     def groups(self) -> list[str]:
-        """Of the stacks, the largest first."""
+        """Return labels of the stacks, the largest first."""
         found = {(e.extra_info.cutouts, e.extra_info.threads) for e in self.benchmarks}
         return [group(*each) for each in sorted(found, reverse=True)]
 
     def ratios(self, cutouts: int) -> dict[str, NDArray[np.float64]]:
-        """To the copy of the same round, by contender."""
+        """Return ratios to the copy of the same round, by contender."""
         of_stack = self.stacks()[cutouts]
         copy = of_stack[COPY].timed()
         return {name: ratios(entry.timed(), copy) for name, entry in of_stack.items()}
@@ -143,14 +144,14 @@ def as_json(
     threads: Mapping[int, int],
     others: float | None,
 ) -> dict[str, Any]:
-    """Make what pytest-benchmark would write of these timings.
+    """Convert timings to the JSON of pytest-benchmark.
 
     Parameters
     ----------
     timed, stacks, threads : mapping
-        Of what `time_in_turns` gave and got, and with how many threads, by number of cutouts.
+        Result and input of `time_in_turns`, and the number of threads, by number of cutouts.
     others : float or None
-        Share of the processors that others had meanwhile.
+        Fraction of the processors that others used meanwhile.
     """
     entries = [
         _entry(case, cutouts, threads[cutouts], timed[cutouts])
@@ -201,7 +202,7 @@ def _entry(case: Case, cutouts: int, threads: int, found: Mapping[str, Timed]) -
 
 
 def write(content: dict[str, Any], file: Path | None = None) -> Path:
-    """Write a run to a file; without one, to `FOLDER`, by its time and commit."""
+    """Write a run to a file, by default to `FOLDER`, named by time and commit."""
     if file is None:
         FOLDER.mkdir(exist_ok=True)
         time = datetime.fromisoformat(content["datetime"])
@@ -217,7 +218,7 @@ def read(file: Path) -> Run:
     Raises
     ------
     ValueError
-        The file is damaged, or no run of ``make bench``.
+        The file is damaged, or not a run of ``make bench``.
     OSError
         It cannot be read.
     """
@@ -227,11 +228,11 @@ def read(file: Path) -> Run:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ValueError(
-            f"{file} is no run of `make bench`, or damaged: {place + ': ' if place else ''}"
-            f"{first['msg']}. Remove it, or name another."
+            f"{file} is not a run of `make bench`, or is damaged: {place + ': ' if place else ''}"
+            f"{first['msg']}. Remove it, or choose another."
         ) from error
 
 
 def files(folder: Path = FOLDER) -> list[Path]:
-    """All runs of a folder, the oldest first."""
+    """Return all runs of a folder, the oldest first."""
     return sorted(folder.glob("*.json"))

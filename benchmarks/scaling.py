@@ -1,7 +1,8 @@
-"""``python -m benchmarks.scaling``: what an injection costs, stage by stage, and what 10^8 would.
+"""Time an injection stage by stage, and extrapolate to 10^8 injections.
 
-Every stage is timed on this CPU in one run, interleaved, in batches of 16 cutouts. The hours on
-GPUs are those of the model in `benchmarks.scaling_model`: none was measured.
+Run as ``python -m benchmarks.scaling``. Every stage is timed on this CPU in one run, interleaved,
+in batches of 16 cutouts. The hours on GPUs are from the model in `benchmarks.scaling_model`, and
+not measured.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ from dhs.injection import render
 from dhs.injection.psf import SIDE
 from dhs.injection.quadrature import make_plan
 from dhs.injection.source import draw_clumps
-from dhs.injection.tensors import convolve, moffat_kernels
+from dhs.injection.tensors import convolve, psf_kernels
 from dhs.jobs.malloc import keep_freed_memory
-from dhs.statistics.thresholds import sigmoid
 from dhs.selection.draws import BLOCK, Drawer
 from dhs.selection.engine import Engine, Shard
 from dhs.selection.injector import SCHEMA
 from dhs.selection.run import threads_of
+from dhs.statistics.thresholds import sigmoid
 from fastnorm.atomic import atomic_path
 
 BATCH = 16
@@ -56,11 +57,11 @@ DRAW, READ, PLAN = "draw parameters", "read hosts", "of which plan"
 RENDER, CONVOLVE, MAKE, REST = "render", "PSF", "make", "noise, sum, measures"
 NORMALISE, FORWARD, WRITE, WHOLE = "normalise", "forward", "write", "whole"
 ON_HOST = (DRAW, READ, PLAN, WRITE)
-"""What stays on the host where the rest runs on a GPU."""
+"""Stages that stay on the host if the rest runs on a GPU."""
 
 
 class Stage(NamedTuple):
-    """``run`` does one stage of so many injections."""
+    """A stage: ``run`` does it for ``injections`` injections."""
 
     name: str
     injections: int
@@ -68,7 +69,7 @@ class Stage(NamedTuple):
 
 
 def stages(engines: dict[str, Engine], folder: Path) -> list[Stage]:
-    """Every stage on the same injections; with each network the forward pass, and all together."""
+    """Return every stage on the same injections, and each network's forward pass and whole run."""
     engine = next(iter(engines.values()))
     ids = engine.ids(0, BATCH)
     drawn = Drawer(engine.config, engine.hosts).draw(ids)
@@ -83,7 +84,7 @@ def stages(engines: dict[str, Engine], folder: Path) -> list[Stage]:
     table = _shard_table(engine)
 
     def draw() -> None:
-        # A drawer of its own: one that has drawn a block keeps it.
+        # A new drawer, because a drawer caches its block.
         Drawer(engine.config, engine.hosts).draw(engine.ids(0, BLOCK))
 
     def plan() -> None:
@@ -99,7 +100,7 @@ def stages(engines: dict[str, Engine], folder: Path) -> list[Stage]:
         Stage(READ, BATCH, lambda: engine.hosts.data.read(rows)),
         Stage(RENDER, BATCH, lambda: render(drawn.lens, unit, bands=("r",), ids=ids)),
         Stage(PLAN, BATCH, plan),
-        Stage(CONVOLVE, BATCH, lambda: convolve(light, moffat_kernels(width))),
+        Stage(CONVOLVE, BATCH, lambda: convolve(light, psf_kernels(width))),
         Stage(MAKE, BATCH, lambda: engine.injector.make(ids)),
         Stage(NORMALISE, BATCH, lambda: engine.finder.preprocess(images)),
         Stage(WRITE, len(table), write),
@@ -125,7 +126,7 @@ def _whole(engine: Engine, folder: Path) -> Callable[[], object]:
 
 
 def _shard_table(engine: Engine) -> pyarrow.Table:
-    """The rows of a shard, with logits of no meaning."""
+    """Return the rows of a shard, with arbitrary logits."""
     parts = []
     size = engine.config.shard_size
     logits = np.random.default_rng(0).normal(0, 3, BATCH).astype(np.float32)
@@ -137,7 +138,7 @@ def _shard_table(engine: Engine) -> pyarrow.Table:
 
 
 def per_injection(found: list[Stage], seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Median seconds of an injection, by stage; what `Injector.make` does besides is the rest."""
+    """Return median seconds per injection by stage, with the rest of `Injector.make` as a stage."""
     each = {s.name: float(np.median(seconds[s.name])) / s.injections for s in found}
     injected = each.pop(MAKE)
     each[REST] = max(injected - sum(each[name] for name in (READ, RENDER, CONVOLVE)), 0.0)
@@ -145,7 +146,7 @@ def per_injection(found: list[Stage], seconds: dict[str, list[float]]) -> dict[s
 
 
 def of_network(each: dict[str, float], name: str) -> dict[str, float]:
-    """The stages of a whole injection with one network; they add up."""
+    """Return the stages of a whole injection with one network, which add up."""
     order = (DRAW, READ, RENDER, CONVOLVE, REST, NORMALISE)
     return {stage: each[stage] for stage in order} | {
         FORWARD: each[f"{FORWARD}, {name}"],
@@ -154,7 +155,7 @@ def of_network(each: dict[str, float], name: str) -> dict[str, float]:
 
 
 def measure(rounds: int, threads: int, console: Console) -> tuple[dict[str, Any], dict[str, Work]]:
-    """Everything that is timed and counted here, and the work of the networks."""
+    """Time and count everything, and return it with the work of the networks."""
     seen = torch.zeros(1, len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE)
     with TemporaryDirectory() as name, threads_of(threads):
         folder = Path(name)
@@ -191,7 +192,7 @@ def model(
     efficiency: float,
     cores: int,
 ) -> dict[str, Any]:
-    """Seconds by stage and hours of 10^8 injections, for every network and precision."""
+    """Model seconds by stage and hours of 10^8 injections, for every network and precision."""
     host = sum(each[name] for name in ON_HOST)
     rows: dict[str, Any] = {}
     for name, work in networks.items():
@@ -206,7 +207,7 @@ def model(
 
 
 def measured_table(result: dict[str, Any]) -> Table:
-    """Microseconds of an injection by stage, the share outside the network, and the check."""
+    """Return a table of us per injection by stage, their sum, and fraction outside the network."""
     names = list(result["measured"])
     table = Table(
         title=f"Measured on this CPU: us / injection, batches of {BATCH}, "
@@ -222,8 +223,8 @@ def measured_table(result: dict[str, Any]) -> Table:
     outside = [1 - result["measured"][name][FORWARD] / totals[name] for name in names]
     table.add_section()
     table.add_row("sum of the stages", *(f"{1e6 * totals[name]:,.0f}" for name in names))
-    table.add_row("as dhs grid runs it", *(f"{1e6 * result['whole'][name]:,.0f}" for name in names))
-    table.add_row("share outside the forward pass", *(f"{share:.0%}" for share in outside))
+    table.add_row("as in dhs grid", *(f"{1e6 * result['whole'][name]:,.0f}" for name in names))
+    table.add_row("fraction outside the forward pass", *(f"{share:.0%}" for share in outside))
     table.add_row(
         f"hours for {TARGET:.0e}, extrapolated",
         *(f"{TARGET * totals[name] / 3600:,.0f}" for name in names),
@@ -232,7 +233,7 @@ def measured_table(result: dict[str, Any]) -> Table:
 
 
 def stages_table(result: dict[str, Any]) -> Table:
-    """Modelled microseconds of an injection on a GPU, and those of the host beside it."""
+    """Return a table of modelled us per injection on a GPU, and of those on the host."""
     rows = result["modelled"]
     table = Table(title="MODELLED, NOT MEASURED: us / injection on one H100 SXM")
     table.add_column("")
@@ -251,7 +252,7 @@ def stages_table(result: dict[str, Any]) -> Table:
 
 
 def hours_table(result: dict[str, Any]) -> Table:
-    """Modelled hours for 10^8 injections."""
+    """Return a table of modelled hours for 10^8 injections."""
     table = Table(title=f"MODELLED, NOT MEASURED: hours for {TARGET:.0e} injections")
     for heading in ("network", "H100s", "in turn", f"{result['cores']} cores each", "GPU alone"):
         table.add_column(heading, justify="left" if heading == "network" else "right")
@@ -269,13 +270,13 @@ def main(
     rounds: Annotated[int, typer.Option(min=3)] = 7,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     efficiency: Annotated[
-        float, typer.Option(help="Share of a GPU's rates that is assumed.", min=0.01, max=1)
+        float, typer.Option(help="Assumed fraction of a GPU's rates.", min=0.01, max=1)
     ] = EFFICIENCY,
-    cores: Annotated[int, typer.Option(help="Of the host, per GPU; assumed.", min=1)] = HOST_CORES,
+    cores: Annotated[int, typer.Option(help="Assumed host cores per GPU.", min=1)] = HOST_CORES,
     as_json_text: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Time every stage of an injection here, and extrapolate to 10^8 on GPUs, as a model."""
-    keep_freed_memory()  # as dhs grid does
+    """Time every stage of an injection here, and extrapolate to 10^8 on GPUs with a model."""
+    keep_freed_memory()  # as in dhs grid
     console = Console(stderr=as_json_text, width=110)
     result, networks = measure(rounds, threads, console)
     result |= {
@@ -291,7 +292,7 @@ def main(
     on_disk = result["bytes_on_disk_per_injection"]
     console.print(
         f"Written: {on_disk:.0f} bytes per injection, measured; {TARGET:.0e} take "
-        f"{TARGET * on_disk / 1e9:.0f} GB, and twice that while shards are put together."
+        f"{TARGET * on_disk / 1e9:.0f} GB, and twice that while shards are merged."
     )
     for arch, work in networks.items():
         moved = 4 * work.bytes / 1e6

@@ -1,7 +1,7 @@
-"""A model of injection and recovery on GPUs: counted bytes and operations over data-sheet rates.
+"""Model of injection and recovery on GPUs: counted bytes and operations over data-sheet rates.
 
-It knows rates, and nothing of latency, launches, caches or clocks that change. What stays on the
-processors of the host is taken from a measurement on one core of this machine.
+The model ignores latency, launches, caches and variable clocks. The time on the host is measured on
+one core of this machine.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.gpu_model import gpu_model
 
 BYTES_PER_SECOND = 3.35e12
-"""Of the memory. NVIDIA H100 SXM data sheet."""
+"""Memory bandwidth, from the NVIDIA H100 SXM data sheet."""
 
 TENSOR_FLOPS = {"TF32": 494.7e12, "FP16": 989.4e12}
-"""Dense, of the tensor cores: half of what the H100 SXM data sheet says with sparsity. TF32 is
-what convolutions of float32 use by default."""
+"""Dense rates of the tensor cores: half of those with sparsity in the H100 SXM data sheet. float32
+convolutions use TF32 by default."""
 
 ACTIVATION_BYTES = {"TF32": 4, "FP16": 2}
 
 FLOAT_FLOPS = 66.9e12
-"""Of float32 without tensor cores. NVIDIA H100 SXM data sheet."""
+"""Rate of float32 without tensor cores, from the NVIDIA H100 SXM data sheet."""
 
 LINK_BYTES_PER_SECOND = 64e9
-"""From the host, PCIe Gen 5 x16: one direction of the 128 GB/s of the H100 SXM data sheet."""
+"""Bandwidth from the host, PCIe Gen 5 x16: half of the data sheet's 128 GB/s."""
 
 RENDER_WARP_INSTRUCTIONS = 219_684
-"""Of an image of 101 x 101 in three bands, sm_90: ``python -m benchmarks.gpu_model.compile_report
+"""Cost of a 101 x 101 image in three bands, sm_90: ``python -m benchmarks.gpu_model.compile_report
 --variants lens``. A grid renders one band."""
 
 EFFICIENCY = 0.3
-"""Assumed: the share of every rate above that is reached, the network's included."""
+"""Assumed fraction of every rate above that is reached, also by the network."""
 
 HOST_CORES = 8
-"""Assumed: cores per GPU that share the work of the host, each as fast as one of this machine."""
+"""Assumed host cores per GPU, each as fast as a core of this machine."""
 
 PLANE_PASSES = {"flux": 6, "MAD of the host": 3, "measures": 10, "sum": 9}
-"""Planes of a stamp that are read or written, three bands each; as `inject_tensors` has them."""
+"""Planes of a stamp, three bands each, that `inject_tensors` reads or writes."""
 
 CAPABILITY = 90
 
 
 class Work(NamedTuple):
-    """Of one injection: bytes and operations of the memory and the rate that bound it."""
+    """Work of one injection: bytes and operations, bound by memory bandwidth or arithmetic."""
 
     bytes: float
     flops: float = 0.0
@@ -60,10 +60,10 @@ class Work(NamedTuple):
 
 
 def count_network(backbone: nn.Module, seen: Tensor) -> Work:
-    """Operations of a forward pass of one cutout, and elements that its layers read and write.
+    """Count operations of a forward pass of one cutout, and elements that its layers move.
 
-    Every layer without layers of its own reads its input and writes its output: nothing is fused.
-    Weights are read once per batch, which costs nothing per cutout.
+    Every leaf layer reads its input and writes its output: nothing is fused. Weights are read once
+    per batch, which costs nothing per cutout.
     """
     elements = 0
 
@@ -82,10 +82,10 @@ def count_network(backbone: nn.Module, seen: Tensor) -> Work:
 
 
 def psf_work(side: int, psf_side: int) -> Work:
-    """One transform of the light, three of PSFs, three back; rows first, columns then.
+    """Count one transform of the light, three of PSFs and three inverse ones, rows then columns.
 
-    Each of the two passes of a transform reads and writes its array; the product reads one and
-    three spectra and writes three. Operations: 2.5 N log2 N for a real transform of N values.
+    Each of the two passes of a transform reads and writes its array. The product reads one and
+    three spectra and writes three. A real transform of N values takes 2.5 N log2 N operations.
     """
     padded = next_fast_len(side + psf_side // 2, real=True)
     transforms, spectra = 1 + 3 + 3, 1 + 3 + 3
@@ -97,7 +97,7 @@ def psf_work(side: int, psf_side: int) -> Work:
 def gpu_stages(
     network: Work, side: int, psf_side: int, precision: str, efficiency: float
 ) -> dict[str, float]:
-    """Modelled seconds of an injection on one GPU, by stage."""
+    """Return modelled seconds of an injection on one GPU, by stage."""
     plane = 4 * side**2
     forward = Work(network.bytes * ACTIVATION_BYTES[precision], network.flops)
     render = gpu_model.issue_seconds(RENDER_WARP_INSTRUCTIONS, CAPABILITY)
@@ -116,7 +116,7 @@ def gpu_stages(
 def hours(
     gpu: Mapping[str, float], host_seconds: float, cores: int, injections: float, gpus: int
 ) -> dict[str, float]:
-    """Hours of so many injections: one process per GPU in turn, or with both sides overlapped."""
+    """Return hours of injections, with host and GPU in turn (one process per GPU) or overlapped."""
     on_gpu = sum(gpu.values())
     in_turn = on_gpu + host_seconds
     overlapped = max(on_gpu, host_seconds / cores)
@@ -129,7 +129,7 @@ def hours(
 
 
 def assumptions(efficiency: float, cores: int) -> list[str]:
-    """What the model rests on, for the reader."""
+    """Return the assumptions of the model as sentences."""
     rates = ", ".join(f"{name} {rate / 1e12:g}" for name, rate in TENSOR_FLOPS.items())
     return [
         "Modelled, not measured: no GPU was used. Latency, launches, caches and clocks cost "
@@ -138,8 +138,8 @@ def assumptions(efficiency: float, cores: int) -> list[str]:
         f"TFLOP/s {rates}; float32 {FLOAT_FLOPS / 1e12:g} TFLOP/s; PCIe "
         f"{LINK_BYTES_PER_SECOND / 1e9:g} GB/s one way.",
         f"Assumed: {efficiency:.0%} of every rate is reached.",
-        "A grid runs float32, whose convolutions are TF32 by default; FP16 is what half precision "
-        "would give.",
+        "A grid runs in float32, whose convolutions use TF32 by default; FP16 models half "
+        "precision.",
         f"Render: {RENDER_WARP_INSTRUCTIONS:,} warp instructions, counted for three bands.",
         "Network: operations by torch.utils.flop_counter; every layer reads its input and writes "
         "its output, nothing fused.",

@@ -1,6 +1,6 @@
-"""Rendering lensed sources under pytest-benchmark, for people who track its speed over time.
+"""Benchmarks of the renderer with pytest-benchmark, to track its speed over time.
 
-``pytest benchmarks --benchmark-enable``, as of `benchmarks.test_speed`; ratios come from
+Run ``pytest benchmarks --benchmark-enable``, see `benchmarks.test_speed`. For ratios, run
 ``python -m benchmarks.injection``.
 """
 

@@ -1,8 +1,8 @@
-"""The same cases under pytest-benchmark, for people who track speed over time.
+"""Benchmarks of the normalisation with pytest-benchmark, to track its speed over time.
 
-``pytest benchmarks --benchmark-enable --benchmark-json=FILE`` writes what
-``pytest-benchmark compare`` reads. The ratios in the README are not from here:
-they need contenders that are interleaved, as ``make bench`` times them.
+``pytest benchmarks --benchmark-enable --benchmark-json=FILE`` writes a file for
+``pytest-benchmark compare``. The ratios in the README are from ``make bench``,
+which interleaves the contenders.
 """
 
 from __future__ import annotations
@@ -35,6 +35,6 @@ def test_speed(benchmark: BenchmarkFixture, case: Case) -> None:
         return
     expected = np.empty_like(STACK)
     numpy_loop(STACK, expected)
-    # astropy divides the MAD by 0.6745 and we multiply it back: equal but for rounding.
+    # astropy divides the MAD by 0.6745 and we undo it, so the results are equal to rounding.
     tolerance = 1e-5 if case.name.startswith("astropy") else 0
     np.testing.assert_allclose(OUT, expected, rtol=tolerance, atol=0)

@@ -1,9 +1,9 @@
-"""Contenders timed in turns, so that what a shared machine does else favours none of them.
+"""Time contenders in turns, so that other load on a shared machine favours none of them.
 
-Every round times its contenders in a new random order; the copy is timed in each, so that a ratio
-to it is of one moment. Slow peers take part in fewer rounds, spread over the run. A short call is
-repeated, and the best of its repetitions is the time of that round, as of `timeit`: what made the
-others longer was not the call.
+Every round times its contenders in a new random order. The copy is timed in each round, so that
+both times of a ratio are from the same moment. Slow peers take part in fewer rounds, spread over
+the run. A short call is repeated, and the best repetition is the time of that round, as in
+`timeit`: longer repetitions were disturbed by something else.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 LEAST_ROUNDS = 4
-"""Of a peer, however slow it is."""
+"""Smallest number of rounds of a peer, however slow it is."""
 
 EVERY_ROUND = ("limit", "ours")
-"""Kinds of contenders that take part in all of them."""
+"""Kinds of contenders that take part in every round."""
 
 
 class Case(NamedTuple):
-    """One contender: ``run`` does all of its work, which needs the package ``needs``."""
+    """A contender: ``run`` does all of its work, and needs the package ``needs``."""
 
     name: str
     kind: str
@@ -35,14 +35,14 @@ class Case(NamedTuple):
 
 
 class Timed(NamedTuple):
-    """Seconds of a call in each of the rounds, by their numbers."""
+    """Seconds of a call, and the number of the round of each."""
 
     seconds: list[float]
     rounds: list[int]
 
 
 def ratios(timed: Timed, copy: Timed) -> NDArray[np.float64]:
-    """Of a contender to the copy of the same round, in every round that it took part in."""
+    """Return ratios of a contender to the copy of the same round, for each of its rounds."""
     copied = dict(zip(copy.rounds, copy.seconds, strict=True))
     return np.array(timed.seconds) / [copied[number] for number in timed.rounds]
 
@@ -50,7 +50,7 @@ def ratios(timed: Timed, copy: Timed) -> NDArray[np.float64]:
 def time_interleaved(
     contenders: Sequence[Case], rounds: int, console: Console
 ) -> dict[str, list[float]]:
-    """Seconds of a call in every round, by the name of the contender."""
+    """Return the seconds of a call in every round, by name of the contender."""
     found = time_in_turns({0: contenders}, rounds, console)[0]
     return {name: timed.seconds for name, timed in found.items()}
 
@@ -64,28 +64,28 @@ def time_in_turns(
     least: float = 0.0,
     before: Callable[[int], object] = lambda stack: None,
 ) -> dict[int, dict[str, Timed]]:
-    """Time all contenders in one run, after a call of each that is not counted.
+    """Time all contenders in one run, after one untimed call of each.
 
     Parameters
     ----------
     stacks : mapping of int to sequence of Case
-        Contenders, by what they work on. A round is one of every stack.
+        Contenders of each stack. A round times every stack once.
     rounds : int
-        Of the run.
+        Number of rounds.
     console : Console
         Shows the progress.
     budget : float, optional
-        Seconds; a peer that would need more takes part in fewer rounds, but in
-        `LEAST_ROUNDS` of them at least.
+        Maximum seconds per peer. A peer that needs more takes part in fewer rounds, but
+        in at least `LEAST_ROUNDS`.
     least : float, optional
-        Seconds of a measurement; a shorter call is repeated until they have passed.
+        Minimum seconds of a measurement; a shorter call is repeated until they have passed.
     before : callable, optional
-        Called with a stack before its contenders.
+        Function that is called with a stack before its contenders run.
 
     Returns
     -------
     dict of int to dict of str to Timed
-        By stack, and by the name of the contender.
+        Times by stack and by name of the contender.
     """
     found: dict[int, dict[str, Timed]] = {stack: {} for stack in stacks}
     with Progress(console=console, transient=True) as progress:
@@ -97,7 +97,7 @@ def time_in_turns(
                 seconds = max(_best(case, 0.0), least)
                 if case.kind not in EVERY_ROUND:
                     parts = int(min(rounds, max(LEAST_ROUNDS, budget / seconds)))
-                # Each begins at another round, so that copies lie between slow ones.
+                # Each begins at a different round, so that copies are timed between slow ones.
                 taken = (np.arange(parts) + number / len(contenders)) * rounds // parts
                 found[stack][case.name] = Timed([], taken.astype(int).tolist())
                 progress.advance(task)
@@ -117,7 +117,7 @@ def time_in_turns(
 
 
 def _best(case: Case, least: float) -> float:
-    """Seconds of the best call of those that fill so many."""
+    """Repeat a call for ``least`` seconds, and return the seconds of the best one."""
     best, started = math.inf, perf_counter()
     while True:
         start = perf_counter()

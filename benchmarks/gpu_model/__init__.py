@@ -1,1 +1,1 @@
-"""A model of what the GPU kernels cost, from their compiled instructions."""
+"""Model of the cost of the GPU kernels, from their compiled instructions."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.gpu_model``: print the compile report."""
+"""Print the compile report (``python -m benchmarks.gpu_model``)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Compile the GPU kernels without a GPU and model what they cost; no time here is measured on one.
+"""Compile the GPU kernels without a GPU and model their cost; no time is measured on a GPU.
 
-Usage: ``python -m benchmarks.gpu_model [--json]``. The exit code is 1
-where the kernel for 101 x 101 pixels of float32 misses a figure.
+Usage: ``python -m benchmarks.gpu_model [--json]``. The exit code is 1 if the
+kernel for 101 x 101 pixels of float32 misses a limit.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ def numba_row(capability: int) -> dict[str, Any]:
         cubin, ptx, shared_bytes, kernel.THREADS // gpu_model.WARP, capability
     ).figures
     is_same = sass.code(cubin) == sass.code(fused)
-    fusion = f"{'the same' if is_same else 'other'} code with ptxas --fmad=true"
+    fusion = f"{'the same' if is_same else 'different'} code with ptxas --fmad=true"
     return {**row, "seconds": seconds, "fusion": fusion, **figures}
 
 
 def passes_of(interpreted: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Median and maximum of the passes over the planes, by statistic and kind of pass."""
+    """Return median and maximum of the passes over the planes, by statistic and kind of pass."""
     passes = torch.tensor(interpreted["passes"]).flatten(0, 1)
     return {
         f"{statistic}, {kind}": {
@@ -83,7 +83,7 @@ def passes_of(interpreted: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def headline_figures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each figure of the headline, what it may be at most, and whether that is reached."""
+    """Return each figure of the headline variant, its limit, and whether the limit is met."""
     for row in rows:
         of_row = row["kernel"], row["variant"], row["capability"]
         if of_row == ("triton", HEADLINE, HEADLINE_CAPABILITY):
@@ -113,7 +113,7 @@ def headline_figures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def report(
     names: list[str], capabilities: list[int], advance: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Everything that is printed, as numbers and strings."""
+    """Return the contents of the report, as numbers and strings."""
     lens_names = [name for name in names if name in lens_report.GROUPS]
     names = [name for name in names if name in VARIANTS]
     lenses: list[dict[str, Any]] = []
@@ -151,7 +151,7 @@ def report(
             )
             for group, found in groups.items()
         }
-    # The others look for the same statistics of the same planes.
+    # Variants with the same planes and statistics take the same passes: report only one of them.
     searches = {VARIANTS[name][:3]: name for name in reversed(names)}
     passes = {name: interpreted[name] for name in names if name in searches.values()}
     return {
@@ -184,7 +184,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args()
     if triton.knobs.runtime.interpret:
-        parser.error("the interpreter compiles nothing: unset TRITON_INTERPRET")
+        parser.error("Triton's interpreter cannot compile: unset TRITON_INTERPRET")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         compiled = len(options.variants) * len(options.architectures)
         task = progress.add_task("", total=2 * compiled + len(options.architectures) + 1)

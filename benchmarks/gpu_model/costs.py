@@ -1,4 +1,4 @@
-"""What a compiled kernel is made of, and what it costs in the model of a GPU."""
+"""Figures of a compiled kernel, and its cost in the model of a GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.gpu_model.variants import KERNELS, Compiled
 
 
 class Code(NamedTuple):
-    """A binary: what the report says of it, and its blocks."""
+    """A binary: its figures in the report, and its blocks."""
 
     figures: dict[str, Any]
     blocks: list[sass.Block]
@@ -41,7 +41,7 @@ def analyse(cubin: bytes, ptx: str, shared_bytes: int, warps: int, capability: i
         "resident_warps": gpu_model.resident_warps(registers, shared_bytes, warps, capability),
         "fma_in_ptx": len(re.findall(r"\bfma\.", ptx)),
         "fma_in_sass": kinds["FFMA"] + kinds["FFMA2"] + kinds["DFMA"],
-        # Then a count of the source is shared by several copies.
+        # If a loop was copied, several copies share one count of the source.
         "copied": kinds["LDG"] + kinds["STG"] > len(re.findall(r"\b(?:ld|st)\.global\b", ptx)),
     }
     return Code(figures, blocks)
@@ -54,12 +54,12 @@ def analyse_compiled(compiled: Compiled, capability: int) -> Code:
 
 
 class Work(NamedTuple):
-    """What is done for some planes or images."""
+    """Work for some planes or images."""
 
-    totals: list[int]  # warp instructions of each of them
-    functions: Counter[str]  # warp instructions of all
-    pipes: dict[str, float]  # cycles of all
-    agreement: float  # of the flow with the counts
+    totals: list[int]  # warp instructions of each plane or image
+    functions: Counter[str]  # warp instructions of all, by function
+    pipes: dict[str, float]  # cycles of all, by pipe
+    agreement: float  # fraction of instructions for which flow and counts agree
 
 
 def work(
@@ -69,7 +69,7 @@ def work(
     capability: int,
     programs: int = 1,
 ) -> Work:
-    """Follow the counts of each plane or image, which are those of so many programs together."""
+    """Sum the work of planes or images, each of them counted over ``programs`` programs."""
     totals: list[int] = []
     pipes: dict[str, float] = defaultdict(float)
     functions: Counter[str] = Counter()
@@ -96,7 +96,7 @@ def modelled(
     capability: int,
     average: Callable[[list[int]], float] = statistics.median,
 ) -> dict[str, Any]:
-    """Warp instructions per plane or image, and the times that they and the bytes take."""
+    """Return warp instructions per plane or image, and the times for them and for the bytes."""
     count, typical = len(done.totals), average(done.totals)
     issue = gpu_model.issue_seconds(typical, capability)
     memory = gpu_model.memory_seconds(bytes_of_each, capability)

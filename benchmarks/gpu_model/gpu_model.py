@@ -1,6 +1,6 @@
-"""A model of how long a GPU takes to issue instructions and to move bytes.
+"""Model of the time that a GPU takes to issue instructions and to move bytes.
 
-It knows rates, and nothing of latency, barriers, caches or clocks that change.
+The model ignores latency, barriers, caches and variable clocks.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import functools
 from typing import NamedTuple
 
 WARP = 32
-SCHEDULERS = 4  # of a multiprocessor, one instruction of a warp in a cycle each
+SCHEDULERS = 4  # per multiprocessor; each issues one warp instruction per cycle
 REGISTERS = 65_536
-REGISTER_UNIT = 256  # registers are given to a warp in such pieces
+REGISTER_UNIT = 256  # allocation unit of registers per warp
 MOST_WARPS, MOST_BLOCKS = 64, 32
-RESERVED_SHARED_BYTES = 1024  # of every block, for the system
+RESERVED_SHARED_BYTES = 1024  # per block, for the system
 SHARED_UNIT = 128
 
 
@@ -23,11 +23,11 @@ class Device(NamedTuple):
     name: str
     multiprocessors: int
     hertz: float
-    bytes_per_second: float  # that a copy reaches, reads and writes together
-    shared_bytes: int  # of a multiprocessor
-    float_lanes: int  # of a scheduler
+    bytes_per_second: float  # bandwidth of a copy, reads and writes together
+    shared_bytes: int  # per multiprocessor
+    float_lanes: int  # per scheduler
     double_lanes: int
-    is_measured: bool  # the rate of the memory is not assumed
+    is_measured: bool  # whether the memory bandwidth is measured, not assumed
 
 
 DEVICES = {
@@ -70,29 +70,29 @@ ASSUMPTIONS = (
     "Modelled, not measured: latency, barriers, occupancy, cache misses and bank conflicts cost "
     "nothing.",
     f"Issue: 4 warp instructions per cycle and multiprocessor. {_RATES}.",
-    "Bytes: the plane read once and written once, the statistics, the row, the turn, and the mask "
-    "in sectors of 32 bytes; the image of a lens written once.",
+    "Bytes: the plane is read once and written once; the statistics, the row index, the dihedral "
+    "element, and the mask in sectors of 32 bytes are added. The image of a lens is written once.",
     "Pipes, lanes per cycle and scheduler: integer (add, compare, minimum, select, logic, shift) "
     "16; integer multiply 16; float 32 (A100 16, shared with multiply); special functions, "
     "population counts and conversions, float64 among them, 4; float64 16 (A100 8); memory and "
-    "shuffles 8 for each 32 bits. After the throughput table of the CUDA programming guide; "
-    "assumed of the B200.",
-    "Executions of a block of instructions: the flow through the disassembled code that differs "
-    "least from how often the statements of its instructions ran in Triton's interpreter. Slow "
-    "paths of divisions, and those of warps that diverge, count 0.",
+    "shuffles 8 for each 32 bits. From the throughput table of the CUDA programming guide; "
+    "assumed for the B200.",
+    "Executions of a block of instructions: the flow through the disassembled code that is closest "
+    "to the counts of its statements in Triton's interpreter. Slow paths of divisions and of "
+    "divergent warps count 0.",
 )
 
 
 @functools.cache
 def pipe_cycles(opcode: str, capability: int) -> dict[str, float]:
-    """Cycles for which an instruction of one warp keeps the pipes of its scheduler busy."""
+    """Return the cycles for which a warp instruction occupies the pipes of its scheduler."""
     device = DEVICES[capability]
     kind, *modifiers = opcode.split(".")
     pipe = PIPE_OF.get(kind)
     if pipe in ("float", "float pair"):
         return {"float": (1 + (pipe == "float pair")) * WARP / device.float_lanes}
     if pipe == "multiply":
-        # It runs on 16 lanes, which are all of those for float or one half of them.
+        # It runs on 16 lanes, which are all of the float lanes or half of them.
         return {"float": WARP / device.float_lanes, "multiply": WARP / 16}
     if pipe == "double":
         return {"double": WARP / device.double_lanes}
@@ -113,7 +113,7 @@ def memory_seconds(plane_bytes: float, capability: int) -> float:
 
 
 def resident_warps(registers: int, shared_bytes: int, block_warps: int, capability: int) -> int:
-    """Warps that a multiprocessor holds at once, by registers, shared memory and its limits."""
+    """Return the number of warps that fit on a multiprocessor at once."""
     per_warp = -(-registers * WARP // REGISTER_UNIT) * REGISTER_UNIT
     # Each scheduler has its own quarter of the registers.
     by_registers = SCHEDULERS * (REGISTERS // SCHEDULERS // per_warp) // block_warps

@@ -1,4 +1,6 @@
-"""The lens kernel in the compile report: compiled without a GPU, and counted in the interpreter.
+"""Rows of the lens kernel in the compile report.
+
+The kernel is compiled without a GPU, and its statements are counted in the interpreter.
 
 Run as a module, it interprets a group of injections and prints how often every statement
 ran for each image, as JSON.
@@ -25,10 +27,10 @@ from fastnorm.kernels import triton_lens
 from fastnorm.kernels.lens_columns import CLUMP_COLUMNS
 
 GROUPS = {"lens": "smooth", "lens with clumps": "clumpy"}
-"""Saved injections by variant of the kernel: what plans them is no device code."""
+"""Saved injections by variant of the kernel, because planning them is not device code."""
 DRAWS = Path(__file__).parent / "lens_draws.json"
 BANDS, SHAPE = 3, (101, 101)
-MOST_TERMS = 64  # of any of these lenses
+MOST_TERMS = 64  # upper bound of the terms of these lenses
 
 
 def launch(
@@ -37,7 +39,7 @@ def launch(
     shape: tuple[int, int] = SHAPE,
     device: str = "cpu",
 ) -> torch.Tensor:
-    """Launch the kernel on some images of a group; what it wrote."""
+    """Launch the kernel on some images of a group, and return its output."""
     draws = json.loads(DRAWS.read_text())
     table, clumps = (
         torch.tensor(draws["groups"][group][name], device=device)[images]
@@ -63,7 +65,7 @@ def launch(
 def interpret(
     group: str, images: slice = slice(None), shape: tuple[int, int] = SHAPE
 ) -> dict[str, Any]:
-    """How often every chain ran in all programs of an image together, by image."""
+    """Count how often every chain ran in all programs of an image together, by image."""
     counter = StatementCounter(KERNELS)
     rows = json.loads(DRAWS.read_text())["groups"][group]["table"]
     found: list[Counter[Any]] = []
@@ -81,7 +83,7 @@ def interpret(
 
 
 def interpret_elsewhere(name: str) -> dict[str, Any]:
-    """What `interpret` gives, from a process that chose the interpreter before any import."""
+    """Call `interpret` in a process that selects the interpreter before any import."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu_model.lens_report", GROUPS[name]],
         env=os.environ | {"TRITON_INTERPRET": "1"},
@@ -95,7 +97,7 @@ def interpret_elsewhere(name: str) -> dict[str, Any]:
 
 
 def row(name: str, capability: int, interpreted: dict[str, Any]) -> dict[str, Any]:
-    """One variant for one device: what is compiled, and what it costs per image in the model."""
+    """Return the row of one variant and device: compiled figures, and modelled cost per image."""
     label = {"kernel": "triton", "variant": name, "capability": capability}
     try:
         compiled = compile_kernel(lambda: launch(GROUPS[name], device="meta"), capability)

@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 
 def _table(title: str, *columns: str, words: int = 1) -> Table:
-    """A table whose first columns hold words and the others numbers."""
+    """Return a table whose first columns are text and the others numbers."""
     table = Table(title=title, title_justify="left", header_style="bold")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i < words else "right")
@@ -92,10 +92,10 @@ def lens_table(rows: list[Row]) -> Table:
 
 
 def functions_table(rows: list[Row], capability: int, each: str) -> Table:
-    """Where the warp instructions of the first variant go."""
+    """Return a table of the warp instructions of the first variant, by function."""
     table = _table(
         f"Modelled warp instructions per {each} by function, sm_{capability}",
-        "kernel", f"{each}s", "function", "warp\ninstructions", "share", words=3,
+        "kernel", f"{each}s", "function", "warp\ninstructions", "fraction", words=3,
     )  # fmt: skip
     row = next((r for r in rows if r["capability"] == capability and "modelled" in r), None)
     variant, modelled = (row["variant"], row["modelled"]) if row else ("", {})
@@ -167,12 +167,12 @@ def show(found: Row) -> None:
     if rows:
         console.print(
             "FFMA and DFMA in the SASS of the normalisation are in the divisions, roots and "
-            "reciprocals that the assembler itself expands: no fma comes to it, and it contracts "
-            "none. The lens kernel asks for them."
+            "reciprocals that the assembler itself expands: its input has no fma, and it contracts "
+            "none. The lens kernel uses fma on purpose."
         )
     console.print(*found["assumptions"], sep="\n")
     if not found["figures"]:
-        console.print("No figure was checked: the headline was not asked for.")
+        console.print("No limits were checked: the headline variant was not requested.")
     for figure in found["figures"]:
         verdict = "reached" if figure["reached"] else "missed"
         value = f"{figure['value']:.3g}, at most {figure['most']:g}"

@@ -1,7 +1,7 @@
-"""What a compiled kernel is made of, and how often each part of it runs.
+"""Instructions of a compiled kernel, and the number of times that each block runs.
 
 The instructions come from the disassembly, the counts from the same kernel in
-Triton's interpreter. They meet at the chains of statements that both belong to.
+Triton's interpreter. Chains of statements connect the two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import triton
 
 from benchmarks.gpu_model.statements import Chain, own_line
 
-AVOIDED = 1_000_000  # more than there are instructions: the weight of what is not to run
+AVOIDED = 1_000_000  # weight of a slow path, larger than any number of instructions
 
 _LOCATION = re.compile(r'\s*//## File "([^"]+)", line (\d+)')
 _LABEL = re.compile(r"\s*([.$\w]+):")
@@ -29,9 +29,9 @@ _TARGET = re.compile(r"`\(([^)]+)\)")
 
 
 class Instruction(NamedTuple):
-    """One instruction of a warp, and the statement that it belongs to."""
+    """One instruction of a warp, and its chain of statements."""
 
-    opcode: str  # with its modifiers, as LDG.E.128
+    opcode: str  # with its modifiers, such as LDG.E.128
     operands: str
     is_predicated: bool
     chain: Chain
@@ -42,8 +42,8 @@ class Instruction(NamedTuple):
 
     @property
     def jump(self) -> str | None:
-        """Label that a warp goes on from, without coming back."""
-        # Some loops are left by a call to a label, which never returns.
+        """Return the label that a warp jumps to without returning."""
+        # Some loops end with a call to a label that never returns.
         target = _TARGET.search(self.operands) if self.kind in ("BRA", "CALL") else None
         is_jump = target and self.opcode != "BRA.DIV" and target[1].startswith(".")
         return target[1] if target and is_jump else None
@@ -54,19 +54,19 @@ class Instruction(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Instructions that run one after the other, from a label or a branch to the next."""
+    """A sequence of instructions from a label or a branch to the next."""
 
     labels: tuple[str, ...]
     instructions: list[Instruction]
 
     @property
     def is_slow(self) -> bool:
-        """Whether it is part of a slow path, as that of a division."""
+        """Return whether the block is part of a slow path, such as that of a division."""
         return any(x.calls for x in self.instructions)
 
 
 def tool(name: str) -> str:
-    """Path of one of the NVIDIA tools that Triton's package carries."""
+    """Return the path of an NVIDIA tool in Triton's package."""
     return str(Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name)
 
 
@@ -86,14 +86,14 @@ def disassemble(cubin: Path, directory: Path) -> list[Block]:
     cubin : Path
         A binary with line information.
     directory : Path
-        Lines of its files, and no others, are in the chains.
+        Chains contain only lines of files in this directory.
     """
     blocks = [Block((), [])]
     chain: Chain = ()
     is_new_place = True
     for line in run_tool("nvdisasm", "-c", "-gi", cubin).splitlines():
         if location := _LOCATION.match(line):
-            # A place is one line of output for each function that is inlined there.
+            # A place has one line of output per inlined function.
             chain = () if is_new_place else chain
             chain += own_line(location[1], int(location[2]), directory)
             is_new_place = False
@@ -113,7 +113,7 @@ def disassemble(cubin: Path, directory: Path) -> list[Block]:
 
 
 def successors(blocks: list[Block]) -> list[list[int]]:
-    """Where a warp can go to from each block, but for calls and for threads that diverge."""
+    """Return the successors of each block, without calls and divergent threads."""
     by_label = {label: i for i, block in enumerate(blocks) for label in block.labels}
     found = []
     for i, (_, instructions) in enumerate(blocks):
@@ -128,7 +128,7 @@ def successors(blocks: list[Block]) -> list[list[int]]:
 
 
 def reachable(blocks: list[Block]) -> set[int]:
-    """Indices of the blocks that a warp can come to, by `successors`."""
+    """Return the indices of the blocks that are reachable, see `successors`."""
     onward = successors(blocks)
     seen, ahead = set(), [0]
     while ahead:
@@ -140,22 +140,22 @@ def reachable(blocks: list[Block]) -> set[int]:
 
 
 def executions(blocks: list[Block], counts: Mapping[Chain, int], programs: int = 1) -> list[int]:
-    """How often each block runs, by a warp of every program.
+    """Return how often each block runs, summed over one warp of every program.
 
-    Every instruction has the count of its chain. The compiler moves some of them
-    out of a loop, or merges those of two statements, so that neighbours disagree.
-    What leaves a block has to enter another, however: of all flows from the entry
-    to an exit, this is one that differs least from the counts, summed over the
-    instructions. It passes through no call, the slow path of a division, that it
-    can avoid.
+    Every instruction has the count of its chain. The compiler moves some instructions
+    out of a loop, or merges those of two statements, so neighbours disagree. But a warp
+    that leaves a block has to enter another. Of all flows from the entry to an exit, this
+    function returns one that differs least from the counts, summed over the instructions.
+    It avoids calls, the slow paths of divisions, where possible.
 
     Parameters
     ----------
     blocks : list of Block
+        Blocks of the kernel.
     counts : mapping
-        How often each chain ran, in all programs. Any other chain did not.
+        How often each chain ran, in all programs. Any other chain did not run.
     programs : int
-        How many went from the entry to an exit.
+        Number of programs, each of which runs from the entry to an exit.
     """
     onward = successors(blocks)
     alive = reachable(blocks)
@@ -184,7 +184,7 @@ def executions(blocks: list[Block], counts: Mapping[Chain, int], programs: int =
 
 
 def agreement(blocks: list[Block], counts: Mapping[Chain, int], runs: list[int]) -> tuple[int, int]:
-    """Instructions that ran by both the counts and the executions, and those by either."""
+    """Return the instructions run according to both counts and executions, and to either."""
     both = either = 0
     for i in reachable(blocks):
         for x in () if blocks[i].is_slow else blocks[i].instructions:
@@ -195,16 +195,16 @@ def agreement(blocks: list[Block], counts: Mapping[Chain, int], runs: list[int])
 
 
 def resources(cubin: Path) -> tuple[int, int]:
-    """Registers and bytes of stack per thread, as the binary states them."""
+    """Return registers and bytes of stack per thread, as recorded in the binary."""
     stated = run_tool("cuobjdump", "--dump-resource-usage", cubin)
     found = re.search(r"REG:(\d+) STACK:(\d+)", stated)
     if found is None:
-        raise RuntimeError(f"cuobjdump states no registers: {stated}")
+        raise RuntimeError(f"the output of cuobjdump has no registers: {stated}")
     return int(found[1]), int(found[2])
 
 
 def code(cubin: bytes) -> bytes:
-    """The instructions in a binary, which also holds line information."""
+    """Return the instructions of a binary, without its line information."""
     (offset,) = struct.unpack_from("<Q", cubin, 0x28)
     size, count, names = struct.unpack_from("<HHH", cubin, 0x3A)
     headers = [struct.unpack_from("<IIQQQQ", cubin, offset + i * size) for i in range(count)]
@@ -217,11 +217,11 @@ def code(cubin: bytes) -> bytes:
 
 
 def assemble(ptx: str, capability: int, fmad: bool) -> bytes:
-    """Assemble PTX, contracting products and sums where that is allowed."""
+    """Assemble PTX; with ``fmad``, ptxas may contract products and sums."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
         source.write_text(ptx)
-        # The newer of the two assemblers: it knows the older devices as well.
+        # The newer of the two assemblers also supports older devices.
         options = f"--gpu-name=sm_{capability}", f"--fmad={str(fmad).lower()}"
         run_tool("ptxas-blackwell", *options, source, "-o", target)
         return target.read_bytes()

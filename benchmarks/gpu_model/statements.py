@@ -1,7 +1,7 @@
-"""Statements of the kernels: how a line of source is named, and how often it runs.
+"""Chains of source statements of the kernels, and their counts.
 
-A chain names the statement that something belongs to, the statement that called
-that function, and so on up to the kernel. Only files of one directory are in it.
+A chain names a statement, the statement that called its function, and so on up
+to the kernel. It contains only files of one directory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Chain = tuple[tuple[str, int], ...]
 
 @functools.cache
 def statement_lines(file: str) -> dict[int, int]:
-    """First line of the statement that each line of a file belongs to."""
+    """Return the first line of the statement that contains each line of a file."""
     lines: dict[int, int] = {}
 
     def visit(node: ast.AST) -> None:
@@ -42,14 +42,14 @@ def own_name(file: str, directory: Path) -> str | None:
 
 
 def own_line(file: str, line: int, directory: Path) -> Chain:
-    """One link of a chain; none for a file of another directory."""
+    """Return one link of a chain, or an empty one for a file of another directory."""
     name = own_name(file, directory)
     return () if name is None else ((name, statement_lines(file).get(line, line)),)
 
 
 @functools.cache
 def function_names(file: Path) -> dict[int, str]:
-    """Name of the function that each line of a file is in."""
+    """Return the name of the function that contains each line of a file."""
     return {
         line: node.name
         for node in ast.walk(ast.parse(file.read_text()))
@@ -59,23 +59,23 @@ def function_names(file: Path) -> dict[int, str]:
 
 
 def function_of(chain: Chain, directory: Path) -> str:
-    """Name of the innermost function of a chain; nothing for an empty one."""
+    """Return the name of the innermost function of a chain, or "" for an empty chain."""
     return function_names(directory / chain[0][0]).get(chain[0][1], "") if chain else ""
 
 
 class StatementCounter:
-    """Counts the chains that run in Triton's interpreter, for each program by itself.
+    """Counter of the chains that run in Triton's interpreter, separately for each program.
 
-    To be made before the first launch, once in a process.
+    Create it once per process, before the first launch.
 
     Parameters
     ----------
     directory : Path
-        Statements of its files, and no others, are counted.
+        Only statements in files of this directory are counted.
     """
 
     def __init__(self, directory: Path) -> None:
-        # Imported here because it is of no use, and slow, where kernels are compiled.
+        # Imported here because it is slow, and not needed to compile kernels.
         from triton.runtime import interpreter
 
         self._directory = directory
@@ -93,7 +93,7 @@ class StatementCounter:
                 if isinstance(node, ast.FunctionDef | ast.For):
                     node.body = [note(node), *with_notes(node.body)]
                 elif isinstance(node, ast.While):
-                    # It returns None, so that the condition decides.
+                    # The note returns None, so the condition decides.
                     node.test = ast.BoolOp(ast.Or(), [note(node).value, node.test])
                     node.body = with_notes(node.body)
                 elif isinstance(node, ast.If):
@@ -108,7 +108,7 @@ class StatementCounter:
             return [s for statement in statements for s in (note(statement), statement)]
 
         interpreter.FunctionRewriter.ast_transformer = CountingTransformer()
-        # The rewriter hands the names of its own module to every kernel.
+        # The rewriter passes the names of its own module to every kernel.
         interpreter.note_statement = self._note
 
     def _owns(self, file: str) -> bool:
@@ -134,7 +134,7 @@ class StatementCounter:
         self._programs[-1][tuple(place)] += 1
 
     def take(self) -> list[dict[Chain, int]]:
-        """How often each chain ran in every program since the last time."""
+        """Return how often each chain ran in every program since the last call."""
         taken = []
         for program in self._programs:
             counts: dict[Chain, int] = {}

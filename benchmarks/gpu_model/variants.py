@@ -1,7 +1,7 @@
-"""The variants of the Triton kernel that are reported: compiled without a GPU, and interpreted.
+"""Variants of the Triton kernel in the report, compiled without a GPU and interpreted.
 
-Run as a module, it interprets the variants that are named and prints how often
-every statement ran, as JSON.
+Run as a module, it interprets the named variants and prints how often every
+statement ran, as JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REAL, SIMULATED = "real", "simulated"
 
 
 class Variant(NamedTuple):
-    """What is different from the headline: float32, all of it, contiguous, 101 x 101."""
+    """A variant. The headline has the defaults: float32, contiguous, 101 x 101, no options."""
 
     shape: tuple[int, int] = (101, 101)
     radii: tuple[float, float] = (32.5, 45.0)
@@ -70,7 +70,7 @@ def annulus_pixels(variant: Variant) -> np.ndarray:
 
 
 def simulated(shape: tuple[int, int], count: int) -> np.ndarray:
-    """Exponential discs on a noisy sky in three bands, (count, 3, H, W) float32."""
+    """Return exponential discs on a noisy sky in three bands, (count, 3, H, W) float32."""
     rng = np.random.default_rng(20)
     rows, columns = (np.arange(size) - size // 2 for size in shape)
     radius = np.hypot(rows[:, None], columns[None, :])
@@ -83,9 +83,9 @@ def simulated(shape: tuple[int, int], count: int) -> np.ndarray:
 
 
 def stacks(name: str) -> dict[str, np.ndarray]:
-    """Images to count on: real ones where there are any, simulated ones for the others."""
+    """Return the images to count on: real ones if available, otherwise simulated ones."""
     shape = VARIANTS[name].shape
-    # The others differ from the headline in what they store, not in what they count.
+    # The other variants differ from the headline in their output, not in their counts.
     count = 8 if name == HEADLINE else 2
     files = sorted(CUTOUTS.glob("*.npz"))[:count] if shape == (101, 101) else []
     found = {}
@@ -98,7 +98,7 @@ def stacks(name: str) -> dict[str, np.ndarray]:
 
 
 def launch(variant: Variant, images: torch.Tensor) -> torch.Tensor:
-    """Launch the kernel on (N, C, H, W) float32 images; the passes that it took."""
+    """Launch the kernel on (N, C, H, W) float32 images, and return the number of its passes."""
     images = images.to(variant.dtype)
     device, (count, channels) = images.device, images.shape[:2]
     rows = torch.arange(count, device=device)
@@ -115,16 +115,16 @@ def launch(variant: Variant, images: torch.Tensor) -> torch.Tensor:
             torch.zeros_like(images, dtype=torch.bool) if variant.mask else None,
             torch.from_numpy(annulus_pixels(variant)).to(device),
             rows if variant.indexed else None,
-            rows * 3 % 8 if variant.dihedral else None,  # straight, turned and flipped ones
+            rows * 3 % 8 if variant.dihedral else None,  # identity, rotations and flips
             out, median, mad, scale, 1e-8, 10.0, True,
-            # What nobody asks for is not in the kernel.
+            # Without it, the compiled kernel does not count passes.
             None if images.is_meta else passes,
         )  # fmt: skip
     return passes
 
 
 def plane_bytes(variant: Variant) -> int:
-    """Bytes of a plane that have to cross the memory bus."""
+    """Return the bytes per plane that have to cross the memory bus."""
     size = variant.shape[0] * variant.shape[1]
     statistics_bytes = 3 * max(variant.dtype.itemsize, 4)
     images = size * (variant.dtype.itemsize + variant.out.itemsize)
@@ -133,19 +133,19 @@ def plane_bytes(variant: Variant) -> int:
 
 
 class Compiled(NamedTuple):
-    """A kernel as Triton compiled it."""
+    """A kernel compiled by Triton."""
 
     cubin: bytes
     ptx: str
     shared_bytes: int
     warps: int
     seconds: float
-    fuses: bool  # products and sums, where the compiler may
+    fuses: bool  # whether the compiler may fuse products and sums
 
 
 @contextmanager
 def recording(capability: int) -> Iterator[list[dict[str, Any]]]:
-    """Collect what Triton would compile for a device of this capability; nothing is run."""
+    """Record what Triton would compile for a device of this capability, without running it."""
     recorded: list[dict[str, Any]] = []
 
     def record(**call: Any) -> bool:
@@ -153,7 +153,7 @@ def recording(capability: int) -> Iterator[list[dict[str, Any]]]:
         return True
 
     device = mock.Mock()
-    # Triton keeps what it knows of a kernel by device.
+    # Triton caches kernels by device.
     device.get_current_device.return_value = capability
     device.get_current_target.return_value = GPUTarget("cuda", capability, 32)
     with mock.patch.object(driver, "_active", device), triton.knobs.runtime.scope():
@@ -162,7 +162,7 @@ def recording(capability: int) -> Iterator[list[dict[str, Any]]]:
 
 
 def compile_kernel(run: Callable[[], object], capability: int) -> Compiled:
-    """Compile the kernel that ``run`` launches, with just the options that it gives."""
+    """Compile the kernel that ``run`` launches, with the options of that launch."""
     with recording(capability) as recorded:
         run()
     (call,) = recorded
@@ -174,7 +174,7 @@ def compile_kernel(run: Callable[[], object], capability: int) -> Compiled:
         kernel = triton.compile(
             source,
             target=GPUTarget("cuda", capability, 32),
-            # Lists came from tuples that the options have by default.
+            # Lists were default tuples before JSON.
             options={k: v for k, v in options.items() if not isinstance(v, list)},
         )
         seconds = time.perf_counter() - start
@@ -190,7 +190,7 @@ def compile_variant(name: str, capability: int) -> Compiled:
 
 
 def interpret(names: list[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Name, group of images, and what was counted, of every variant in the interpreter."""
+    """Yield name, group of images and counts of every variant in the interpreter."""
     counter = StatementCounter(KERNELS)
     for name in names:
         for group, images in stacks(name).items():
@@ -202,10 +202,9 @@ def interpret(names: list[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def interpret_elsewhere(names: list[str]) -> dict[str, dict[str, Any]]:
-    """What `interpret` gives, by name and group.
+    """Call `interpret` in another process, and return the counts by name and group.
 
-    It runs in another process, since the interpreter has to be chosen before
-    the kernels are imported.
+    The interpreter has to be selected before the kernels are imported.
     """
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu_model.variants", *names],
@@ -223,7 +222,7 @@ def interpret_elsewhere(names: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def programs_of(interpreted: dict[str, Any]) -> list[dict[Chain, int]]:
-    """How often each chain ran in each program, from what `interpret` gave."""
+    """Return how often each chain ran in each program, from the result of `interpret`."""
     chains = [tuple((file, line) for file, line in chain) for chain in interpreted["chains"]]
     return [dict(zip(chains, counts, strict=True)) for counts in interpreted["counts"]]
 

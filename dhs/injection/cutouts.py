@@ -16,6 +16,7 @@ from dhs.injection.engine import inject
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.priors import sample_lens_params, sample_source_params
 from dhs.injection.psf import PSF, SIDE
+from dhs.injection.psf_models import psf_profile
 from dhs.injection.rendering import render
 from dhs.injection.streams import Purpose, generator
 from fastnorm.io import Cutout
@@ -90,7 +91,7 @@ class CutoutInjector:
         name = "psf_fwhm"
         real_array(name, psf_fwhm_arcsec, 0.0, MOST_PSF_FWHM_ARCSEC, low_is_allowed=False, ndim=0)
         self.theta_e_arcsec, self.r_mag = float(theta_e_arcsec), float(r_mag)
-        self.psf = PSF.moffat(psf_fwhm_arcsec)
+        self.psf = PSF.of_profile(psf_profile(), psf_fwhm_arcsec)
         self.seed = integer("seed", seed, 0, MOST_ID)
         self.backend = backend
         # An unavailable backend fails here, before any file is read.

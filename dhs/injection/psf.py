@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from dhs.arguments import integer, real_array
 from dhs.constants import BANDS, PIXEL_SCALE
+from dhs.injection.psf_models import MOFFAT_BETA, Profile, psf_profile
 from fastnorm.dispatch import threads
 
 # FWHM relative to r: seeing falls with the fifth root of the wavelength (Kolmogorov).
 FWHM_OF_R = {"g": 1.07, "r": 1.0, "z": 0.94}
-MOFFAT_BETA = 3.5
 LEAST_FWHM_ARCSEC, MOST_FWHM_ARCSEC = 0.01, 20.0
 SIDE = 63
 NORMALISED = 1e-6
@@ -111,8 +111,14 @@ class PSF:
         TypeError, ValueError
             An argument is out of its range.
         """
-        fwhm, square = _grid(fwhm_r_arcsec, fwhm_g_arcsec, fwhm_z_arcsec, pixel_scale, side)
-        return cls._normalised(np.exp2(-4 * square / fwhm**2))
+        return cls.of_profile(
+            psf_profile("gaussian"),
+            fwhm_r_arcsec,
+            fwhm_g_arcsec=fwhm_g_arcsec,
+            fwhm_z_arcsec=fwhm_z_arcsec,
+            pixel_scale=pixel_scale,
+            side=side,
+        )
 
     @classmethod
     def moffat(
@@ -150,13 +156,54 @@ class PSF:
         TypeError, ValueError
             An argument is out of its range.
         """
-        beta = float(real_array("beta", beta, 1.0, 100.0, low_is_allowed=False, ndim=0))
-        fwhm, square = _grid(fwhm_r_arcsec, fwhm_g_arcsec, fwhm_z_arcsec, pixel_scale, side)
-        return cls._normalised((1 + 4 * (2 ** (1 / beta) - 1) * square / fwhm**2) ** -beta)
+        return cls.of_profile(
+            psf_profile("moffat", beta=beta),
+            fwhm_r_arcsec,
+            fwhm_g_arcsec=fwhm_g_arcsec,
+            fwhm_z_arcsec=fwhm_z_arcsec,
+            pixel_scale=pixel_scale,
+            side=side,
+        )
 
     @classmethod
-    def _normalised(cls, quadrant: NDArray[np.float64]) -> Self:
-        """Create a PSF from one quadrant, whose first pixel is the centre, by mirroring it."""
+    def of_profile(
+        cls,
+        profile: Profile,
+        fwhm_r_arcsec: ArrayLike,
+        *,
+        fwhm_g_arcsec: ArrayLike | None = None,
+        fwhm_z_arcsec: ArrayLike | None = None,
+        pixel_scale: float = PIXEL_SCALE,
+        side: int = SIDE,
+    ) -> Self:
+        """Create a PSF from a radial profile.
+
+        Parameters
+        ----------
+        profile : Profile
+            See `dhs.injection.psf_models.psf_profile`.
+        fwhm_r_arcsec : float or (B,) array_like
+            Full width at half maximum in r, in [0.01, 20] arcsec.
+        fwhm_g_arcsec, fwhm_z_arcsec : float or (B,) array_like, optional
+            Full width at half maximum in g and z, arcsec. By default 1.07 and 0.94 times the
+            width in r.
+        pixel_scale : float
+            Arcsec per pixel.
+        side : int
+            Pixels per side of the images, odd.
+
+        Returns
+        -------
+        PSF
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is out of its range.
+        """
+        fwhm, square = _grid(fwhm_r_arcsec, fwhm_g_arcsec, fwhm_z_arcsec, pixel_scale, side)
+        # One quadrant, whose first pixel is the centre, is mirrored.
+        quadrant = profile.value(profile.sharpness * square / fwhm**2)
         half = np.concatenate([quadrant[..., :0:-1, :], quadrant], axis=2)
         images = np.concatenate([half[..., :0:-1], half], axis=3)
         return cls(images / images.sum(axis=(2, 3), keepdims=True))

@@ -17,7 +17,8 @@ from dhs.constants import BANDS, PIXEL_SCALE
 from dhs.injection.engine import SIGMA_PER_MAD, SNR_RADII_PIXELS
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
-from dhs.injection.psf import MOFFAT_BETA, SIDE, padded_size
+from dhs.injection.psf import SIDE, padded_size
+from dhs.injection.psf_models import Profile, psf_profile
 from dhs.injection.rendering import render
 from fastnorm.annulus import Annulus, radius_map
 from fastnorm.normalize import annulus_median_mad
@@ -57,7 +58,7 @@ def inject_tensors(
     source : SourceParams
         B sources.
     fwhm_arcsec : (B, 3) float64
-        FWHM of the Moffat PSFs in g, r, z, arcsec; see `dhs.injection.PSF.moffat`.
+        FWHM of the PSFs in g, r, z, arcsec; see `psf_kernels`.
     noise : Noise
         Noise of the arcs. It is drawn on the CPU, where its random streams are.
     seed : int
@@ -83,7 +84,7 @@ def inject_tensors(
     )
     light = torch.as_tensor(rendered, device=hosts.device)
     flux = torch.from_numpy(source.fluxes().astype(np.float32)).to(hosts.device)
-    kernels = moffat_kernels(torch.from_numpy(fwhm_arcsec).to(hosts))
+    kernels = psf_kernels(torch.from_numpy(fwhm_arcsec).to(hosts))
     arc = convolve(light, kernels) * flux[:, :, None, None]
     annulus = Annulus.default(height, width)
     _, mad = annulus_median_mad(hosts, annulus.r_in, annulus.r_out)
@@ -103,12 +104,15 @@ def inject_tensors(
     return InjectedTensors(hosts + added, measured)
 
 
-def moffat_kernels(
-    fwhm: Tensor, pixel_scale: float = PIXEL_SCALE, side: int = SIDE, beta: float = MOFFAT_BETA
+def psf_kernels(
+    fwhm: Tensor,
+    pixel_scale: float = PIXEL_SCALE,
+    side: int = SIDE,
+    profile: Profile = psf_profile(),  # noqa: B008
 ) -> Tensor:
-    """Compute images of Moffat PSFs on the device of their widths.
+    """Compute images of PSFs on the device of their widths.
 
-    The images are those of `dhs.injection.PSF.moffat`.
+    The images are those of `dhs.injection.PSF.of_profile`.
 
     Parameters
     ----------
@@ -118,8 +122,8 @@ def moffat_kernels(
         Arcsec per pixel.
     side : int
         Pixels per side, odd.
-    beta : float
-        Exponent of the Moffat profile.
+    profile : Profile
+        See `dhs.injection.psf_models.psf_profile`.
 
     Returns
     -------
@@ -129,11 +133,11 @@ def moffat_kernels(
     half = side // 2
     offset = torch.arange(half + 1, device=fwhm.device, dtype=fwhm.dtype) * pixel_scale
     square = offset[:, None] ** 2 + offset**2
-    narrow = 4 * (2 ** (1 / beta) - 1) / fwhm[:, :, None, None] ** 2
-    quadrant = (1 + narrow * square) ** -beta
+    quadrant: Tensor = profile.value(profile.sharpness / fwhm[:, :, None, None] ** 2 * square)
     mirrored = torch.arange(-half, half + 1, device=fwhm.device).abs()
     images = quadrant[:, :, mirrored][..., mirrored]
-    return images / images.sum((2, 3), keepdim=True)
+    normalised: Tensor = images / images.sum((2, 3), keepdim=True)
+    return normalised
 
 
 def convolve(images: Tensor, kernels: Tensor) -> Tensor:

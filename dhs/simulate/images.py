@@ -19,6 +19,7 @@ from dhs.injection.engine import arc_snr
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.priors import flux_of_magnitude
 from dhs.injection.psf import PSF, SIDE
+from dhs.injection.psf_models import Profile, psf_profile
 from dhs.injection.rendering import render
 from dhs.injection.streams import Purpose, generator
 from dhs.simulate.config import SurveyConfig, survey_config
@@ -94,16 +95,14 @@ def simulate_cutouts(
     scenes = [draw_scene(settings, seed, int(number), share) for number in chosen]
     if not scenes:
         return Simulated(np.empty((0, len(BANDS), CUTOUT_SIZE, CUTOUT_SIZE), np.float32), [])
-    seen = settings.observation
     fwhm = np.array([scene.fwhm for scene in scenes])
-    psf = PSF.moffat(
-        fwhm[:, 1], fwhm_g_arcsec=fwhm[:, 0], fwhm_z_arcsec=fwhm[:, 2], beta=seen.moffat_beta
-    )
+    profile = psf_profile("moffat", beta=settings.observation.moffat_beta)
+    psf = PSF.of_profile(profile, fwhm[:, 1], fwhm_g_arcsec=fwhm[:, 0], fwhm_z_arcsec=fwhm[:, 2])
     light = _galaxy_light(scenes, seed)
     images = psf.convolve(light)[:, :, _INSIDE, _INSIDE]
     for image, scene, kernel in zip(images, scenes, psf.images, strict=True):
         for star in scene.stars:
-            image += _star_light(star, scene.fwhm, kernel, seen.moffat_beta)
+            image += _star_light(star, scene.fwhm, kernel, profile)
     sigma = _sky_sigma(scenes, psf)
     truths = _add_arcs(images, scenes, psf, sigma, seed)
     sky = _sky_light(settings)
@@ -174,14 +173,14 @@ def _spiral_arms(galaxy: Galaxy) -> NDArray[np.float32]:
 
 
 def _star_light(
-    star: Star, fwhm: NDArray[np.float64], kernel: NDArray[np.float64], beta: float
+    star: Star, fwhm: NDArray[np.float64], kernel: NDArray[np.float64], profile: Profile
 ) -> NDArray[np.float32]:
     """Compute the light of a star, (3, 101, 101), with the normalisation of the PSF image."""
     place = (np.arange(CUTOUT_SIZE) - (CUTOUT_SIZE - 1) / 2) * PIXEL_SCALE
     square = (place[None, :] - star.x) ** 2 + (place[:, None] - star.y) ** 2
-    shape = 4 * (2 ** (1 / beta) - 1) / fwhm**2
+    narrow = profile.sharpness / fwhm**2
     peak = np.array(star.flux) * kernel[:, SIDE // 2, SIDE // 2]
-    light = peak[:, None, None] * (1 + shape[:, None, None] * square) ** -beta
+    light: NDArray[np.float64] = peak[:, None, None] * profile.value(narrow[:, None, None] * square)
     return light.astype(np.float32)
 
 

@@ -87,7 +87,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         put("evaluation.json", json.dumps(NEWER | {"versions": {"dhs": "x"}})),
         "invalid dhs version, 'x'",
     ),
-    "no JSON": (put("realism.json", "{"), "not JSON"),
+    "no JSON": (put("realism.json", "{"), "not valid JSON"),
     "no object": (put("realism.json", "[1]"), "does not contain a JSON object"),
     "empty object": (put("comparison.json", "{}"), "first is missing"),
     "unfinished grid": (put("settings.json", '{"draws": 1}'), "contains an unfinished grid"),

@@ -112,7 +112,9 @@ def test_completeness_is_that_of_the_injections(made: Checkpoint, grid_folder: P
 
 def test_a_grid_of_another_model_is_refused(made: Checkpoint, grid_folder: Path) -> None:
     other = grid_of(grid_folder, replace(made, spec=LEGACY))
-    with pytest.raises(SpecMismatchError, match=r"best\.safetensors and .*new have different preprocessing"):
+    with pytest.raises(
+        SpecMismatchError, match=r"best\.safetensors and .*new have different preprocessing"
+    ):
         methods_text(made, other)
     other = grid_of(grid_folder, replace(made, weights_sha256="ab"))
     with pytest.raises(ValueError, match="was scored by the checkpoint"):

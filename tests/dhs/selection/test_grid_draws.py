@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 from dhs.injection import PSF, Noise, inject, sample_lens_params, sample_source_params
-from dhs.injection.tensors import convolve, inject_tensors, moffat_kernels
+from dhs.injection.tensors import convolve, inject_tensors, psf_kernels
 from dhs.selection.draws import BLOCK, Drawer, injection_ids
 from dhs.selection.hosts import Hosts
 from tests.dhs.selection.grid_runs import grid, write_hosts
@@ -105,7 +105,7 @@ def test_tensors_are_seen_through_the_same_psf(side: int, shape: tuple[int, int]
     widths, images = rng.uniform(0.8, 2.0, (4, 3)), rng.random((4, 1, *shape), np.float32)
     in_g, in_r, in_z = widths.T
     psf = PSF.moffat(in_r, fwhm_g_arcsec=in_g, fwhm_z_arcsec=in_z, side=side)
-    kernels = moffat_kernels(torch.from_numpy(widths), side=side)
+    kernels = psf_kernels(torch.from_numpy(widths), side=side)
     np.testing.assert_allclose(kernels.numpy(), psf.images, rtol=1e-12)
     seen = convolve(torch.from_numpy(images), kernels.float())
     np.testing.assert_allclose(seen.numpy(), psf.convolve(images), rtol=0, atol=1e-6)

@@ -265,5 +265,5 @@ def test_picture_of_the_survey() -> None:
     assert {axes.images[0].origin for axes in figure.axes} == {"lower"}
     with pytest.raises(ValueError, match="give 1 to 64"):
         survey_figure(np.zeros((65, *SHAPE), np.float32), [""] * 65, "title")
-    with pytest.raises(ValueError, match="tiers 1"):
+    with pytest.raises(ValueError, match="tiers has 1 entries"):
         survey_figure(images, [""], "title")

@@ -1,0 +1,44 @@
+"""PSF profiles by name: half their peak at half their width, in NumPy and in torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dhs.injection import PSF
+from dhs.injection.psf_models import PSF_MODELS, psf_profile
+from dhs.injection.tensors import psf_kernels
+
+
+@pytest.mark.parametrize("model", PSF_MODELS)
+def test_half_of_the_peak_is_at_half_of_the_width(model: str) -> None:
+    profile = psf_profile(model)
+    radius_in_fwhm = np.array([0.0, 0.5, 1.0, 5.0])
+    value = profile.value(profile.sharpness * radius_in_fwhm**2)
+    assert value[:2].tolist() == pytest.approx([1.0, 0.5])
+    assert (np.diff(value) < 0).all()
+
+
+@pytest.mark.parametrize("model", PSF_MODELS)
+def test_every_model_gives_the_same_images_in_numpy_and_torch(model: str) -> None:
+    profile, widths = psf_profile(model), np.array([[1.4, 1.3, 1.2], [0.9, 1.0, 1.1]])
+    psf = PSF.of_profile(
+        profile, widths[:, 1], fwhm_g_arcsec=widths[:, 0], fwhm_z_arcsec=widths[:, 2]
+    )
+    kernels = psf_kernels(torch.from_numpy(widths), profile=profile)
+    np.testing.assert_allclose(kernels.numpy(), psf.images, rtol=1e-12, atol=1e-300)
+
+
+def test_named_constructors_are_models() -> None:
+    assert np.array_equal(
+        PSF.moffat(1.3, beta=2.5).images, PSF.of_profile(psf_profile(beta=2.5), 1.3).images
+    )
+    assert np.array_equal(
+        PSF.gaussian(1.3).images, PSF.of_profile(psf_profile("gaussian"), 1.3).images
+    )
+
+
+def test_a_model_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="model='airy' is not known; allowed are 'moffat'"):
+        psf_profile("airy")
