@@ -99,7 +99,7 @@ def main(
     for path in checkpoints:
         item = _logits(path, validation, without)
         spec = item["made"].spec
-        scored[f"({spec.annulus_r_in:g}, {spec.annulus_r_out:g}) {item['made'].arch}"] = item
+        scored[f"{spec.annulus} {item['made'].arch}"] = item
     judged = {name: _judge(item, tiers) for name, item in scored.items()}
     if out is not None:
         _draw(out, scored)

@@ -93,6 +93,46 @@ class Annulus:
         half_width = min(height, width) // 2
         return cls(0.65 * half_width, 0.90 * half_width)
 
+    @classmethod
+    def given_or(
+        cls,
+        r_in: float | None,
+        r_out: float | None,
+        default: Annulus,
+        names: tuple[str, str] = ("r_in", "r_out"),
+    ) -> Annulus:
+        """Return the annulus of two radii, or the default if neither is given.
+
+        Parameters
+        ----------
+        r_in, r_out : float or None
+            Radii in pixels.
+        default : Annulus
+        names : (str, str)
+            Names of the radii, for the message.
+
+        Raises
+        ------
+        TypeError, ValueError
+            One radius is given without the other, or the radii are not a valid annulus.
+        """
+        if r_in is None and r_out is None:
+            return default
+        if r_in is None or r_out is None:
+            raise ValueError(
+                f"{names[0]}={r_in!r} and {names[1]}={r_out!r}: give both radii, or neither for "
+                f"the default {default}."
+            )
+        return cls(r_in, r_out)
+
+    def __str__(self) -> str:
+        return f"({self.r_in:g}, {self.r_out:g})"
+
+    def contains(self, height: int, width: int) -> NDArray[np.bool_]:
+        """Return a (height, width) bool array, True on the annulus, however few pixels it has."""
+        radius = radius_map(height, width)
+        return (radius >= self.r_in) & (radius < self.r_out)
+
     def mask(self, height: int, width: int) -> NDArray[np.bool_]:
         """Return a (height, width) bool array that is True on the annulus.
 
@@ -101,7 +141,7 @@ class Annulus:
         ValueError
             The annulus has fewer than 100 pixels.
         """
-        mask = self._mask(height, width)
+        mask = self.contains(height, width)
         count = int(np.count_nonzero(mask))
         if count < MINIMUM_PIXELS:
             raise ValueError(
@@ -113,7 +153,7 @@ class Annulus:
 
     def pixel_count(self, height: int, width: int) -> int:
         """Return the number of pixels in the annulus, which may be below 100 or 0."""
-        return int(np.count_nonzero(self._mask(height, width)))
+        return int(np.count_nonzero(self.contains(height, width)))
 
     def pixels(self, height: int, width: int) -> NDArray[np.intp]:
         """Return the flat row-major indices of the annulus pixels, sorted and read-only.
@@ -144,10 +184,6 @@ class Annulus:
             AnnulusWarning,
             stacklevel=frames_to_caller(),
         )
-
-    def _mask(self, height: int, width: int) -> NDArray[np.bool_]:
-        radius = radius_map(height, width)
-        return (radius >= self.r_in) & (radius < self.r_out)
 
 
 LEGACY_ANNULUS = Annulus(20.0, 32.0)

@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnorm.annulus import LEGACY_ANNULUS, Annulus
+
 DEFINITION_VERSION = 1
 """Version of the normalisation; it increases when the same radii give different values."""
 
 EXPECTED_CHECKSUMS = {
-    (20.0, 32.0): "7e25b9e366471bda",
-    (32.5, 45.0): "1b21317c14b7e67c",
+    LEGACY_ANNULUS: "7e25b9e366471bda",
+    Annulus(32.5, 45.0): "1b21317c14b7e67c",
 }
-"""Checksum of the normalised cutout (NaN to 0, clip 10) by annulus radii in pixels."""
+"""Checksum of the normalised cutout (NaN to 0, clip 10) by annulus."""
 
 
 def synthetic_cutout() -> NDArray[np.float32]:

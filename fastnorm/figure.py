@@ -36,7 +36,7 @@ COLOUR_WEIGHTS = np.array([1.5, 3.0, 6.0], np.float32)
 RANGE_IN_MAD = (-5.0, 100.0)
 LINEAR_IN_MAD = 8.0
 
-# Inches.
+# Sizes in inches.
 WIDTH, TOP, PANEL, ROW_HEIGHT, TICKS = 15.8, 0.8, 3.0, 4.4, 0.6
 LEFT_EDGES = {"colour": 0.75, "legacy": 4.2, "corrected": 7.6, "bar": 10.7, "table": 11.9}
 MINUS = "\N{MINUS SIGN}"

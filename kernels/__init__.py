@@ -1,1 +1,1 @@
-"""Device code only: one file per kernel, imported as ``fastnorm.kernels``."""
+"""Device code only: kernels for CPUs and GPUs, imported as ``fastnorm.kernels``."""

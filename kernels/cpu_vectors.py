@@ -1,7 +1,8 @@
-"""Vector instructions that Numba has no words for, written as LLVM IR.
+"""Vector instructions that Numba cannot express, written as LLVM IR.
 
-LLVM lowers them for any target: AVX2 and NEON alike. Every pointer is an
-integer address; the callers hold the arrays alive and stay inside them.
+LLVM lowers them for any target, such as AVX2 and NEON. Every pointer is an integer
+address; callers keep the arrays alive and stay within their bounds. ``typingctx`` is
+Numba's typing context, which callers do not pass.
 """
 
 from __future__ import annotations
@@ -27,7 +28,20 @@ def _splat(builder: Any, vector: Any, scalar: Any) -> Any:
 
 @intrinsic
 def copy_vector(typingctx: Any, target: Any, source: Any, like: Any) -> Any:
-    """Copy 32 bytes of values of the type of ``like``; non-zero if one of them is NaN."""
+    """Copy 32 bytes of values and return non-zero if one of them is NaN.
+
+    Parameters
+    ----------
+    typingctx : Numba typing context
+    target, source : intp
+        Addresses, aligned to 4 bytes.
+    like : float32 or float64
+        A value of the type to copy.
+
+    Returns
+    -------
+    uint32
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         lanes = VECTOR_BYTES * 8 // like.bitwidth
@@ -44,12 +58,25 @@ def copy_vector(typingctx: Any, target: Any, source: Any, like: Any) -> Any:
 def stream_normalized(
     typingctx: Any, target: Any, source: Any, median: Any, scale: Any, clip: Any, for_nan: Any
 ) -> Any:
-    """Normalise a cache line of pixels and store it past the cache; ``target`` is aligned to 64.
+    """Normalise a cache line of pixels and store it bypassing the cache.
 
-    ``median, scale, clip, for_nan`` as in ``numba_cpu.normalize``, which it repeats.
+    The arithmetic is that of ``numba_cpu.normalize``. An ordinary store reads its cache
+    line first. A non-temporal store does not, which saves a third of the memory traffic
+    of a stack that fits in no cache.
 
-    An ordinary store reads its cache line first. A non-temporal one does not,
-    which saves a third of the memory traffic of a stack that no cache holds.
+    Parameters
+    ----------
+    typingctx : Numba typing context
+    target : intp
+        Address, aligned to 64 bytes.
+    source : intp
+        Address, aligned to 4 bytes.
+    median, scale : float32 or float64
+        Statistics of the plane.
+    clip : float of that type
+        Limit of the result; inf for none.
+    for_nan : float of that type
+        Value that replaces NaN before and after: 0, or NaN.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -78,7 +105,7 @@ def stream_normalized(
 
 @intrinsic
 def stream_fence(typingctx: Any) -> Any:
-    """Make non-temporal stores visible to whoever is told that they are done."""
+    """Make non-temporal stores visible to other threads."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.fence("seq_cst")
@@ -89,7 +116,20 @@ def stream_fence(typingctx: Any) -> Any:
 
 @intrinsic
 def between_bits(typingctx: Any, address: Any, low: Any, high: Any) -> Any:
-    """Bit ``i`` is set where ``low <= value[i] <= high``, for 32 values of the type of ``low``."""
+    """Return 32 bits, of which bit ``i`` is set if ``low <= value[i] <= high``.
+
+    Parameters
+    ----------
+    typingctx : Numba typing context
+    address : intp
+        Address of 32 values, aligned to 4 bytes.
+    low, high : float32 or float64
+        Bounds, of the type of the values.
+
+    Returns
+    -------
+    uint32
+    """
     if low != high or not isinstance(low, types.Float):
         return None
 
@@ -106,7 +146,7 @@ def between_bits(typingctx: Any, address: Any, low: Any, high: Any) -> Any:
 
 @intrinsic
 def lowest_bit(typingctx: Any, bits: Any) -> Any:
-    """Index of the lowest set bit of a non-zero uint32."""
+    """Return the index of the lowest set bit of a non-zero uint32."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
@@ -116,7 +156,7 @@ def lowest_bit(typingctx: Any, bits: Any) -> Any:
 
 @intrinsic
 def prefetch_line(typingctx: Any, address: Any) -> Any:
-    """Ask for the cache line at ``address``, to be read soon; any address is safe."""
+    """Prefetch the cache line at ``address``; any address is safe."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
@@ -132,10 +172,10 @@ def prefetch_line(typingctx: Any, address: Any) -> Any:
 
 @intrinsic
 def borrow(typingctx: Any, array: Any) -> Any:
-    """The same array without an owner; the caller keeps the memory alive.
+    """Return the same array without an owner; the caller keeps the memory alive.
 
     Slicing an owned array counts references with an atomic instruction, which
-    waits for every store in flight: here that costs more than a counting pass.
+    waits for every store in flight. Here that costs more than a counting pass.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

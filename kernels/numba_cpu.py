@@ -1,8 +1,8 @@
 """Outer-annulus median, MAD and normalisation on the CPU, with Numba.
 
-One plane at a time: gather the annulus into a buffer that the L1 cache holds,
-find both medians there, then read the plane once more (from L2 by now) and
-write the result. A plane's result depends on nothing but the plane.
+The kernel handles one plane at a time. It gathers the annulus into a buffer that
+fits in the L1 cache, finds both medians there, then reads the plane again (from L2)
+and writes the result. The result of a plane depends on that plane only.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from fastnorm.kernels.numba_select import MOST_CANDIDATES, SCAN, jit, middle_pai
 
 @jit
 def gather(plane: Any, table: Any, pixels: Any, tail: Any, values: Any) -> Any:
-    """Copy the annulus into ``values`` in row-major order; whether there may be a NaN among it.
+    """Copy the annulus to ``values`` in row-major order, and return whether it may have NaN.
 
-    Vectors also copy pixels beside the annulus, whose NaN raise a false alarm.
+    Vectors also copy pixels next to the annulus, whose NaN cause a false alarm.
     """
     size = plane.itemsize
     source, target = plane.ctypes.data, values.ctypes.data
@@ -46,7 +46,7 @@ def gather(plane: Any, table: Any, pixels: Any, tail: Any, values: Any) -> Any:
 
 @jit
 def keep_good(values: Any, mask: Any, pixels: Any, for_nan: Any) -> Any:
-    """Close the gaps that NaN and masked pixels leave in ``values``; how many remain."""
+    """Remove NaN and masked pixels from ``values`` in place, and return how many remain."""
     kept = 0
     for i in range(pixels.size):
         value = values[i]
@@ -58,7 +58,7 @@ def keep_good(values: Any, mask: Any, pixels: Any, for_nan: Any) -> Any:
 
 @jit
 def median_mad(values: Any, n: Any, candidates: Any, ahead: Any) -> Any:
-    """Median and MAD of ``values[:n]``, which it overwrites; 0 where nothing is defined."""
+    """Return the median and MAD of ``values[:n]``, which it overwrites; 0 where undefined."""
     real = values.dtype.type
     half = real(0.5)
     if n == 0:
@@ -92,7 +92,7 @@ def normalize(
     clip: Any,
     for_nan: Any,
 ) -> None:
-    # Unsigned indices: the check for a negative one keeps LLVM from vectorising.
+    # Unsigned indices, because a check for negative ones keeps LLVM from vectorising.
     for i in range(np.uint64(start), np.uint64(stop)):
         value = source[i]
         value = value if value == value else for_nan
@@ -106,7 +106,7 @@ def normalize(
 def normalize_streaming(
     source: Any, target: Any, median: Any, scale: Any, clip: Any, for_nan: Any
 ) -> None:
-    """As ``normalize``, whole cache lines past the cache; head and tail as usual."""
+    """Do the same as ``normalize``, but store whole cache lines bypassing the cache."""
     size = source.itemsize
     step = LINE_BYTES // size
     start = min(source.size, (-target.ctypes.data % LINE_BYTES) // size)
@@ -138,7 +138,7 @@ def normalize_planes(
     start: Any,
     stop: Any,
 ) -> None:
-    """Planes ``start`` to ``stop``: statistics always, the normalised pixels if ``out`` has any.
+    """Compute statistics of planes ``start`` to ``stop - 1``, and pixels if ``out`` has any.
 
     Parameters
     ----------
@@ -146,12 +146,12 @@ def normalize_planes(
     owned_masks : (N, P) bool, C-contiguous, True is bad; (N, 0) for none
     owned_out : (N, P) of the images' dtype, C-contiguous; (N, 0) for statistics only
     median, mad : (N,) of the images' dtype, written
-    table, pixels, tail : a ``GatherPlan``
+    table, pixels, tail : fields of a ``GatherPlan``
     eps : float64, added to the MAD in float64
     clip : of the images' dtype; inf for none
-    for_nan : of the images' dtype, 0 or NaN: what a NaN becomes before and after
-    streaming : bool, past the cache, for stacks that no cache holds
-    owned_work, owned_ahead : a ``Workspace``
+    for_nan : of the images' dtype, 0 or NaN: replaces NaN before and after
+    streaming : bool, bypass the cache, for stacks that fit in no cache
+    owned_work, owned_ahead : fields of a ``Workspace``
     """
     images, masks, out = borrow(owned_images), borrow(owned_masks), borrow(owned_out)
     work, ahead = borrow(owned_work), borrow(owned_ahead)
@@ -177,11 +177,11 @@ def normalize_planes(
 
 
 class GatherPlan(NamedTuple):
-    """Where the annulus lies in a plane.
+    """Positions of the annulus in a plane, as vectors to copy.
 
-    ``table`` (M, 2) holds the first pixel that a vector copies and where it
-    goes, ``pixels`` the flat index of every annulus pixel in row-major order;
-    from ``pixels[tail]`` on no vector copies them.
+    ``table`` (M, 2) has the first pixel that each vector copies and its target
+    position. ``pixels`` has the flat index of every annulus pixel in row-major
+    order; those from ``pixels[tail]`` on are not covered by vectors.
     """
 
     table: NDArray[np.uint32]
@@ -190,10 +190,10 @@ class GatherPlan(NamedTuple):
 
 
 def gather_plan(pixels: NDArray[np.integer[Any]], plane_size: int, itemsize: int) -> GatherPlan:
-    """Cut the sorted flat pixel index into vectors of 32 bytes.
+    """Divide the sorted flat pixel indices into vectors of 32 bytes.
 
-    The last vector of a run copies pixels that do not belong, which the next
-    run overwrites. None reads past the plane: such pixels become the tail.
+    The last vector of a run also copies pixels outside the annulus, which the next
+    run overwrites. No vector reads past the plane: such pixels become the tail.
     """
     lanes = VECTOR_BYTES // itemsize
     breaks = np.flatnonzero(np.diff(pixels) != 1) + 1
@@ -212,14 +212,14 @@ def gather_plan(pixels: NDArray[np.integer[Any]], plane_size: int, itemsize: int
 
 
 class Workspace(NamedTuple):
-    """What one thread writes to: candidates and annulus values, and the prefetch state."""
+    """Buffers of one thread: candidates and annulus values, and the prefetch state."""
 
     work: NDArray[Any]
     ahead: NDArray[np.int64]
 
 
 def workspace(pixel_count: int, dtype: np.dtype[Any]) -> Workspace:
-    # Vectors overshoot the last pixel, and the values are padded to whole scans.
+    # Vectors write past the last pixel, and the values are padded to whole scans.
     return Workspace(
         np.empty(MOST_CANDIDATES + pixel_count + 2 * SCAN, dtype), np.zeros(2, np.int64)
     )

@@ -1,12 +1,12 @@
 """Outer-annulus median, MAD and normalisation on a CUDA device, with Numba.
 
-One thread block per plane. It gathers the annulus once into shared memory, as
-integer keys that order as the values do, finds both medians there by counting,
-then reads the plane once more (from the cache by now) and writes the result.
+Each plane has one thread block. It gathers the annulus once into shared memory, as
+integer keys in the order of the values, finds both medians there by counting, then
+reads the plane again (from the cache) and writes the result.
 
-The values equal the definition because the arithmetic is plain IEEE: without
-fastmath Numba divides correctly rounded and keeps subnormals, and no product is
-added to anything, so that there is nothing that the compiler could fuse.
+The values equal the definition because the arithmetic is plain IEEE. Without fastmath
+Numba rounds divisions correctly and keeps subnormals, and no product is added to
+anything, so that the compiler has nothing to fuse.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ from fastnorm.kernels.numba_cuda_shim import (
 __all__ = ["MOST_PIXELS", "SCRATCH", "compile_ptx", "launch", "reason_unavailable"]
 
 MOST_PIXELS = 24_576
-"""Annulus pixels in a plane: two counts of them share the bits of one int32."""
+"""Largest number of annulus pixels in a plane: two counts share the bits of one int32."""
 
 THREADS = 128
-SHARED_BYTES = 48 * 1024  # what every device gives a block without being asked
+SHARED_BYTES = 48 * 1024  # default shared memory of a block on every device
 
 
 @device
 def load_plain(images: Any, i: Any) -> Any:
-    return images[np.uint64(i)]  # a signed index costs a check for a negative one
+    return images[np.uint64(i)]  # a signed index costs a check for negative values
 
 
 @device
@@ -82,7 +82,7 @@ def store_bfloat16(out: Any, i: Any, value: Any) -> None:
 
 @device
 def source_pixel(element: Any, row: Any, column: Any, height: Any, width: Any) -> Any:
-    """Flat index of the pixel that an element of the dihedral group brings here."""
+    """Return the flat index of the source pixel of (row, column) under a dihedral element."""
     for _ in range(element & 3):
         row, column = column, width - 1 - row
     if element & 4:
@@ -92,7 +92,7 @@ def source_pixel(element: Any, row: Any, column: Any, height: Any, width: Any) -
 
 @functools.cache
 def build_kernel(real: Any, key: Any, load: Any, store: Any, resident: bool) -> Any:
-    """Make the kernel for a pair of dtypes; ``resident`` if shared memory holds all keys."""
+    """Build the kernel for a pair of dtypes; ``resident`` if all keys fit in shared memory."""
     read = read_shared if resident else read_plane
     key_type = types.int32 if key is np.int32 else types.int64
 
@@ -133,7 +133,7 @@ def build_kernel(real: Any, key: Any, load: Any, store: Any, resident: bool) -> 
         if middle != middle:
             middle = real(0)
         elif abs(middle) == real(np.inf):
-            # |v - inf| is inf, or NaN where v is that same infinity.
+            # |v - inf| is inf, or NaN if v is the same infinity.
             same = to_key(middle, key)
             below, up_to, turn = count(annulus, same, same, turn)
             spread = real(np.inf) if up_to - below < n else real(0)
@@ -196,7 +196,7 @@ def compile_ptx(
     *,
     resident: bool = True,
 ) -> str:
-    """PTX of the kernel for a compute capability, from a machine that needs no device."""
+    """Compile the kernel to PTX for a compute capability; this needs no device."""
     from numba.cuda import dispatcher
 
     floats = {
@@ -215,7 +215,7 @@ def compile_ptx(
         types.float64,
         types.float64,
     )
-    # Numba asks the current device what to compile the device functions for.
+    # Numba compiles device functions for the capability of the current device.
     current_device = dispatcher.get_current_device
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
     try:
@@ -226,7 +226,7 @@ def compile_ptx(
 
 
 def flat(tensor: torch.Tensor) -> Any:
-    """Memory of a tensor from its first to its last element, as Numba takes it; no copy."""
+    """Return the memory of a tensor, first to last element, as a Numba array without a copy."""
     steps = zip(tensor.shape, tensor.stride(), strict=True)
     extent = 1 + sum((size - 1) * stride for size, stride in steps)
     memory = tensor.detach().as_strided((extent,), (1,))
@@ -237,7 +237,7 @@ def flat(tensor: torch.Tensor) -> Any:
 
 @contextmanager
 def torch_stream(tensor: torch.Tensor) -> Iterator[Any]:
-    """PyTorch's current stream on the device of a tensor, while that is Numba's device too."""
+    """Make the device of a tensor current in Numba, and yield PyTorch's current stream on it."""
     if SIMULATED:
         yield 0
         return
@@ -259,26 +259,26 @@ def launch(
     clip: float | None,
     nan_to_zero: bool,
 ) -> None:
-    """Normalise M images on PyTorch's current stream; the host does not wait.
+    """Normalise M images on PyTorch's current stream without waiting for the device.
 
-    Nothing is validated here, and no device memory allocated. Annuli of more
-    than 12,215 pixels (6,071 of float64) do not fit into shared memory: then
-    every pass reads them from the plane again, which is slower.
+    The function validates nothing and allocates no device memory. Annuli of more
+    than 12,215 pixels (6,071 of float64) do not fit into shared memory. Every pass
+    then reads them from the plane again, which is slower.
 
     Parameters
     ----------
     images : (N, C, H, W) float16, bfloat16, float32 or float64, contiguous
     mask : (N, C, H, W) bool, the last two dimensions contiguous, or None
-        True is bad: left out of the statistics only.
+        True is bad: excluded from the statistics only.
     pixels : (n,) int32
         Flat indices of the annulus pixels, ascending, at most ``MOST_PIXELS``.
     index : (M,) int64, or None for all images
-        The images to take.
+        Indices of the images to gather.
     dihedral : (M,) integer, or None
-        Element ``k + 4 f`` of the dihedral group: as they are stored, the columns
-        are reversed if ``f``, then turned by `numpy.rot90` with ``k``.
+        Element ``k + 4 f`` of the dihedral group: before the store the columns are
+        reversed if ``f``, then the image is turned by `numpy.rot90` with ``k``.
     out : (M, C, H, W) of any of the four dtypes, contiguous or channels-last, or None
-        None for the statistics only.
+        None computes the statistics only.
     median, mad, scale : (M, C) float32 (float64 for float64 images), contiguous
     eps : float
         Added to the MAD in float64.
@@ -294,7 +294,7 @@ def launch(
     resident = (SCRATCH + pixels.numel()) * itemsize <= SHARED_BYTES
     shared_bytes = (SCRATCH + pixels.numel() * resident) * itemsize
     given = (mask is not None, index is not None, dihedral is not None, out is not None)
-    # Any tensor of the device stands for what is not given.
+    # Missing arguments are replaced by any tensor on the device.
     mask = pixels.view(1, 1, 1, -1) if mask is None else mask
     index = pixels if index is None else index
     dihedral = pixels if dihedral is None else dihedral
@@ -306,7 +306,7 @@ def launch(
     function = kernel_for(images.dtype, out.dtype, resident)
     with torch_stream(images) as stream:
         with warnings.catch_warnings():
-            # Numba advises against fewer than 128 blocks; a small batch is no mistake.
+            # Numba warns about fewer than 128 blocks, but small batches are valid.
             warnings.simplefilter("ignore", cuda.core.errors.NumbaPerformanceWarning)
             launcher = function[planes, THREADS, stream, shared_bytes]
         arrays = tuple(flat(tensor) for tensor in tensors)

@@ -1,15 +1,15 @@
-"""The two middle keys of an annulus, by block-wide counting in shared memory: no sort.
+"""Selection of the two middle keys of an annulus, by block-wide counting without a sort.
 
-A key is an integer that orders as the floats do. A bracket always holds the
-wanted rank. A sample of the keys narrows it, then interpolation between its
-ends, until few keys are left inside: they are collected and ranked. Whatever
-defeats a guess (ties, gaps, a misleading sample) ends in a bisection of the keys
-between the ends, which halves their number every time. So a median takes no more
-than ``GUESSES + 33`` passes over the keys of float32 and ``GUESSES + 65`` over
-those of float64, for any values; usually 3 or 4.
+A key is an integer with the order of the floats. A bracket always contains the
+wanted rank. A sample of the keys narrows it, then interpolation between its ends,
+until few keys are left; these are collected and ranked. If ties, gaps or a
+misleading sample defeat the guesses, a bisection of the key range follows, which
+halves it in every pass. A median therefore takes at most ``GUESSES + 33`` passes
+over float32 keys and ``GUESSES + 65`` over float64 keys, for any values, and
+typically 3 or 4.
 
-A pass is a turn: its sum, maximum and minimum lie in one of three slots of the
-scratch memory, so that one barrier per pass is enough.
+A pass is called a turn. Its sum, maximum and minimum are in one of three slots of
+the scratch memory, so that one barrier per pass is enough.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from fastnorm.kernels.numba_cuda_shim import cuda, device
 GUESSES = 6
 SAMPLE_MARGIN = 0.64  # times the sampled keys in the bracket: 1.6 standard errors, squared
 RANK_MARGIN = 0.8  # times the keys in the bracket: 1.8 standard deviations of a rank, squared
-FEW = 64  # keys to sample, and keys that are cheaper to rank than to narrow down further
+FEW = 64  # size of a sample, and number of keys that is cheaper to rank than to narrow down
 
-# The scratch memory: a sum, a maximum and a minimum for each of three turns, then few keys.
+# Scratch memory: a sum, a maximum and a minimum for each of three turns, then FEW keys.
 SUM, MAXIMUM, MINIMUM, TURN = 0, 1, 2, 3
 CANDIDATES = 3 * TURN
 SCRATCH = CANDIDATES + FEW
@@ -34,7 +34,7 @@ SCRATCH = CANDIDATES + FEW
 
 @device
 def flip(bits: Any, key: Any) -> Any:
-    """Turn float bits into a key that orders as the floats do, -0 just below 0; or back."""
+    """Convert float bits to a key in the order of the floats, -0 just below 0; or back."""
     return bits if bits >= key(0) else key(bits ^ key(np.iinfo(key).max))
 
 
@@ -55,7 +55,7 @@ def read_shared(source: Any, i: Any) -> Any:
 
 @device
 def read_plane(source: Any, i: Any) -> Any:
-    """Key of annulus pixel ``i``, or what is above all keys where that pixel does not count."""
+    """Return the key of annulus pixel ``i``, or the largest integer if the pixel is excluded."""
     keys, real, load, images, start, pixels, mask, mask_start, masked, for_nan = source[:10]
     key = keys.dtype.type
     value = real(load(images, start + pixels[i]))
@@ -78,8 +78,8 @@ def clear(scratch: Any, turn: Any) -> None:
 
 @device
 def end_turn(scratch: Any, turn: Any) -> Any:
-    """Wait for what all threads write in this turn: its sum, maximum and minimum."""
-    # Nobody reads any more what is cleared: that turn ended before the last barrier.
+    """Wait for all threads, and return the sum, maximum and minimum of this turn."""
+    # No thread still reads the cleared slot: its turn ended before the last barrier.
     clear(scratch, turn + 1)
     cuda.syncthreads()
     at = turn % 3 * TURN
@@ -88,7 +88,7 @@ def end_turn(scratch: Any, turn: Any) -> Any:
 
 @device
 def count(annulus: Any, a: Any, b: Any, turn: Any) -> Any:
-    """How many keys are below ``a``, and how many are not above ``b``."""
+    """Count the keys below ``a`` and the keys not above ``b``."""
     source, read, scratch, pixel_count = annulus
     both = np.int32(0)
     i = np.uint32(cuda.threadIdx.x)
@@ -103,7 +103,7 @@ def count(annulus: Any, a: Any, b: Any, turn: Any) -> Any:
 
 @device
 def split(annulus: Any, threshold: Any, turn: Any) -> Any:
-    """How many keys are not above a threshold, the largest of those and the smallest other."""
+    """Count keys not above a threshold; return also their largest and the smallest of the rest."""
     source, read, scratch, pixel_count = annulus
     key = scratch.dtype.type
     up_to, under, over = np.int32(0), key(np.iinfo(key).min), key(np.iinfo(key).max)
@@ -125,7 +125,7 @@ def split(annulus: Any, threshold: Any, turn: Any) -> Any:
 
 @device
 def collect(annulus: Any, low: Any, high: Any, few: Any, turn: Any) -> Any:
-    """Copy the keys in ``[low, high]`` to the candidates if few; the smallest key above them."""
+    """Copy keys in ``[low, high]`` to the candidates if ``few``; return the smallest above."""
     source, read, scratch, pixel_count = annulus
     key = scratch.dtype.type
     at = turn % 3 * TURN
@@ -145,7 +145,7 @@ def collect(annulus: Any, low: Any, high: Any, few: Any, turn: Any) -> Any:
 
 @device
 def rank(scratch: Any, found: Any, first: Any, second: Any, turn: Any) -> Any:
-    """The candidates of ranks ``first`` and ``second``."""
+    """Return the candidates of ranks ``first`` and ``second``."""
     at = turn % 3 * TURN
     s = cuda.threadIdx.x
     while s < found:
@@ -165,7 +165,7 @@ def rank(scratch: Any, found: Any, first: Any, second: Any, turn: Any) -> Any:
 
 @device
 def sample(annulus: Any, low: Any, high: Any, wanted: Any, among: Any, turn: Any) -> Any:
-    """Two sampled keys around where rank ``wanted`` of the keys in ``[low, high]`` should be."""
+    """Return two sampled keys around the expected rank ``wanted`` of the keys in the bracket."""
     source, read, scratch, pixel_count = annulus
     key = scratch.dtype.type
     step = np.uint32(pixel_count // FEW)
@@ -186,7 +186,7 @@ def sample(annulus: Any, low: Any, high: Any, wanted: Any, among: Any, turn: Any
 
 @device
 def interpolate(low: Any, high: Any, inside: Any, wanted: Any, real: Any, key: Any) -> Any:
-    """Two keys around rank ``wanted`` if the values in ``[low, high]`` are spread evenly."""
+    """Return two keys around rank ``wanted``, as if values were uniform in ``[low, high]``."""
     start = to_value(low, real, key)
     width = to_value(high, real, key) - start
     reach = real(math.sqrt(real(RANK_MARGIN) * real(inside)))
@@ -197,9 +197,9 @@ def interpolate(low: Any, high: Any, inside: Any, wanted: Any, real: Any, key: A
 
 @device
 def middle_keys(annulus: Any, n: Any, real: Any, turn: Any) -> Any:
-    """Keys of ranks ``(n - 1) // 2`` and ``n // 2`` of the ``n >= 1`` that count.
+    """Return keys of ranks ``(n - 1) // 2`` and ``n // 2`` of the ``n >= 1`` valid ones.
 
-    Invariant: the first of them is in ``[low, high]``, which holds ``inside``
+    Invariant: the first of them is in ``[low, high]``, which contains ``inside``
     keys; ``base`` keys are below it.
     """
     scratch = annulus[2]

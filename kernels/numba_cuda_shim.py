@@ -1,4 +1,4 @@
-"""The one place that imports numba-cuda, and says so where it is missing."""
+"""The only import of numba-cuda, with a clear error if it is not installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 try:
-    importlib.import_module("numba_cuda")  # without it Numba has another module named cuda
+    importlib.import_module("numba_cuda")  # without it Numba has another module called cuda
     from numba import cuda as numba_cuda
     from numba.cuda import types
 except ImportError as error:
@@ -23,7 +23,7 @@ SIMULATED = bool(numba_cuda.config.ENABLE_CUDASIM)
 
 
 class _Simulated:
-    """The module as the simulator replaces it here, and only here, while a kernel runs."""
+    """The module object that the simulator replaces, in this file only, while a kernel runs."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(numba_cuda, name)
@@ -33,7 +33,7 @@ cuda: Any = _Simulated() if SIMULATED else numba_cuda
 
 
 def device(function: Callable[..., Any]) -> Any:
-    # The simulator takes plain functions, and calls them faster than any other kind.
+    # The simulator takes plain functions, which are the fastest to call.
     return function if SIMULATED else cuda.jit(device=True, fastmath=False)(function)
 
 
@@ -46,7 +46,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def reason_unavailable() -> str:
-    """Say in one sentence why the kernel cannot run here; nothing where it can."""
+    """Return in one sentence why the kernel cannot run here; empty if it can."""
     if SIMULATED or cuda.is_available():
         return ""
     return "numba-cuda sees no CUDA device: there is none, or its driver is missing."

@@ -1,6 +1,6 @@
-"""Ray shooting and light on the CPU, with Numba: loops over blocks of samples, which vectorise.
+"""Ray shooting and source light on the CPU, with Numba, as vectorised loops over samples.
 
-What they compute is defined in ``dhs/injection/reference.py``; `numba_render` says where.
+``dhs/injection/reference.py`` defines the computation; `numba_render` chooses the samples.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ LANES = 11
 _TINY = np.float32(1e-30)
 _HALF = np.float32(0.5)
 _FOUR = np.float32(4)
-# 2^-(2^6.5) is 0 for all that it is added to, and no product with it is subnormal, which is slow.
+# 2^-(2^6.5) is negligible in every sum, and no product with it is subnormal, which is slow.
 _FAINTEST = np.float32(6.5)
 
 jit = njit(nogil=True, error_model="numpy")
@@ -56,7 +56,7 @@ jit = njit(nogil=True, error_model="numpy")
 
 @jit
 def shoot(work: Any, n: Any, row: Any, coefficients: Any) -> None:
-    """Take ``n`` positions (X, Y) to the source plane (U, V), in the frame of the source."""
+    """Map ``n`` positions (X, Y) to the source plane (U, V), in the frame of the source."""
     x, y, u, v = work[X], work[Y], work[U], work[V]
     half_u, half_v = work[HALF_U], work[HALF_V]
     t_u, t_v, g_u, g_v = work[SQUARE_U], work[SQUARE_V], work[SERIES_U], work[SERIES_V]
@@ -72,7 +72,7 @@ def shoot(work: Any, n: Any, row: Any, coefficients: Any) -> None:
         half_u[i], half_v[i] = along / (r + psi + _TINY), across / (q * r + psi + _TINY)
         t_u[i], t_v[i] = squash * half_u[i] * half_u[i], -squash * half_v[i] * half_v[i]
         g_u[i] = g_v[i] = last
-    # arctan(z) / z and artanh(z) / z: one series, four terms in a pass.
+    # arctan(z) / z and artanh(z) / z are one series, evaluated four terms per pass.
     done = terms - 1
     while done >= 4:
         a, b, c, d = (
@@ -99,7 +99,7 @@ def shoot(work: Any, n: Any, row: Any, coefficients: Any) -> None:
 
 @jit
 def shine(work: Any, n: Any, row: Any, clumps: Any) -> None:
-    """Light per pixel of a source of flux 1 at ``n`` positions (U, V), into LIGHT."""
+    """Compute the light per pixel of a source of flux 1 at ``n`` positions (U, V)."""
     u, v, light = work[U], work[V], work[LIGHT]
     inverse_q, power, scale = row[SOURCE_INVERSE_Q], row[HALF_POWER], row[LOG2_SCALE]
     amplitude = row[AMPLITUDE]
@@ -120,7 +120,7 @@ def shine(work: Any, n: Any, row: Any, clumps: Any) -> None:
 
 @jit
 def distance(u: Any, v: Any, inverse_q: Any, half: Any) -> Any:
-    """Square of the elliptical radius at which a square of half-width ``half`` comes nearest."""
+    """Return the squared elliptical radius of the nearest point of a square of side 2 ``half``."""
     near_u = max(abs(u) - half, np.float32(0))
     near_v = max(abs(v) - half, np.float32(0)) * inverse_q
     return near_u * near_u + near_v * near_v
@@ -128,7 +128,7 @@ def distance(u: Any, v: Any, inverse_q: Any, half: Any) -> Any:
 
 @jit
 def is_near_a_clump(u: Any, v: Any, half: Any, row: Any, clumps: Any) -> Any:
-    """Whether a square of half-width ``half`` comes near to a clump."""
+    """Return whether a square of half-width ``half`` is within reach of a clump."""
     for j in range(np.int64(row[CLUMPS])):
         to_u, to_v = u - clumps[j, CLUMP_X], v - clumps[j, CLUMP_Y]
         if distance(to_u, to_v, np.float32(1), half) < clumps[j, CLUMP_REACH] ** 2:
@@ -138,7 +138,7 @@ def is_near_a_clump(u: Any, v: Any, half: Any, row: Any, clumps: Any) -> Any:
 
 @jit
 def lens_distance(x: Any, y: Any, row: Any, half: Any) -> Any:
-    """As ``distance``, from the lens, in the radius that its convergence goes with."""
+    """Return the same as ``distance``, but from the lens, in the radius of its convergence."""
     cos, sin, q = row[LENS_COS], row[LENS_SIN], row[LENS_Q]
     to_x, to_y = x - row[LENS_X], y - row[LENS_Y]
     near_u = max(abs(cos * to_x + sin * to_y) - half, np.float32(0))
@@ -148,7 +148,7 @@ def lens_distance(x: Any, y: Any, row: Any, half: Any) -> Any:
 
 @jit
 def pixel_level(x: Any, y: Any, near: Any, row: Any, scale: Any) -> Any:
-    """Level of a pixel, clumps left out; 0 is one sample."""
+    """Return the level of a pixel without regard to clumps; level 0 is one sample."""
     level = 0
     for i in range(SPLIT):
         level += near < row[PIXEL_RINGS + i]

@@ -1,9 +1,9 @@
-"""Lensed images on the CPU, with Numba: what ``dhs/injection/reference.py`` defines.
+"""Rendering of lensed images on the CPU, with Numba; ``dhs/injection/reference.py`` defines it.
 
-One image at a time. What has to be sampled waits in queues, one for each set of nodes, and
-is carried out together, node by node: then every loop is over squares that wait, and
-vectorises, and the sum over nodes of a square has one order. An image depends on nothing
-but its own row of the table.
+The kernel renders one image at a time. Squares to sample wait in queues, one per node set,
+and are sampled together, node by node. Every loop is then over waiting squares and
+vectorises, and the sum over the nodes of a square has a fixed order. An image depends only
+on its own row of the table.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ from fastnorm.kernels.numba_lens import (
     shoot,
 )
 
-TOGETHER = 32  # squares that are sampled at once
+TOGETHER = 32  # squares to sample at once
 NODES_AT_ONCE = BLOCK // TOGETHER
 VECTOR = 8
-ROOM = BLOCK + TOGETHER + VECTOR  # of a queue: as many may come before it is looked at again
+ROOM = BLOCK + TOGETHER + VECTOR  # capacity of a queue: most squares before it is drained again
 _HALF = np.float32(0.5)
 
 
 class Queues(NamedTuple):
-    """Squares that wait, by set of nodes: centres (arcsec), pixels, how many."""
+    """Waiting squares by node set: centres (arcsec), pixels, and number of squares."""
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
@@ -63,7 +63,7 @@ class Queues(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """The image, and what is being looked at: samples, pixels in a line, cells, and sums."""
+    """The image and the buffers for samples, pixels in a line, cells, and sums."""
 
     image: NDArray[np.float32]
     work: NDArray[np.float32]
@@ -78,13 +78,13 @@ class Stamp(NamedTuple):
 
 @jit
 def whole_vectors(n: Any) -> Any:
-    """The next multiple of a vector: what lies beyond ``n`` is computed and not used."""
+    """Round up to whole vectors; values beyond ``n`` are computed and not used."""
     return (n + VECTOR - 1) // VECTOR * VECTOR
 
 
 @jit
 def push(which: Any, x: Any, y: Any, pixel: Any, queues: Any) -> None:
-    """Let a square wait for a set of nodes."""
+    """Append a square to the queue of a node set."""
     queues.waiting[which] += 1
     i = queues.waiting[which] - 1
     queues.x[which, i], queues.y[which, i], queues.pixel[which, i] = x, y, pixel
@@ -92,7 +92,7 @@ def push(which: Any, x: Any, y: Any, pixel: Any, queues: Any) -> None:
 
 @jit
 def carry_out(which: Any, most_left: Any, queues: Any, stamp: Any, rule: Any, lens: Any) -> None:
-    """Sample squares, the last first, until so many still wait for this set of nodes."""
+    """Sample squares of a node set, last in first out, until at most ``most_left`` wait."""
     nodes, start, sizes, shares = rule
     row, clumps, coefficients = lens
     work, image, mean = stamp.work, stamp.image, stamp.mean
@@ -126,7 +126,7 @@ def carry_out(which: Any, most_left: Any, queues: Any, stamp: Any, rule: Any, le
 
 @jit
 def split(most_left: Any, queues: Any, stamp: Any, rule: Any, lens: Any) -> None:
-    """Sample the cells of pixels, the last first; where the source is close they wait for more."""
+    """Sample the cells of split pixels, last in first out; cells near the source wait for more."""
     nodes, start, sizes, shares = rule
     row, clumps, coefficients = lens
     cells, level, image, pixel = stamp.cells, stamp.level, stamp.image, stamp.pixel
@@ -173,7 +173,7 @@ def split(most_left: Any, queues: Any, stamp: Any, rule: Any, lens: Any) -> None
 
 @jit
 def look_at_line(n: Any, queues: Any, stamp: Any, rule: Any, lens: Any) -> None:
-    """Light at the centres of ``n`` pixels; those of a higher level wait instead."""
+    """Compute the light at the centres of ``n`` pixels; pixels of higher levels wait instead."""
     _, _, sizes, _ = rule
     row, clumps, coefficients = lens
     line, near, image = stamp.line, stamp.near, stamp.image
@@ -187,7 +187,7 @@ def look_at_line(n: Any, queues: Any, stamp: Any, rule: Any, lens: Any) -> None:
         near[j] = distance(u[j], v[j], inverse_q, half)
     widest = max(row[PIXEL_RINGS], row[BRIGHT_RING])
     has_lens, has_clumps, lens_y = row[LENS_STRENGTH] > 0, row[CLUMPS] > 0, row[LENS_Y]
-    # A pixel that is split for touching the lens is in one of these rows.
+    # Pixels that are split because they touch the lens are within this distance in y.
     room = scale + half / np.sqrt(row[LENS_Q]) if has_lens else np.float32(0)
     for j in range(n):
         is_plain = near[j] >= widest and not (has_lens and abs(at_y[j] - lens_y) < room)
@@ -209,7 +209,7 @@ def look_at_line(n: Any, queues: Any, stamp: Any, rule: Any, lens: Any) -> None:
 
 @jit
 def render_image(width: Any, queues: Any, stamp: Any, rule: Any, lens: Any) -> None:
-    """All pixels within reach of the light of one source."""
+    """Render all pixels within reach of the light of one source."""
     row, scale = lens[0], rule[2][0]
     line, line_pixel, image = stamp.line, stamp.line_pixel, stamp.image
     at_x, at_y = line[X], line[Y]
@@ -244,7 +244,7 @@ def render_images(
     table: Any, clumps: Any, flux: Any, nodes: Any, start: Any, coefficients: Any, scale: Any,
     width: Any, out: Any, space: Any, first: Any, stop: Any,
 ) -> None:  # fmt: skip
-    """Images ``first`` to ``stop``.
+    """Render images ``first`` to ``stop - 1``.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def render_images(
     start : (NODE_SETS + 1,) int32
     coefficients : (T,) float32, (-1)^k / (2k + 1)
     scale : float32, arcsec per pixel
-    width : int, of an image
+    width : int, of an image in pixels
     out : (B, bands, H * W) float32, written
     space : a ``Workspace``
     """
@@ -286,7 +286,7 @@ def render_images(
 
 
 class Workspace(NamedTuple):
-    """What one thread writes to."""
+    """Buffers of one thread."""
 
     queues: Queues
     stamp: Stamp

@@ -1,13 +1,13 @@
-"""The two middle values of a buffer, exactly, by counting: no sort, no state.
+"""Exact selection of the two middle values of a buffer, by counting, without sort or state.
 
-A small sample guesses where the median lies. Each pass over the buffer counts
-the values below two thresholds, which narrows a bracket that always holds both
-middle ranks; when few values are left inside they are collected and ranked.
-Whatever defeats the guess (ties, two modes, a misleading sample) ends in a
-bisection of float bit patterns, whose number of passes is bounded.
+A small sample gives a first guess of the median. Each pass over the buffer counts
+the values below two thresholds and narrows a bracket that always contains both
+middle ranks. When few values are left in it, they are collected and ranked. If ties,
+two modes or a misleading sample defeat the guess, a bisection of float bit patterns
+follows, whose number of passes is bounded.
 
-Counters are narrowed to int32 after every step, since Numba widens them to
-int64 and so halves the vector width.
+Counters are narrowed to int32 after every step, since Numba widens them to int64,
+which would halve the vector width.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from fastnorm.kernels.cpu_vectors import between_bits, lowest_bit, prefetch_line
 
 SCAN = 32  # values per step of a scan; buffers are padded to a multiple of it
 SAMPLE_ROWS, SAMPLE_LANES = 8, 32
-SAMPLE_HALF_WIDTH = 0.2  # of the sample's interquartile width: 2 standard errors
+SAMPLE_HALF_WIDTH = 0.2  # times the sample's interquartile width: 2 standard errors
 RANK_MARGIN = 1.1  # times sqrt(ranks in the bracket): 2 standard deviations of a rank
 COUNTING_PASSES = 6
-FEW = 32  # values in the bracket that are cheaper to rank than to narrow further
+FEW = 32  # number of values in the bracket that is cheaper to rank than to narrow down
 MOST_CANDIDATES = 64
 COUNT_BLOCK = 512
 PREFETCH_LINES = 12
 
 jit = njit(nogil=True, error_model="numpy")
-# What a guess sums up to decides how long the search takes, never what it finds.
+# The value of a guess affects the duration of the search, never its result.
 jit_guess = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})
 
 
 @jit
 def prefetch(ahead: Any) -> None:
-    """Ask for the next few cache lines of the plane to come, ``ahead[0]`` to ``ahead[1]``."""
+    """Prefetch the next cache lines of the next plane, between ``ahead[0]`` and ``ahead[1]``."""
     stop = min(ahead[0] + PREFETCH_LINES * 64, ahead[1])
     for address in range(ahead[0], stop, 64):
         prefetch_line(address)
@@ -45,7 +45,7 @@ def prefetch(ahead: Any) -> None:
 
 @jit
 def count(values: Any, low: Any, high: Any) -> Any:
-    """How many values are below ``low``, and how many are not above ``high``."""
+    """Count the values below ``low`` and the values not above ``high``."""
     below = np.int32(0)
     up_to = np.int32(0)
     for i in range(values.size):
@@ -56,7 +56,7 @@ def count(values: Any, low: Any, high: Any) -> Any:
 
 @jit
 def count_ahead(values: Any, low: Any, high: Any, ahead: Any) -> Any:
-    """As ``count``, while the memory fetches the next plane."""
+    """Do the same as ``count`` while prefetching the next plane."""
     below = 0
     up_to = 0
     for start in range(0, values.size, COUNT_BLOCK):
@@ -74,7 +74,7 @@ def order(a: Any, b: Any) -> Any:
 
 @jit_guess
 def guess(values: Any, n: Any) -> Any:
-    """Median and interquartile width of a sample: means over 32 lanes of 8 sorted values."""
+    """Return the median and interquartile width of a sample, averaged over 32 lanes of 8 values."""
     real = values.dtype.type
     step = n // SAMPLE_ROWS
     r0 = values[:SAMPLE_LANES]
@@ -115,7 +115,7 @@ def guess(values: Any, n: Any) -> Any:
 
 @jit
 def collect(values: Any, low: Any, high: Any, candidates: Any) -> Any:
-    """Write the values in ``[low, high]`` to ``candidates``; their number, or -1 if too many."""
+    """Copy values in ``[low, high]`` to ``candidates``; return their number, or -1 if too many."""
     found = 0
     address = values.ctypes.data
     for start in range(0, values.size, SCAN):
@@ -131,7 +131,7 @@ def collect(values: Any, low: Any, high: Any, candidates: Any) -> Any:
 
 @jit
 def pick(candidates: Any, found: Any, first: Any, second: Any) -> Any:
-    """The candidates of ranks ``first`` and ``second``."""
+    """Return the candidates of ranks ``first`` and ``second``."""
     padded = candidates[: (found + 7) // 8 * 8]
     padded[found:] = np.inf
     low = high = padded[0]
@@ -150,7 +150,7 @@ def pick(candidates: Any, found: Any, first: Any, second: Any) -> Any:
 
 @jit
 def split(values: Any, threshold: Any) -> Any:
-    """The largest value below ``threshold`` and the smallest that is not."""
+    """Return the largest value below ``threshold`` and the smallest that is not below it."""
     real = values.dtype.type
     under, over = real(-np.inf), real(np.inf)
     for i in range(values.size):
@@ -162,7 +162,7 @@ def split(values: Any, threshold: Any) -> Any:
 
 @jit
 def halve(bits: Any, magnitude: Any) -> None:
-    """Replace ``bits[0]`` by the middle of two float bit patterns, ordered as the floats are."""
+    """Replace ``bits[0]`` by the middle of two float bit patterns, in the order of the floats."""
     low = bits[0] if bits[0] >= 0 else -(bits[0] & magnitude)
     high = bits[1] if bits[1] >= 0 else -(bits[1] & magnitude)
     middle = (low >> 1) + (high >> 1) + (low & high & 1)
@@ -171,7 +171,7 @@ def halve(bits: Any, magnitude: Any) -> None:
 
 @jit
 def midpoint(low: Any, high: Any) -> Any:
-    """A float in ``[low, high)`` with as many floats below it as above, for ``low < high``."""
+    """Return the middle float of ``[low, high)`` by bit pattern, for ``low < high``."""
     ends = np.array([low, high])
     if ends.itemsize == 4:
         halve(ends.view(np.int32), np.int32(0x7FFFFFFF))
@@ -182,10 +182,10 @@ def midpoint(low: Any, high: Any) -> Any:
 
 @jit
 def bisect(values: Any, low: Any, high: Any, rank: Any) -> Any:
-    """The value of that rank, known to be in ``[low, high]``.
+    """Return the value of rank ``rank``, which is in ``[low, high]``.
 
-    Every pass halves the range of bit patterns, so there are at most 32 for
-    float32 and 64 for float64; the ends snap to values, so that ties end it early.
+    Every pass halves the range of bit patterns, so there are at most 32 passes for
+    float32 and 64 for float64. The ends snap to values, so that ties end it early.
     """
     real = values.dtype.type
     while low < high:
@@ -207,7 +207,7 @@ def bisect(values: Any, low: Any, high: Any, rank: Any) -> Any:
 
 @jit
 def bisect_pair(values: Any, low: Any, high: Any, first: Any, second: Any) -> Any:
-    """The values of two neighbouring ranks, the first known to be in ``[low, high]``."""
+    """Return the values of two adjacent ranks, of which the first is in ``[low, high]``."""
     lower = bisect(values, low, high, first)
     _, up_to = count(values, lower, lower)
     if second < up_to:
@@ -217,9 +217,9 @@ def bisect_pair(values: Any, low: Any, high: Any, first: Any, second: Any) -> An
 
 @jit
 def middle_pair(values: Any, n: Any, candidates: Any, ahead: Any) -> Any:
-    """The values of ranks ``(n - 1) // 2`` and ``n // 2`` of ``values[:n]``, for ``n >= 1``.
+    """Return the values of ranks ``(n - 1) // 2`` and ``n // 2`` of ``values[:n]``, ``n >= 1``.
 
-    ``values`` holds no NaN and is padded with +inf to a multiple of ``SCAN``.
+    ``values`` contains no NaN and is padded with +inf to a multiple of ``SCAN``.
     Invariant: both ranks are in ``[low, high]``, ``base`` values are below
     ``low``, and ``top`` is a lower bound on the values that are not above ``high``.
     """

@@ -1,9 +1,9 @@
-"""Lensed images on a GPU, in Triton: what ``dhs/injection/reference.py`` defines, in one kernel.
+"""Rendering of lensed images on a GPU, in one Triton kernel; see ``dhs/injection/reference.py``.
 
-A program is one warp and has a tile of neighbouring pixels, one in a lane. It evaluates
-their centres, and then what needs more samples with all lanes together: nodes of a pixel,
-cells of a split one and nodes of a cell lie side by side in them. So no lane waits for
-the level of another one, and every sum has one order.
+A program is one warp with a tile of adjacent pixels, one per lane. It evaluates their
+centres. Then all lanes together sample the pixels that need more: nodes of a pixel, cells
+of a split pixel and nodes of a cell are spread over the lanes. No lane therefore waits for
+the level of another, and every sum has a fixed order.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from fastnorm.kernels import lens_columns as column
 
 LANES = tl.constexpr(32)
 TILE_HEIGHT, TILE_WIDTH = tl.constexpr(4), tl.constexpr(8)
-TERMS_AT_ONCE = tl.constexpr(16)  # in fewer, the assembler copies the loop
+TERMS_AT_ONCE = tl.constexpr(16)  # with fewer, the assembler unrolls the loop
 TINY = tl.constexpr(1e-30)
-# 2^-(2^6.5) is 0 beside all that it is added to, and what is below 2^-126 is flushed or slow.
+# 2^-(2^6.5) is negligible in every sum, and values below 2^-126 are flushed to 0 or slow.
 FAINTEST, LEAST = tl.constexpr(6.5), tl.constexpr(-126.0)
 
 
 class Scene(NamedTuple):
-    """A row of the table, and where the other tables are."""
+    """A row of the table, and pointers to the other tables."""
 
     p_row: Any
-    p_clumps: Any  # of this image; None where no image has any
+    p_clumps: Any  # clumps of this image; None if no image has clumps
     p_coefficients: Any
     p_nodes: Any
     p_start: Any
-    nodes: Any  # in a row of that table
+    nodes: Any  # length of a row of the node table
     lens_x: Any
     lens_y: Any
     cos: Any
@@ -51,7 +51,7 @@ class Scene(NamedTuple):
     log2_scale: Any
     amplitude: Any
     terms: Any
-    clumps: Any  # how many
+    clumps: Any  # number of clumps
     clump_stride: Any
 
 
@@ -76,7 +76,7 @@ def _scene(p_row, p_clumps, p_coefficients, p_nodes, p_start, nodes, clump_strid
 
 @triton.jit
 def _shoot(x, y, s):
-    """Image positions taken to the source plane, in the frame of the source."""
+    """Map image positions to the source plane, in the frame of the source."""
     from_x, from_y = x - s.lens_x, y - s.lens_y
     along, across = s.cos * from_x + s.sin * from_y, s.cos * from_y - s.sin * from_x
     r = tl.sqrt(along * along + across * across)
@@ -85,7 +85,7 @@ def _shoot(x, y, s):
     t_u, t_v = s.squash * half_u * half_u, -s.squash * half_v * half_v
     series_u = tl.full(t_u.shape, 0.0, tl.float32)
     series_v = series_u
-    # arctan(z) / z and artanh(z) / z: one series, its last terms first.
+    # arctan(z) / z and artanh(z) / z are one series, evaluated from the last term.
     for done in range(0, s.terms, TERMS_AT_ONCE):
         p_last = s.p_coefficients + (s.terms - 1 - done)
         for k in tl.static_range(TERMS_AT_ONCE):
@@ -100,13 +100,13 @@ def _shoot(x, y, s):
 
 @triton.jit
 def _shine(u, v, s):
-    """Light per pixel of a source of flux 1."""
+    """Compute the light per pixel of a source of flux 1."""
     across = v * s.inverse_q
     exponent = s.half_power * tl.log2(u * u + across * across + TINY) + s.log2_scale
     exponent = tl.maximum(tl.minimum(exponent, FAINTEST), LEAST)
     light = s.amplitude * tl.exp2(-tl.exp2(exponent))
     if s.p_clumps is not None:
-        # The stride is no constant of the compilation: the assembler would copy the loop.
+        # The stride is not a compile-time constant, so that the assembler does not unroll the loop.
         for offset in range(0, s.clumps * s.clump_stride, s.clump_stride):
             p_clump = s.p_clumps + offset
             to_u = u - tl.load(p_clump + column.CLUMP_X)
@@ -119,7 +119,7 @@ def _shine(u, v, s):
 
 @triton.jit
 def _distance(u, v, inverse_q, size):
-    """Square of the elliptical radius at which a square of a pixel or cell comes nearest."""
+    """Return the squared elliptical radius of the nearest point of a pixel or cell."""
     near_u = tl.maximum(tl.abs(u) - size * 0.5, 0.0)
     near_v = tl.maximum(tl.abs(v) - size * 0.5, 0.0) * inverse_q
     return near_u * near_u + near_v * near_v
@@ -127,7 +127,7 @@ def _distance(u, v, inverse_q, size):
 
 @triton.jit
 def _is_near_a_clump(u, v, size, s):
-    """1 where a square of a pixel or cell comes near to a clump."""
+    """Return 1 where a pixel or cell is within reach of a clump."""
     is_near = tl.full(u.shape, 0, tl.int32)
     if s.p_clumps is not None:
         for offset in range(0, s.clumps * s.clump_stride, s.clump_stride):
@@ -146,7 +146,7 @@ def _pixel_level(x, y, u, v, scale, s):
     level += (near < tl.load(s.p_row + column.PIXEL_RINGS + 1)).to(tl.int32)
     level += (near < tl.load(s.p_row + column.PIXEL_RINGS + 2)).to(tl.int32)
     if s.strength > 0:
-        # As `_distance`, from the lens, in the radius that its convergence goes with.
+        # The same as `_distance`, but from the lens, in the radius of its convergence.
         to_x, to_y = x - s.lens_x, y - s.lens_y
         near_u = tl.maximum(tl.abs(s.cos * to_x + s.sin * to_y) - scale * 0.5, 0.0)
         near_v = tl.maximum(tl.abs(s.cos * to_y - s.sin * to_x) - scale * 0.5, 0.0)
@@ -162,7 +162,7 @@ def _pixel_level(x, y, u, v, scale, s):
 
 @triton.jit
 def _sample(x, y, size, which, part, parts, s):
-    """By lane, the light of nodes ``part``, ``part + parts``, ... of a set, times their weights."""
+    """Sum by lane the weighted light of nodes ``part``, ``part + parts``, ... of a set."""
     stop = tl.load(s.p_start + which + 1)
     total = tl.full((LANES,), 0.0, tl.float32)
     for first in range(tl.load(s.p_start + which), stop, parts):
@@ -178,7 +178,7 @@ def _sample(x, y, size, which, part, parts, s):
 
 @triton.jit
 def _split(x, y, scale, s):
-    """By lane, a part of the light of one pixel: its cells lie side by side, repeatedly."""
+    """Sum by lane a part of the light of one pixel, whose cells are spread over the lanes."""
     lane = tl.arange(0, LANES)
     begin = tl.load(s.p_start + column.CELLS)
     cells = tl.load(s.p_start + column.CELLS + 1) - begin
@@ -214,14 +214,14 @@ def _split(x, y, scale, s):
 
 @triton.jit
 def _tile_light(x, y, left, top, m_lit, scale, s):
-    """Mean light over the pixels of a tile that is within reach of some."""
+    """Compute the mean light in the pixels of a tile, at least one of which is lit."""
     lane = tl.arange(0, LANES)
     u, v = _shoot(x, y, s)
     level = tl.where(m_lit, _pixel_level(x, y, u, v, scale, s), 0)
     light = _shine(u, v, s)
     if tl.max((level == 1).to(tl.int32)) > 0:
         light = tl.where(level == 1, _sample(x, y, scale, 1, lane * 0, 1, s), light)
-    # Pixels of higher levels, one after the other: first those that are split.
+    # Pixels of higher levels one at a time, the split ones first.
     waiting = tl.where(level > 1, level * LANES + lane, -1)
     chosen = tl.max(waiting)
     while chosen >= 0:
@@ -248,7 +248,7 @@ def _render_tile(
     program, lane = tl.program_id(0), tl.arange(0, LANES)
     image, tile = (program // TILES).to(tl.int64), program % TILES
     i, j = tile // ACROSS * TILE_HEIGHT, tile % ACROSS * TILE_WIDTH
-    # In pixels from the centre of the image.
+    # Position in pixels from the centre of the image.
     top, left = i - 0.5 * (HEIGHT - 1), j - 0.5 * (WIDTH - 1)
     i, j = i + lane // TILE_WIDTH, j + lane % TILE_WIDTH
     x, y = (left + lane % TILE_WIDTH) * scale, (top + lane // TILE_WIDTH) * scale
@@ -278,12 +278,12 @@ def launch(
     pixel_scale: float,
     out: Tensor,
 ) -> None:
-    """Render B images; all tensors are contiguous, on one device, and have been checked.
+    """Render B images; all tensors must be contiguous, on one device, and already checked.
 
     Parameters
     ----------
     table : (B, COLUMNS) float32 tensor
-        `lens_columns` says what is where.
+        Columns as in `lens_columns`.
     clumps : (B, M, CLUMP_COLUMNS) float32 tensor
         M may be 0.
     flux : (B, bands) float32 tensor
@@ -291,7 +291,7 @@ def launch(
         Positions in pixels and weights of the node sets.
     start : (NODE_SETS + 1,) int32 tensor
     coefficients : (T,) float32 tensor
-        ``(-1)^k / (2k + 1)``, a multiple of `TERMS_AT_ONCE` of them, as many as any row needs.
+        ``(-1)^k / (2k + 1)``; T is a multiple of `TERMS_AT_ONCE` and enough for every row.
     pixel_scale : float
         Arcsec per pixel.
     out : (B, bands, H, W) float32 tensor

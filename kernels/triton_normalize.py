@@ -1,11 +1,11 @@
-"""The normalisation on a GPU, in Triton: one program per plane, each pixel read and written once.
+"""The normalisation on a GPU, in Triton: one program per plane, one read and write per pixel.
 
 A program gathers its annulus into registers, finds the median and the MAD there
 by counting, then streams the plane: subtract, divide, clip, turn, cast, store.
-docs/kernels.md says why every step is exact and what it costs.
+docs/kernels.md explains why every step is exact and what it costs.
 
-In all Triton files, ``p_`` is a pointer to global memory, ``m_`` a mask, upper
-case a constant of the compilation. Addresses are int64.
+In all Triton files, ``p_`` marks a pointer to global memory, ``m_`` a mask, and
+upper case a compile-time constant. Addresses are int64.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch import Tensor
 from fastnorm.kernels.triton_select import middle_pair
 from fastnorm.kernels.triton_store import store_straight, store_turned, widened
 
-MOST_PIXELS = 24_576  # of an annulus: what 512 threads hold in registers, in float64 too
-REGISTERS_OF_VALUES = 48  # per thread, of 32 bits
-# A quotient is normal, or 0, if the median is at least this times the scale: docs/kernels.md.
+MOST_PIXELS = 24_576  # most annulus pixels that 512 threads keep in registers, also in float64
+REGISTERS_OF_VALUES = 48  # 32-bit registers for values per thread
+# A quotient is normal or 0 if the median is at least this times the scale; see docs/kernels.md.
 LEAST_MEDIAN = tl.constexpr(2.0**-100)
 
 
 @triton.jit
 def _annulus_values(p_plane, p_mask, p_pixels, lane, m_lane, COMPUTE, NAN_TO_ZERO):
-    """Values of some annulus pixels, +inf where there is none; and 1 where there is one."""
+    """Load annulus pixels, +inf where a pixel is missing or bad, and 1 for every valid pixel."""
     pixel = tl.load(p_pixels + lane, mask=m_lane, other=0)
     value = widened(tl.load(p_plane + pixel, mask=m_lane, other=0), COMPUTE)
     if NAN_TO_ZERO:
@@ -41,9 +41,9 @@ def _annulus_values(p_plane, p_mask, p_pixels, lane, m_lane, COMPUTE, NAN_TO_ZER
 
 @triton.jit
 def _median_mad(a, b, c, n, p_passes):
-    """Median and MAD of the ``n`` values that are not padding; both 0 where undefined."""
+    """Return the median and MAD of the ``n`` values that are not padding; both 0 if undefined."""
     inf: tl.constexpr = float("inf")
-    # Medians of three lie around the median as the values do, without their outliers.
+    # Medians of three scatter around the median like the values, but without outliers.
     third = tl.maximum(tl.minimum(a, b), tl.minimum(tl.maximum(a, b), c))
     m_third = third < inf
     share = 1.0 / tl.sum(m_third.to(a.dtype))
@@ -65,7 +65,7 @@ def _median_mad(a, b, c, n, p_passes):
             centre = tl.where(tl.abs(median) < inf, median, 0.0)
             a, b, c = tl.abs(a - centre), tl.abs(b - centre), tl.abs(c - centre)
             guess = 1.26 * spread  # as for Gaussian noise
-    # Deviations from an infinite median are infinite, but for those that are not defined.
+    # Deviations from an infinite median are infinite, except those that are undefined.
     mad = tl.where(tl.abs(median) == inf, tl.where(others > 0, inf, 0.0), mad)
     is_defined = (n > 0) & (median == median)
     return tl.where(is_defined, median, 0.0), tl.where(is_defined, mad, 0.0)
@@ -106,7 +106,7 @@ def _normalize_plane(
     tl.store(p_scale + plane, scale)
 
     if p_out is not None:
-        # Where the quotient cannot be subnormal, this product rounds as the quotient does.
+        # If the quotient cannot be subnormal, this product rounds to the same value.
         wide = scale.to(tl.float64)
         is_exact = (tl.abs(median) < float("inf")) & (scale < float("inf"))
         is_exact &= (tl.abs(median).to(tl.float64) >= wide * LEAST_MEDIAN) & (COMPUTE == tl.float32)
@@ -135,10 +135,10 @@ def constants(
     nan_to_zero: bool,
     channels_last: bool,
 ) -> dict[str, Any]:
-    """What the kernel is compiled for: constants, threads, and no fused multiply-add.
+    """Return the compilation options: constants, warps, and no fused multiply-add.
 
-    Nothing is tried out at run time: the number of threads follows from what
-    an annulus of ``pixels`` values of the dtype ``compute`` needs in registers.
+    There is no autotuning: the number of warps follows from the registers that an
+    annulus of ``pixels`` values of the dtype ``compute`` needs.
     """
     lanes = max(64, triton.next_power_of_2(-(-pixels // 3)))
     registers = 3 * lanes * compute.itemsize // 4
@@ -164,7 +164,7 @@ def constants(
 
 
 def _raw(tensor: Tensor | None) -> Tensor | None:
-    """The tensor in a dtype that the kernel takes: bfloat16 as its bits, bool as bytes."""
+    """View a tensor in a dtype that the kernel takes: bfloat16 as its bits, bool as bytes."""
     views = {torch.bfloat16: torch.int16, torch.bool: torch.uint8}
     return tensor if tensor is None else tensor.view(views.get(tensor.dtype, tensor.dtype))
 
@@ -184,28 +184,28 @@ def launch(
     nan_to_zero: bool,
     passes: Tensor | None = None,
 ) -> None:
-    """Normalise M images; all tensors are on one device, and all arguments have been checked.
+    """Normalise M images; all tensors must be on one device and all arguments already checked.
 
     Parameters
     ----------
     images : (N, C, H, W) tensor, contiguous
         float16, bfloat16, float32 or float64.
     mask : (N, C, H, W) bool tensor, optional
-        True is bad. The last two dimensions are contiguous, the first two may be broadcast.
+        True is bad. The last two dimensions are contiguous; the first two may be broadcast.
     pixels : (n,) int32 tensor
-        The annulus: positions in a plane, ascending, at most `MOST_PIXELS`.
+        Flat indices of the annulus pixels, ascending, at most `MOST_PIXELS`.
     index : (M,) int64 tensor, optional
-        Rows of ``images``; M is N without it.
+        Rows of ``images``; without it M is N.
     dihedral : (M,) integer tensor, optional
-        Element 0 to 7 for every image, which is square then.
+        Dihedral element 0 to 7 for every image; images must then be square.
     out : (M, C, H, W) tensor, optional
         Contiguous or ``channels_last``, of any dtype that ``images`` may have.
     median, mad, scale : (M, C) tensors, contiguous
         float64 for float64 images, else float32.
     eps, clip, nan_to_zero
-        As for `fastnorm.normalize_outer_annulus`.
+        Same as in `fastnorm.normalize_outer_annulus`.
     passes : (M, C, 2, 2) int32 tensor, optional
-        Counting and bisecting passes of the median and of the MAD.
+        Written: number of counting and bisecting passes of the median and of the MAD.
     """
     count, channels = median.shape
     height, width = images.shape[-2:]

@@ -1,9 +1,9 @@
-"""The two middle values of three tensors in registers, exactly, by counting: no sort.
+"""Exact selection of the two middle values of three tensors in registers, by counting.
 
-A pass counts the values below two thresholds, interpolated inside a bracket that
-always holds both middle ranks. It ends when a threshold falls between them: the
-largest value below it and the smallest that is not are the answer. What defeats
-interpolation (ties, two modes) ends in a bisection of float bit patterns.
+A pass counts the values below two thresholds, interpolated in a bracket that always
+contains both middle ranks. The search ends when a threshold falls between them: the
+result is the largest value below it and the smallest that is not below it. If ties or
+two modes defeat the interpolation, a bisection of float bit patterns follows.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import triton
 import triton.language as tl
 
 COUNTING_PASSES = tl.constexpr(10)
-STALLS = tl.constexpr(2)  # passes that left the bracket as full as it was: there are ties
-FIRST_REACH = tl.constexpr(0.08)  # of the spread: two standard errors of the guess
-STEP_OUTSIDE = tl.constexpr(5.0)  # spreads per rank and number of values, where nothing is known
-MANY = tl.constexpr(40)  # values in the bracket: above, the margin is wide enough to hold the ranks
+STALLS = tl.constexpr(2)  # passes that did not shrink the bracket, which indicates ties
+FIRST_REACH = tl.constexpr(0.08)  # times the spread: two standard errors of the guess
+STEP_OUTSIDE = tl.constexpr(5.0)  # spreads per n ranks, while one end of the bracket is infinite
+MANY = tl.constexpr(40)  # values in the bracket above which the margin should contain the ranks
 WIDE_MARGIN, NARROW_MARGIN = tl.constexpr(0.5), tl.constexpr(0.2)  # times the root of their number
 
 
 @triton.jit
 def _is_negative(x):
-    """1 where the sign bit is set: half the work of a comparison and a selection."""
+    """Return 1 where the sign bit is set, for half the cost of a comparison and a select."""
     if x.dtype.primitive_bitwidth == 64:
         sign = x.to(tl.uint64, bitcast=True) >> 63
     else:
@@ -31,8 +31,8 @@ def _is_negative(x):
 
 @triton.jit
 def _count_below(a, b, c, p, q):
-    """How many values are below each of two finite thresholds, fewer than 32,768 values in all."""
-    # -0 - (-0) is +0, but -0 - (+0) is -0, whose sign would count.
+    """Count values below each of two finite thresholds, among fewer than 32,768 values in all."""
+    # -0 - (-0) is +0, but -0 - (+0) is -0, whose sign bit would count.
     p, q = tl.where(p == 0, -0.0, p), tl.where(q == 0, -0.0, q)
     below_p = _is_negative(a - p) + _is_negative(b - p) + _is_negative(c - p)
     below_q = _is_negative(a - q) + _is_negative(b - q) + _is_negative(c - q)
@@ -42,7 +42,7 @@ def _count_below(a, b, c, p, q):
 
 @triton.jit
 def _split(a, b, c, p):
-    """The largest value below ``p``, and the smallest that is not."""
+    """Return the largest value below ``p`` and the smallest that is not below it."""
     inf: tl.constexpr = float("inf")
     under = tl.maximum(tl.where(a < p, a, -inf), tl.where(b < p, b, -inf))
     under = tl.maximum(under, tl.where(c < p, c, -inf))
@@ -53,13 +53,13 @@ def _split(a, b, c, p):
 
 @triton.jit
 def _count(a, b, c, p):
-    """How many values are below ``p``, which may be infinite."""
+    """Count the values below ``p``, which may be infinite."""
     return tl.sum((a < p).to(tl.int32) + (b < p).to(tl.int32) + (c < p).to(tl.int32))
 
 
 @triton.jit
 def _key(x):
-    """An integer that orders as the floats do; one for both zeros."""
+    """Convert floats to integers in the same order; both zeros have the same integer."""
     if x.dtype.primitive_bitwidth == 64:
         bits = x.to(tl.int64, bitcast=True)
         magnitude = bits & 0x7FFFFFFFFFFFFFFF
@@ -77,10 +77,10 @@ def _from_key(key, like):
 
 @triton.jit
 def _bisect(a, b, c, low, high, rank):
-    """The value of a rank that is known to be in ``[low, high]``.
+    """Return the value of a rank that is in ``[low, high]``, and the number of passes.
 
-    Every pass leaves at most half of the bit patterns between the ends, so there
-    are at most 32 for float32 and 64 for float64; the ends snap to values.
+    Every pass leaves at most half of the bit patterns between the ends, so there are
+    at most 32 passes for float32 and 64 for float64. The ends snap to values.
     """
     passes = tl.full((), 0, tl.int32)
     while low < high:
@@ -95,12 +95,12 @@ def _bisect(a, b, c, low, high, rank):
 
 @triton.jit
 def middle_pair(a, b, c, n, guess, spread):
-    """The values of ranks ``(n - 1) // 2`` and ``n // 2`` of ``n`` values padded with +inf.
+    """Return the values of ranks ``(n - 1) // 2`` and ``n // 2`` of ``n`` values padded with +inf.
 
-    There is no NaN among them. ``guess`` and ``spread`` decide how long it takes,
-    never what it finds. Invariant: ``base`` values are below ``low``, ``top`` below
-    ``high``, and ``base <= first`` and ``second < top``. Also returns the number of
-    counting passes, at most 10, and of bisecting ones, at most 32 (64 in float64).
+    The values contain no NaN. ``guess`` and ``spread`` affect the duration, never the
+    result. Invariant: ``base`` values are below ``low``, ``top`` below ``high``, and
+    ``base <= first`` and ``second < top``. The function also returns the number of
+    counting passes, at most 10, and of bisecting passes, at most 32 (64 in float64).
     """
     inf: tl.constexpr = float("inf")
     first, second = (n - 1) // 2, n // 2

@@ -1,4 +1,4 @@
-"""Normalising the pixels of a plane as they pass through: load, divide, clip, turn, cast, store."""
+"""Streaming normalisation of the pixels of a plane: load, divide, clip, turn, cast, store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ALIGNED = tl.constexpr(8)  # elements: 128 bits of 16-bit output, 256 of float32
 
 @triton.jit
 def widened(raw, COMPUTE):
-    """A loaded value as a float to compute with; bfloat16 comes as its bits."""
+    """Convert a loaded value to the dtype of the computation; bfloat16 is loaded as its bits."""
     if raw.dtype == tl.int16:
         value = (raw.to(tl.int32) << 16).to(tl.float32, bitcast=True)
     else:
@@ -20,11 +20,11 @@ def widened(raw, COMPUTE):
 
 @triton.jit
 def _narrowed(y, OUT, HAS_NAN):
-    """A result in the dtype of the output, by way of float32 to 16 bits, as torch casts."""
+    """Cast a result to the dtype of the output, via float32 to 16 bits, as torch does."""
     if OUT.primitive_bitwidth == 16:
         y = y.to(tl.float32)
     if OUT == tl.int16:
-        # Triton's interpreter cuts bfloat16 off where a GPU rounds to even: spelt out, both round.
+        # Round explicitly: Triton's interpreter truncates to bfloat16, a GPU rounds to even.
         bits = y.to(tl.int32, bitcast=True)
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         y = tl.where(y == y, bits, 0x7FC0) if HAS_NAN else bits
@@ -33,7 +33,7 @@ def _narrowed(y, OUT, HAS_NAN):
 
 @triton.jit
 def normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO):
-    """Loaded pixels as they are stored: (x - median) / scale, correctly rounded."""
+    """Normalise loaded pixels: (x - median) / scale, correctly rounded, clipped and cast."""
     x = widened(raw, scale.dtype)
     if NAN_TO_ZERO:
         x = tl.where(x == x, x, 0.0)
@@ -56,7 +56,7 @@ def store_straight(
     p_source, p_out, p_channel, start, median, scale, inverse,
     SIZE, CHANNELS, CLIP, NAN_TO_ZERO, CHANNELS_LAST, BLOCK,
 ):  # fmt: skip
-    """Elements ``start`` to ``start + SIZE`` of the output, 128 bits at a time but for the ends."""
+    """Store ``SIZE`` elements from ``start`` on, 128 bits at a time except at the ends."""
     OUT: tl.constexpr = p_out.dtype.element_ty
     stop = start + SIZE
     first, last = (start + ALIGNED - 1) // ALIGNED * ALIGNED, stop // ALIGNED * ALIGNED
@@ -80,7 +80,7 @@ def store_turned(
     p_plane, p_channel, element, median, scale, inverse,
     SIDE, STRIDE, CLIP, NAN_TO_ZERO, TILE,
 ):  # fmt: skip
-    """A square plane, flipped and turned tile by tile, so that both sides are read by rows."""
+    """Store a square plane flipped and turned, in tiles, so that loads and stores go by rows."""
     OUT: tl.constexpr = p_channel.dtype.element_ty
     LAST: tl.constexpr = SIDE - 1
     TILES: tl.constexpr = (SIDE + TILE - 1) // TILE
@@ -96,7 +96,7 @@ def store_turned(
     placed = lane[:, None] * tl.where(is_transposed, right, down) * STRIDE
     placed += lane[None, :] * tl.where(is_transposed, down, right) * STRIDE
     for tile in range(TILES * TILES):
-        # The last tiles overlap those before: the same values are stored twice, and none outside.
+        # The last tiles overlap earlier ones: equal values are stored twice, and none outside.
         row = tl.minimum(tile // TILES * TILE, SIDE - TILE)
         column = tl.minimum(tile % TILES * TILE, SIDE - TILE)
         raw = tl.load(p_plane + (row * SIDE + column) + taken)

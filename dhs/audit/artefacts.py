@@ -242,7 +242,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         metadata = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged or not JSON ({error}); create it again.") from error
+        raise ValueError(
+            f"{path} is damaged or not valid JSON ({error}); create it again."
+        ) from error
     if not isinstance(metadata, dict):
         raise ValueError(f"{path} does not contain a JSON object; create it again.")
     return metadata

@@ -18,6 +18,7 @@ from dhs.audit.methods import read_methods
 from dhs.audit.models import PLANNED, is_dr10, is_retrained
 from dhs.model.networks import PLANNED_NETWORKS, paper_name
 from dhs.selection.grid_result import GridResult
+from fastnorm import Annulus
 from fastnorm.checksums import EXPECTED_CHECKSUMS, checksum, synthetic_cutout
 
 MOST_FAILED = 0.05
@@ -94,20 +95,20 @@ def _checksums() -> Iterator[Finding]:
             # Unavailable backends are listed and do not affect the verdict.
             yield Finding(Verdict.HOLDS, f"{backend.name}: not available ({backend.reason})")
             continue
-        for radii, expected in EXPECTED_CHECKSUMS.items():
+        for annulus, expected in EXPECTED_CHECKSUMS.items():
             try:
-                same = checksum(_normalized(radii, backend.name, backend.device))
+                same = checksum(_normalized(annulus, backend.name, backend.device))
             except Exception as error:  # a broken backend fails the line, not the audit
                 same = f"{type(error).__name__}: {error}"
             is_same = same == expected
             yield Finding(
                 Verdict.HOLDS if is_same else Verdict.FAILS,
-                f"{backend.name}, annulus ({radii[0]:g}, {radii[1]:g}): {same}",
+                f"{backend.name}, annulus {annulus}: {same}",
                 missing=None if is_same else "A working installation: run fastnorm check.",
             )
 
 
-def _normalized(radii: tuple[float, float], backend: str, device: str) -> Any:
+def _normalized(annulus: Annulus, backend: str, device: str) -> Any:
     cutout: Any = synthetic_cutout()
     if device == "cuda":
         import torch
@@ -117,7 +118,7 @@ def _normalized(radii: tuple[float, float], backend: str, device: str) -> Any:
         # The old annulus is intended here.
         warnings.simplefilter("ignore", fastnorm.AnnulusWarning)
         done = fastnorm.normalize_outer_annulus(
-            cutout, *radii, clip=10, nan_to_zero=True, backend=backend
+            cutout, annulus.r_in, annulus.r_out, clip=10, nan_to_zero=True, backend=backend
         )
     return np.asarray(done if device == "cpu" else done.cpu())
 

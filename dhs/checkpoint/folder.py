@@ -172,7 +172,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _radii(spec: PreprocessSpec) -> str:
-    return f"({spec.annulus_r_in:g}, {spec.annulus_r_out:g})"
+    return str(spec.annulus)
 
 
 def _row(cells: list[str | None]) -> str:

@@ -230,7 +230,7 @@ def _summary(item: Checkpoint) -> dict[str, Any]:
 
 
 def _radii(item: Checkpoint) -> str:
-    return f"({item.spec.annulus_r_in:g}, {item.spec.annulus_r_out:g})"
+    return str(item.spec.annulus)
 
 
 def _print_json(

@@ -212,7 +212,7 @@ def _difference(tables: Sequence[ScoreTable], *, across_annuli: bool) -> str | N
 
 
 def _annuli(table: ScoreTable) -> list[str]:
-    return sorted({f"({s.annulus_r_in:g}, {s.annulus_r_out:g})" for s in table.specs})
+    return sorted({str(s.annulus) for s in table.specs})
 
 
 def _data_origin(tables: Sequence[ScoreTable], truth: Truth) -> str | None:

@@ -63,7 +63,7 @@ class CutoutInjector:
     r_mag : float
         AB magnitude of the unlensed source in r, in [10, 30].
     psf_fwhm_arcsec : float
-        FWHM of the Moffat PSF in r, in (0, 5] arcsec. The FWHM in g and z follow from it.
+        FWHM of the PSF in r, in (0, 5] arcsec. The FWHM in g and z follow from it.
     seed : int
         Random seed, in [0, 2**63 - 1].
     backend : str, optional

@@ -15,14 +15,14 @@ from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.psf import PSF
 from dhs.injection.rendering import render
 from dhs.injection.stamps import GalaxyStamps
-from fastnorm.annulus import Annulus, radius_map
+from fastnorm.annulus import Annulus
 from fastnorm.normalize import annulus_median_mad
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # The inner radius excludes the host's core. No arc from the priors reaches the outer radius.
-SNR_RADII_PIXELS = (4.0, 16.0)
+SNR_ANNULUS = Annulus(4.0, 16.0)
 SIGMA_PER_MAD = 1.482602218505602
 
 
@@ -155,9 +155,7 @@ def arc_snr(arc: NDArray[np.float32], sigma: NDArray[np.float64]) -> NDArray[np.
     (B, 3) float64
         Sum of the arc divided by ``sigma sqrt(pixels)``; infinite or NaN where ``sigma`` is 0.
     """
-    r_in, r_out = SNR_RADII_PIXELS
-    radius = radius_map(*arc.shape[2:])
-    is_inside = (radius >= r_in) & (radius < r_out)
+    is_inside = SNR_ANNULUS.contains(*arc.shape[2:])
     signal = arc[:, :, is_inside].sum(axis=2, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         snr: NDArray[np.float64] = signal / (sigma * np.sqrt(is_inside.sum()))

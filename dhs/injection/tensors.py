@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dhs.constants import BANDS, PIXEL_SCALE
-from dhs.injection.engine import SIGMA_PER_MAD, SNR_RADII_PIXELS
+from dhs.injection.engine import SIGMA_PER_MAD, SNR_ANNULUS
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.psf import SIDE, padded_size
 from dhs.injection.psf_models import Profile, psf_profile
 from dhs.injection.rendering import render
-from fastnorm.annulus import Annulus, radius_map
+from fastnorm.annulus import Annulus
 from fastnorm.normalize import annulus_median_mad
 
 
@@ -165,9 +165,7 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
 
 
 def _snr_annulus(height: int, width: int) -> tuple[Tensor, int]:
-    r_in, r_out = SNR_RADII_PIXELS
-    radius = radius_map(height, width)
-    is_inside = (radius >= r_in) & (radius < r_out)
+    is_inside = SNR_ANNULUS.contains(height, width)
     return torch.from_numpy(is_inside.astype(np.float32)), int(is_inside.sum())
 
 

@@ -17,7 +17,7 @@ class Network:
     Attributes
     ----------
     paper_name : str
-        Name in papers; architectures that share it are one to the retraining plan.
+        Name in papers. The retraining plan counts architectures with the same name as one.
     timm_name : str or None
         Name in timm; None for `dhs.model.resnet.BottleneckedResNet`.
     timm_options : mapping
@@ -70,6 +70,6 @@ PLANNED_NETWORKS: Mapping[str, Network] = {
 
 
 def paper_name(arch: str) -> str | None:
-    """Return the name of an architecture in papers; None for others of timm."""
+    """Return the name of an architecture in papers, or None for other networks of timm."""
     network = NETWORKS.get(arch)
     return None if network is None else network.paper_name

@@ -40,5 +40,4 @@ def light_share(annulus: Annulus, size: int, scale: float = DISC_SCALE) -> float
         raise ValueError(f"scale={scale!r} must be above 0 and finite; give pixels, such as 8.")
     radius = radius_map(size, size)
     light = np.exp(-radius / scale)
-    is_member = (radius >= annulus.r_in) & (radius < annulus.r_out)
-    return float(light[is_member].sum() / light.sum())
+    return float(light[annulus.contains(size, size)].sum() / light.sum())

@@ -232,17 +232,8 @@ def resolve_annulus(r_in: float | None, r_out: float | None) -> Annulus:
     TypeError, ValueError
         One radius is given without the other, or the radii are not a valid annulus.
     """
-    is_given = [radius is not None and radius != 0 for radius in (r_in, r_out)]
-    if is_given == [False, False]:
-        return LEGACY_ANNULUS
-    if is_given != [True, True]:
-        raise ValueError(
-            f"annulus_r_in={r_in!r} and annulus_r_out={r_out!r}: give both radii, or neither for "
-            f"the legacy ({LEGACY_ANNULUS.r_in}, {LEGACY_ANNULUS.r_out})."
-        )
-    assert r_in is not None
-    assert r_out is not None
-    return Annulus(r_in, r_out)
+    inner, outer = (None if radius == 0 else radius for radius in (r_in, r_out))
+    return Annulus.given_or(inner, outer, LEGACY_ANNULUS, ("annulus_r_in", "annulus_r_out"))
 
 
 def _number(name: str, value: object) -> float:

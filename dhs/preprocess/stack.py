@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 import fastnorm
 from dhs.constants import STAMP_SIZE
 from dhs.utils import radial_profile_model
-from fastnorm import LEGACY_ANNULUS
+from fastnorm import LEGACY_ANNULUS, Annulus
 
 MODES = ("raw_robust", "residual_radial_profile")
 
@@ -78,11 +78,9 @@ def preprocess_stack(
     """
     if mode not in MODES:
         raise ValueError(f"mode={mode!r} is not known; use one of {', '.join(map(repr, MODES))}.")
-    if (annulus_r_in is None) != (annulus_r_out is None):
-        raise ValueError(
-            f"annulus_r_in={annulus_r_in!r} and annulus_r_out={annulus_r_out!r}: give both radii, "
-            f"or neither for the legacy ({LEGACY_ANNULUS.r_in}, {LEGACY_ANNULUS.r_out})."
-        )
+    annulus = Annulus.given_or(
+        annulus_r_in, annulus_r_out, LEGACY_ANNULUS, ("annulus_r_in", "annulus_r_out")
+    )
     if not clip_range > 0:
         raise ValueError(f"clip_range={clip_range!r} must be above 0; models expect 10.")
     bands = np.asarray(img3)
@@ -92,11 +90,9 @@ def preprocess_stack(
         bands = center_crop(bands, STAMP_SIZE if crop_size is None else crop_size)
     with np.errstate(over="ignore"):
         bands = bands.astype(np.float32)
-    r_in = LEGACY_ANNULUS.r_in if annulus_r_in is None else annulus_r_in
-    r_out = LEGACY_ANNULUS.r_out if annulus_r_out is None else annulus_r_out
     if mode == "raw_robust":
-        return _normalize(bands, r_in, r_out, clip_range)
-    normalized = _normalize(np.where(np.isnan(bands), np.float32(0), bands), r_in, r_out, None)
+        return _normalize(bands, annulus, clip_range)
+    normalized = _normalize(np.where(np.isnan(bands), np.float32(0), bands), annulus, None)
     with np.errstate(invalid="ignore"):
         residual = np.stack([band - radial_profile_model(band) for band in normalized])
     residual[np.isnan(residual)] = 0
@@ -105,9 +101,9 @@ def preprocess_stack(
 
 
 def _normalize(
-    bands: NDArray[np.float32], r_in: float, r_out: float, clip_range: float | None
+    bands: NDArray[np.float32], annulus: Annulus, clip_range: float | None
 ) -> NDArray[np.float32]:
     result: NDArray[np.float32] = fastnorm.normalize_outer_annulus(
-        bands, r_in, r_out, clip=clip_range, nan_to_zero=clip_range is not None
+        bands, annulus.r_in, annulus.r_out, clip=clip_range, nan_to_zero=clip_range is not None
     )
     return result

@@ -73,7 +73,7 @@ def draw_probe(probe: Probe, metadata: Mapping[str, Any], path: str | Path) -> N
 def _title(metadata: Mapping[str, Any]) -> str:
     spec = PreprocessSpec.from_dict(metadata["spec"])
     model = metadata["checkpoint"]
-    radii = f"({spec.annulus_r_in:g}, {spec.annulus_r_out:g}) px"
+    radii = f"{spec.annulus} px"
     return (
         f"Realism of the injections: {model['architecture']['arch']}, annulus {radii}, "
         f"trained on: {model['data_origin']}"

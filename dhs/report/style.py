@@ -170,7 +170,7 @@ def rate(value: float) -> str:
 
 def radii(spec: PreprocessSpec) -> str:
     """Format the radii of an annulus in pixels."""
-    return f"({spec.annulus_r_in:g}, {spec.annulus_r_out:g}) px"
+    return f"{spec.annulus} px"
 
 
 def status_of(spec: PreprocessSpec, size: int | None = None) -> str:

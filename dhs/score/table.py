@@ -88,7 +88,7 @@ def describe_members(metadata: Mapping[str, Any]) -> str:
     names = []
     for member in metadata["members"]:
         spec = PreprocessSpec.from_dict(member["spec"])
-        radii = f"({spec.annulus_r_in:g}, {spec.annulus_r_out:g})"
+        radii = str(spec.annulus)
         names.append(f"{member['architecture']['arch']} {radii}")
     if metadata["combination"] == "single":
         return names[0]

@@ -120,7 +120,7 @@ def _heading(comparison: Comparison) -> list[str]:
     title = "Completeness of two models"
     preprocessing = [] if first.spec != second.spec else [f"both: {first.spec}"]
     if first.spec.annulus != second.spec.annulus:
-        radii = [f"({g.spec.annulus_r_in:g}, {g.spec.annulus_r_out:g})" for g in (first, second)]
+        radii = [str(g.spec.annulus) for g in (first, second)]
         title = f"Across annuli: A {radii[0]} px, B {radii[1]} px"
     others = [line for line in comparison.differences() if not line.startswith("annulus_")]
     if others:

@@ -147,7 +147,7 @@ class GridResult:
     @property
     def annulus(self) -> str:
         """Description of the annulus for headings."""
-        radii = f"({self.spec.annulus_r_in:g}, {self.spec.annulus_r_out:g})"
+        radii = str(self.spec.annulus)
         return f"annulus {radii} px, {self.metadata['annulus']}"
 
     def batches(self, *columns: str) -> Iterator[dict[str, NDArray[Any]]]:

@@ -79,7 +79,7 @@ def train(
         )
         out, done = Path(config.train.out_dir), loop.progress
         if is_heard:
-            title = f"{name}: annulus ({loop.spec.annulus_r_in:g}, {loop.spec.annulus_r_out:g}) px"
+            title = f"{name}: annulus {loop.spec.annulus} px"
             origin = f"data: {loop.data.data_origin}"
             draw_learning_curve(out, done.history, f"{title}, {origin}")
         best = done.history[done.best_epoch]

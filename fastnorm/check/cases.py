@@ -21,7 +21,7 @@ from fastnorm.check.adversarial import nasty_stack
 from fastnorm.reference import normalize_plane, scale_of
 
 Place = Literal["cpu", "cuda", "interpreter"]
-"""Where a backend runs; an interpreter runs GPU code on CPU tensors."""
+"""Place where a backend runs; an interpreter runs GPU code on CPU tensors."""
 
 EPS = 1e-8
 GEOMETRIES = [

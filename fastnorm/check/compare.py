@@ -114,8 +114,8 @@ def compare(outcome: Outcome, setting: Setting) -> None:
 def compare_checksums(outcome: Outcome) -> None:
     """Normalise the locked cutout with a backend and record a checksum that differs."""
     images = torch.from_numpy(synthetic_cutout())[None]
-    for radii, expected in EXPECTED_CHECKSUMS.items():
-        setting = Setting((101, 101), Annulus(*radii), "float32", nan_to_zero=True)
+    for annulus, expected in EXPECTED_CHECKSUMS.items():
+        setting = Setting((101, 101), annulus, "float32", nan_to_zero=True)
         right = Work(["locked cutout"] * 3, images, None, None, None, images, images, images)
         outcome.cases += len(right.names)
         try:
@@ -142,7 +142,6 @@ def _record(outcome: Outcome, failure: Failure) -> None:
 
 def _normalize(outcome: Outcome, setting: Setting, right: Work) -> dict[str, Tensor]:
     """Return the result, median and scale as CPU tensors."""
-    radii = (setting.annulus.r_in, setting.annulus.r_out)
     options: dict[str, Any] = {
         "eps": EPS,
         "clip": setting.clip,
@@ -152,28 +151,32 @@ def _normalize(outcome: Outcome, setting: Setting, right: Work) -> dict[str, Ten
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AnnulusWarning)
         if outcome.place == "cpu":
-            return _normalize_on_cpu(right, radii, options)
+            return _normalize_on_cpu(right, setting.annulus, options)
         options |= {"dtype": right.out.dtype, "channels_last": setting.channels_last}
         device = "cuda" if outcome.place == "cuda" else "cpu"
-        return _normalize_on_gpu(right, radii, options, device)
+        return _normalize_on_gpu(right, setting.annulus, options, device)
 
 
-def _normalize_on_cpu(
-    right: Work, radii: tuple[float, float], options: dict[str, Any]
-) -> dict[str, Tensor]:
+def _normalize_on_cpu(right: Work, annulus: Annulus, options: dict[str, Any]) -> dict[str, Tensor]:
     """Normalise on the CPU, as NumPy arrays if NumPy has the dtype."""
     # A pixel that the backend fails to write stays NaN and is seen.
     arrays: list[Any] = [right.images, right.mask, torch.full_like(right.out, torch.nan)]
     if right.images.dtype != torch.bfloat16:
         arrays = [None if array is None else array.numpy() for array in arrays]
     found = fastnorm.normalize_outer_annulus(
-        arrays[0], *radii, mask=arrays[1], out=arrays[2], return_stats=True, **options
+        arrays[0],
+        annulus.r_in,
+        annulus.r_out,
+        mask=arrays[1],
+        out=arrays[2],
+        return_stats=True,
+        **options,
     )
     return dict(zip(RESULTS, map(torch.as_tensor, found), strict=True))
 
 
 def _normalize_on_gpu(
-    right: Work, radii: tuple[float, float], options: dict[str, Any], device: str
+    right: Work, annulus: Annulus, options: dict[str, Any], device: str
 ) -> dict[str, Tensor]:
     images, mask, index, dihedral = (
         None if tensor is None else tensor.to(device)
@@ -185,7 +188,14 @@ def _normalize_on_gpu(
         # Free this NaN-filled tensor: the allocator reuses its memory for the result.
         out = None
     done = gpu.normalize(
-        images, *radii, index=index, dihedral=dihedral, mask=mask, out=out, **options
+        images,
+        annulus.r_in,
+        annulus.r_out,
+        index=index,
+        dihedral=dihedral,
+        mask=mask,
+        out=out,
+        **options,
     )
     assert done.out is not None
     return {"out": done.out.cpu(), "median": done.median.cpu(), "scale": done.scale.cpu()}

@@ -43,9 +43,7 @@ def normalize_fits(
             show_default="dr10, bits of stars, clusters, and pixels without a good value",
         ),
     ] = "dr10",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing files.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     backend: BackendName = None,
     as_json: AsJson = False,
 ) -> None:

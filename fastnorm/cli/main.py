@@ -106,9 +106,7 @@ def normalize(
 
     started = time.perf_counter()
     if raw and clip is not None:
-        fail(
-            f"--clip {clip:g} and --raw exclude each other: --raw does not clip. Give only one."
-        )
+        fail(f"--clip {clip:g} and --raw exclude each other: --raw does not clip. Give only one.")
     table = out.with_suffix(".parquet")
     check_out(out, ".npy")
     check_out(table, ".parquet")
@@ -141,7 +139,7 @@ def normalize(
                 report["annulus"], report["written"] = [used.r_in, used.r_out], written
     finally:
         dispatch.set_num_threads(None)
-    done = f"{report['written']} cutouts in {out}, statistics in {table}"
+    done = f"{report['written']} cutouts in {out}, their statistics in {table}"
     finish(report, rejected, started, done, as_json)
 
 

@@ -232,15 +232,9 @@ def _check_unit(data: NDData) -> None:
 
 
 def _annulus(shape: tuple[int, ...], r_in: float | None, r_out: float | None) -> Annulus:
-    if (r_in is None) != (r_out is None):
-        raise ValueError(
-            f"r_in={r_in!r} and r_out={r_out!r}: give both radii, or neither for the default."
-        )
-    if r_in is not None and r_out is not None:
-        return Annulus(r_in, r_out)
     if len(shape) < 2:
         raise ValueError(f"data has shape {shape}; expected (H, W) or (..., H, W).")
-    return Annulus.default(*shape[-2:])
+    return Annulus.given_or(r_in, r_out, Annulus.default(*shape[-2:]))
 
 
 def _mask(data: NDData, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:

@@ -272,9 +272,7 @@ def open_output(
         )
     found = out.dtype if is_tensor(out) else out.dtype.newbyteorder("=")
     if found != wanted:
-        raise ValueError(
-            f"out has dtype {out.dtype}; expected {wanted}, the dtype of the result."
-        )
+        raise ValueError(f"out has dtype {out.dtype}; expected {wanted}, the dtype of the result.")
     if not array.flags.writeable:
         raise ValueError("out is read-only; give an array that can be written.")
     for name, other in (("images", stack), ("mask", masks)):
@@ -295,7 +293,7 @@ def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 
 def _overlaps_itself(array: NDArray[Any]) -> bool:
-    """Return whether two elements may share memory: a stride is below the extent of smaller ones."""
+    """Return whether two elements may share memory: a stride lies within the smaller ones."""
     reach = array.itemsize
     steps = zip(array.strides, array.shape, strict=True)
     for stride, length in sorted((abs(stride), length) for stride, length in steps if length > 1):

@@ -108,10 +108,10 @@ def normalize_outer_annulus(
     Notes
     -----
     float16 and bfloat16 images are computed in float32, and float64 images in
-    float64. If no pixel is left, the median is 0 and the scale is ``eps``; the same
-    holds if infinities make the median undefined. The arithmetic follows IEEE 754:
-    modes that flush subnormals to zero, such as `torch.set_flush_denormal`, are not
-    supported.
+    float64. If no pixel is left, the median is 0 and the scale is ``eps``. Infinities
+    can make the median or the MAD undefined; an undefined value is 0, too. The
+    arithmetic follows IEEE 754: modes that flush subnormals to zero, such as
+    `torch.set_flush_denormal`, are not part of the definition.
     """
     if _is_for_gpu(images, backend):
         gpu = importlib.import_module("fastnorm.normalize.gpu")

@@ -70,9 +70,7 @@ def check_dihedral(dihedral: Tensor | None, images: Tensor, count: int) -> None:
             f"{count} images of shape {tuple(images.shape[1:])}."
         )
     if images.shape[-1] != images.shape[-2]:
-        raise ValueError(
-            f"dihedral needs square images, but these are {tuple(images.shape[-2:])}."
-        )
+        raise ValueError(f"dihedral needs square images, but these are {tuple(images.shape[-2:])}.")
     _check_device("dihedral", dihedral, images)
     if may_look(dihedral):
         wrong = dihedral[(dihedral < 0) | (dihedral > 7)]

@@ -355,13 +355,13 @@ def passes_are_bounded(backend: str, device: torch.device) -> int:
 @check
 def checksums(backend: str, device: torch.device) -> int:
     cutout = torch.from_numpy(synthetic_cutout()).to(device)
-    for radii, expected in EXPECTED_CHECKSUMS.items():
+    for annulus, expected in EXPECTED_CHECKSUMS.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", fastnorm.AnnulusWarning)
             out = fastnorm.normalize_outer_annulus(
-                cutout, *radii, clip=10.0, nan_to_zero=True, backend=backend
+                cutout, annulus.r_in, annulus.r_out, clip=10.0, nan_to_zero=True, backend=backend
             )
-        assert checksum(out.cpu().numpy()) == expected, radii
+        assert checksum(out.cpu().numpy()) == expected, annulus
     return 6
 
 

@@ -24,7 +24,7 @@ SHAPE = (13, 16)
 PROGRAMS = 8
 INTERPRET = f"""
 import json
-from fastnorm.kernels import lens_report
+from benchmarks.gpu_model import lens_report
 print(json.dumps(lens_report.interpret("smooth", slice(1, 2), {SHAPE})))
 """
 CASES = [(group, capability) for group in lens_report.GROUPS.values() for capability in (80, 90)]

@@ -242,10 +242,10 @@ def test_reports(tmp_path: Path, name: str) -> None:
     with watched(0):
         found = find_artefacts([tmp_path])
     (rejected,) = found.rejected
-    assert "bytes: it is none of ours" in rejected.reason
+    assert "bytes, too many for a file written by dhs" in rejected.reason
     (tmp_path / name).write_text("[" * 10**5)
     (rejected,) = find_artefacts([tmp_path]).rejected
-    assert "no JSON" in rejected.reason
+    assert "not valid JSON" in rejected.reason
 
 
 def test_metadata_of_tables(tmp_path: Path) -> None:
@@ -265,4 +265,4 @@ def test_metadata_that_are_nested_too_deeply(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="are not valid JSON"):
         open_pack(tmp_path)
     (rejected,) = find_artefacts([tmp_path]).rejected
-    assert "no JSON" in rejected.reason
+    assert "not valid JSON" in rejected.reason
