@@ -83,10 +83,11 @@ bench-grid: $(STAMP)  ## time injection and recovery against a loop over stamps,
 	$(BIN)/python -W ignore -m benchmarks.grid
 	$(BIN)/python -W ignore -m benchmarks.scaling
 
-lint: $(STAMP)  ## run ruff and mypy
+lint: $(STAMP)  ## ruff, mypy, and the walls between the rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(STAMP)  ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .

@@ -23,7 +23,7 @@ def output_folder(
     out : Path
         Folder; its parents are created, too.
     what : str
-        What is written, with its article.
+        Kind of output with its article, for messages.
     *leftovers : str
         Patterns of file names whose temporary files are removed; see `remove_leftovers`.
     claim : function, optional

@@ -31,7 +31,7 @@ def section(audit: Audit, rejected: Sequence[Rejected]) -> Section:
     if rejected:
         rows = [[printable(item.path), printable(item.reason)] for item in rejected]
         result.blocks += [
-            heading("What could not be read"),
+            heading("Unreadable files"),
             table("Files that could not be read, with the reason", ["file", "reason"], rows),
         ]
     return result

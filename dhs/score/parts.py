@@ -20,7 +20,6 @@ from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
 from fastnorm.text import printable
 
-METADATA_FILE = "about.json"
 ROWS_PER_GROUP = 2**16
 
 
@@ -155,38 +154,3 @@ def _joined(group: list[Part]) -> Part:
         np.concatenate(logits),
         list(chain.from_iterable(rejected)),
     )
-
-
-def configuration(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings, apart from the batch size, that the logits depend on."""
-    members = [member["checkpoint_fingerprint"] for member in metadata["members"]]
-    names = ("device", "versions", "mask_bits")
-    return {"members": members} | {name: metadata.get(name) for name in names}
-
-
-def recorded_batch_size(out: Path, metadata: Mapping[str, Any]) -> int | None:
-    """Return the batch size of an earlier run of this configuration, or None."""
-    for there in (_read_metadata(parts_folder(out) / METADATA_FILE), read_metadata(out)):
-        if there is not None and configuration(there) == configuration(metadata):
-            return int(there["batch_size"])
-    return None
-
-
-def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Record the settings of a run, so that a later run can resume it."""
-    with atomic_path(folder / METADATA_FILE) as temporary:
-        temporary.write_text(json.dumps(metadata, sort_keys=True, indent=1), "utf-8")
-
-
-def _read_metadata(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
-
-
-def read_metadata(out: Path) -> dict[str, Any] | None:
-    """Read the metadata of a table; None if the file is missing or not a table of scores."""
-    try:
-        text = (parquet.read_schema(out).metadata or {}).get(METADATA_KEY, b"{}")
-        found = json.loads(text)
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and "members" in found else None

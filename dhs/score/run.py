@@ -12,7 +12,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,18 +37,9 @@ from dhs.score.ensemble import (
     read_labels,
 )
 from dhs.score.input import Input, open_input
-from dhs.score.parts import (
-    Part,
-    count_rows,
-    in_groups,
-    parts_folder,
-    read_metadata,
-    read_rows,
-    recorded_batch_size,
-    write_metadata,
-)
+from dhs.score.parts import Part, parts_folder
 from dhs.score.table import joint_fingerprint, open_table
-from dhs.score.work import Work
+from dhs.score.work import Work, read_metadata, recorded_batch_size
 from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
 
@@ -152,7 +142,7 @@ def score(
         remove_leftovers(out.parent, glob.escape(out.name))
         result = _complete(out, metadata, cutouts)
         if result is None:
-            write_metadata(folder, metadata)
+            work.record(metadata)
             work.make_parts(progress or (lambda done, total: None))
             with work.keeping_parts():
                 result = _merge(work, cutouts, out, metadata, labels)
@@ -229,13 +219,12 @@ def _merge(
 ) -> Scored:
     """Merge the parts into the table."""
     rejected = list(cutouts.rejected)
-    parts = partial(read_rows, work.paths, cutouts.has_unique_ids)
-    if not count_rows(work.paths):
-        rejected += [item for part in parts() for item in part.rejected]
+    if not work.rows():
+        rejected += [item for part in work.read() for item in part.rejected]
         return Scored(None, 0, rejected, metadata, was_complete=False)
     combiner = None
     if truth is not None:
-        combiner = _fit(parts(), truth)
+        combiner = _fit(work.read(), truth)
         metadata["combiner"] = combiner.describe() | {"truth": Path(truth.name).name}
     members = len(metadata["members"]) if metadata["combination"] != "single" else 0
     written = 0
@@ -243,7 +232,7 @@ def _merge(
         atomic_path(out) as temporary,
         open_table(temporary, metadata, members, combiner is not None) as write,
     ):
-        for part in in_groups(parts()):
+        for part in work.read_groups():
             columns: dict[str, Any] = {
                 "galaxy_id": pyarrow.array(part.ids, pyarrow.string()),
                 "path": pyarrow.array(part.paths, pyarrow.string()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,15 +13,29 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pyarrow import parquet
 from torch import Tensor
 
+from dhs.manifest.format import METADATA_KEY
 from dhs.model.inference import logits_of
 from dhs.score.ensemble import Member
 from dhs.score.input import Input, InputCutout
-from dhs.score.parts import Part, configuration, part_key, part_path, parts_folder, write_part
+from dhs.score.parts import (
+    Part,
+    count_rows,
+    in_groups,
+    part_key,
+    part_path,
+    parts_folder,
+    read_rows,
+    write_part,
+)
+from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
 
 BATCHES_PER_PART = 16
+METADATA_FILE = "about.json"
+"""File in the folder of the parts, with the metadata of the table that they become."""
 
 
 class Work:
@@ -130,6 +145,23 @@ class Work:
             columns.append(logits)
         return np.stack(columns, axis=1)
 
+    def rows(self) -> int:
+        """Count the cutouts with a score."""
+        return count_rows(self.paths)
+
+    def read(self) -> Iterator[Part]:
+        """Read the parts in order; a cutout with the id of an earlier one is rejected."""
+        return read_rows(self.paths, self._cutouts.has_unique_ids)
+
+    def read_groups(self) -> Iterator[Part]:
+        """Read the parts merged into groups of rows that are large enough to write."""
+        return in_groups(self.read())
+
+    def record(self, metadata: Mapping[str, Any]) -> None:
+        """Record the metadata of the table, so that a later run can resume it."""
+        with atomic_path(parts_folder(self._out) / METADATA_FILE) as temporary:
+            temporary.write_text(json.dumps(metadata, sort_keys=True, indent=1), "utf-8")
+
     @contextmanager
     def keeping_parts(self) -> Iterator[None]:
         """Add the complete parts, and how to resume, to an error of writing."""
@@ -167,3 +199,32 @@ class _Stack:
     def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
         wanted = torch.from_numpy(rows)
         return self._images[wanted], None if self._masks is None else self._masks[wanted]
+
+
+def configuration(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings, apart from the batch size, that the logits depend on."""
+    members = [member["checkpoint_fingerprint"] for member in metadata["members"]]
+    names = ("device", "versions", "mask_bits")
+    return {"members": members} | {name: metadata.get(name) for name in names}
+
+
+def recorded_batch_size(out: Path, metadata: Mapping[str, Any]) -> int | None:
+    """Return the batch size of an earlier run of this configuration, or None."""
+    for there in (_read_metadata(parts_folder(out) / METADATA_FILE), read_metadata(out)):
+        if there is not None and configuration(there) == configuration(metadata):
+            return int(there["batch_size"])
+    return None
+
+
+def _read_metadata(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def read_metadata(out: Path) -> dict[str, Any] | None:
+    """Read the metadata of a table; None if the file is missing or not a table of scores."""
+    try:
+        text = (parquet.read_schema(out).metadata or {}).get(METADATA_KEY, b"{}")
+        found = json.loads(text)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "members" in found else None

@@ -73,7 +73,7 @@ def test_verdicts_have_words_and_signs(made: cases.WrittenReport) -> None:
     for sign, verdict in zip("\u2713\u2717?", ("holds", "fails", "cannot be judged"), strict=True):
         assert f'<span aria-hidden="true">{sign}</span> {verdict}' in plan
     assert "<strong>Missing:</strong> train on DR10" in plan
-    assert "What could not be read" in plan
+    assert "Unreadable files" in plan
 
 
 def test_every_legacy_artefact_is_labelled(made: cases.WrittenReport) -> None:
