@@ -91,7 +91,7 @@ def require_alike(old: Run, new: Run) -> None:
             )
 
 
-def compare(old: Run, new: Run) -> Iterator[Change]:
+def compare_runs(old: Run, new: Run) -> Iterator[Change]:
     """Compare every contender except the copy, on every stack, if both runs have them."""
     kinds = {e.extra_info.contender: e.extra_info.kind for e in new.benchmarks}
     rng = np.random.default_rng(0)
@@ -207,7 +207,7 @@ def main(
         before, after = runs.read(old), runs.read(new)
         if not anyway:
             require_alike(before, after)
-    changes = list(compare(before, after))
+    changes = list(compare_runs(before, after))
     moved = [change for change in changes if change.verdict]
     worse = [
         change

@@ -100,6 +100,7 @@ class Annulus:
         r_out: float | None,
         default: Annulus,
         names: tuple[str, str] = ("r_in", "r_out"),
+        missing: tuple[object, ...] = (None,),
     ) -> Annulus:
         """Return the annulus of two radii, or the default if neither is given.
 
@@ -110,15 +111,17 @@ class Annulus:
         default : Annulus
         names : (str, str)
             Names of the radii, for the message.
+        missing : tuple
+            Values that stand for a radius that is not given.
 
         Raises
         ------
         TypeError, ValueError
             One radius is given without the other, or the radii are not a valid annulus.
         """
-        if r_in is None and r_out is None:
+        if r_in in missing and r_out in missing:
             return default
-        if r_in is None or r_out is None:
+        if r_in is None or r_out is None or r_in in missing or r_out in missing:
             raise ValueError(
                 f"{names[0]}={r_in!r} and {names[1]}={r_out!r}: give both radii, or neither for "
                 f"the default {default}."

@@ -49,4 +49,4 @@ def reason_unavailable() -> str:
     """Return in one sentence why the kernel cannot run here; empty if it can."""
     if SIMULATED or cuda.is_available():
         return ""
-    return "numba-cuda sees no CUDA device: there is none, or its driver is missing."
+    return "numba-cuda sees no CUDA device: check the device and its driver."

@@ -155,7 +155,7 @@ def read(path: str | Path) -> Checkpoint:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} has an incomplete or invalid header: {type(error).__name__}: "
-            f"{one_line(str(error))}. {_COPY}"
+            f"{one_line(str(error)).rstrip('.')}. {_COPY}"
         ) from error
     wrong = differences(found, expected)
     if wrong:

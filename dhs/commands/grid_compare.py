@@ -36,8 +36,7 @@ def compare(
     started = time.perf_counter()
     check_folder(out)
     with messages(TypeError, ValueError, OSError, ImportError):
-        from dhs.selection.compare import compare as compare_grids
-        from dhs.selection.compare import write_comparison
+        from dhs.selection.compare import compare_grids, write_comparison
 
         with counting("comparing", "injections") as show:
             comparison = compare_grids(first, second, show)

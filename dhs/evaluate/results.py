@@ -97,7 +97,7 @@ def roc(
     return {name: values.tolist() for name, values in columns.items()}
 
 
-def compare(
+def compare_models(
     matched: Matched,
     judged: Sequence[Mapping[str, Any]],
     drawn: Resampled,

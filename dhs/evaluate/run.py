@@ -13,7 +13,7 @@ import numpy as np
 import fastnorm
 from dhs.arguments import integer
 from dhs.evaluate.evaluation import Band, Evaluation
-from dhs.evaluate.results import compare, judge, roc
+from dhs.evaluate.results import compare_models, judge, roc
 from dhs.evaluate.truth import Truth, match, read_truth
 from dhs.jobs.claim import output_folder
 from dhs.preprocess.spec import SpecMismatchError
@@ -138,7 +138,7 @@ def evaluate(
         "ece_definition": DEFINITION,
         "tables": judged,
         "comparisons": [
-            compare(matched, judged, drawn, first, second)
+            compare_models(matched, judged, drawn, first, second)
             for first, second in combinations(range(len(tables)), 2)
         ],
         "versions": {"dhs": fastnorm.__version__, "numpy": np.__version__},

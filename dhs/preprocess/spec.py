@@ -232,8 +232,8 @@ def resolve_annulus(r_in: float | None, r_out: float | None) -> Annulus:
     TypeError, ValueError
         One radius is given without the other, or the radii are not a valid annulus.
     """
-    inner, outer = (None if radius == 0 else radius for radius in (r_in, r_out))
-    return Annulus.given_or(inner, outer, LEGACY_ANNULUS, ("annulus_r_in", "annulus_r_out"))
+    names = ("annulus_r_in", "annulus_r_out")
+    return Annulus.given_or(r_in, r_out, LEGACY_ANNULUS, names, missing=(None, 0))
 
 
 def _number(name: str, value: object) -> float:

@@ -29,7 +29,7 @@ from fastnorm.atomic import atomic_path
 COMPARISON_STEM = "comparison"
 
 
-def compare(
+def compare_grids(
     first: Path, second: Path, progress: Callable[[int, int], None] | None = None
 ) -> Comparison:
     """Compare the completeness of two models on the same injections.

@@ -16,7 +16,7 @@ from dhs.selection.paired import METHODS, OVERALL, POOLED
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Result of `dhs.selection.compare.compare`.
+    """Result of `dhs.selection.compare.compare_grids`.
 
     Attributes
     ----------

@@ -217,7 +217,7 @@ def _numbers(manifest: Manifest, name: str, key: str) -> NDArray[np.float64]:
     try:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{manifest.name}: {name} ({key}) holds no numbers: {error}.") from error
+        raise ValueError(f"{manifest.name}: {name} ({key}) holds no numbers: {error}") from error
 
 
 def _span(values: NDArray[np.float64]) -> str:

@@ -147,7 +147,8 @@ def run_grid(
             merge(out, engine, "injections", SCHEMA)
         except OSError as error:
             raise OSError(
-                f"{error}. Complete shards are kept in {out}; run the same command again to resume."
+                f"{str(error).rstrip('.')}. Complete shards are kept in {out}; run the same "
+                "command again to resume."
             ) from error
         metadata = aggregate(out, engine, given)
         remove_shards(out)

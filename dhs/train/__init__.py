@@ -1,4 +1,9 @@
-"""Train a lens finder."""
+"""Train a lens finder.
+
+Read `dhs.train.run` first (what a training does), then `dhs.train.loop` (epochs, steps and saves)
+and `dhs.train.setup` (network, optimiser and schedule from a configuration).
+`dhs.train.sampler` decides which cutouts a batch holds, `dhs.train.state` how a run resumes.
+"""
 
 from __future__ import annotations
 

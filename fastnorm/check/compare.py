@@ -74,7 +74,7 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
 
 
-def compare(outcome: Outcome, setting: Setting) -> None:
+def compare_with_reference(outcome: Outcome, setting: Setting) -> None:
     """Normalise the images of a setting with a backend and record the differences."""
     right = work(setting)
     expected = dict(zip(RESULTS, (right.out, right.median, right.scale), strict=True))

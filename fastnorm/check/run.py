@@ -19,7 +19,7 @@ import typer
 
 import fastnorm
 from fastnorm.check.cases import Place, settings
-from fastnorm.check.compare import Outcome, compare, compare_checksums, one_line
+from fastnorm.check.compare import Outcome, compare_checksums, compare_with_reference, one_line
 from fastnorm.check.machine import describe
 from fastnorm.check.speed import Room, Speed, measure
 from fastnorm.dispatch import registry
@@ -153,7 +153,7 @@ def check(device: Device, *, is_quick: bool, advance: Advance = lambda what, tot
         there = [outcome for outcome in report.outcomes if outcome.place == place]
         for setting in settings(place, is_quick):
             steps += [
-                (f"{outcome.name}, {setting}", partial(compare, outcome, setting))
+                (f"{outcome.name}, {setting}", partial(compare_with_reference, outcome, setting))
                 for outcome in there
             ]
         if not (is_quick and place == "interpreter"):

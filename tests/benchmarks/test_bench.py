@@ -93,7 +93,7 @@ def invoke(main: Callable[..., None], *arguments: object) -> Result:
 
 
 def verdicts(old: Run, new: Run) -> dict[str, str]:
-    return {change.name: change.verdict for change in compare.compare(old, new)}
+    return {change.name: change.verdict for change in compare.compare_runs(old, new)}
 
 
 def test_pytest_benchmark_reads_a_run(

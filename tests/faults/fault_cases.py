@@ -20,7 +20,7 @@ from dhs.audit.methods import write_methods
 from dhs.score import work as score_work
 from dhs.simulate import write as simulate
 from fastnorm.atomic import atomic_path
-from tests.dhs.evaluate import test_evaluate as evaluations
+from tests.dhs.evaluate import evaluate_cases as evaluations
 from tests.dhs.pack.pack_cases import SHARD_BYTES, write_cutouts
 from tests.dhs.report.report_cases import AXES, EDGES
 from tests.dhs.selection.grid_cases import write_grid

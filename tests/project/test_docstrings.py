@@ -11,9 +11,8 @@ import pytest
 from numpydoc.docscrape import NumpyDocString
 
 from tests import ROOT
+from tests.project.sources import INSTALLED, sources
 
-INSTALLED = ("fastnorm", "dhs", "kernels")
-FOLDERS = (*INSTALLED, "benchmarks", "examples", "tests", "docs")
 # Device code has no caller outside of its launcher; the options of a command carry their own help.
 WITHOUT_PARAMETERS = ("kernels/triton_", "kernels/numba_", "dhs/commands/", "dhs/train/__main__")
 NOT_A_SENTENCE = re.compile(r"(What|Of|As of|As `|Whose|Who|That which)\b")
@@ -26,10 +25,7 @@ FEWEST = 3
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def sources() -> list[Path]:
-    found = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
-    # Links to folders lead to files that are in the list already.
-    return [path for path in found if path.resolve() == path and path != Path(__file__)]
+SOURCES = [path for path in sources() if path != Path(__file__)]
 
 
 def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -67,7 +63,7 @@ def undocumented(function: Function) -> set[str]:
     return set(names) - listed
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_docstrings(path: Path) -> None:
     tree = ast.parse(path.read_text("utf-8"))
     odd = [(line, text[:60]) for line, text in docstrings(tree) if NOT_A_SENTENCE.match(text)]
@@ -81,7 +77,7 @@ def test_docstrings(path: Path) -> None:
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "configs").iterdir()]
 
 
-@pytest.mark.parametrize("path", [*sources(), *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_english(path: Path) -> None:
     lines = enumerate(path.read_text("utf-8").splitlines(), 1)
     assert [(k, line) for k, line in lines if PHRASES.search(line)] == []

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import astuple
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +16,10 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from fastnorm import Annulus
-
 pytest.importorskip("triton")
+
+import pytest
+
 from benchmarks.gpu_model import compile_report, gpu_model, report_tables, sass, variants
 
 pytestmark = pytest.mark.slow
@@ -181,112 +181,6 @@ def test_instructions_of_a_loop_are_counted_as_often_as_it_runs(
     assert totals[2] - totals[0] == (TRIPS[2] - TRIPS[0]) * size
 
 
-def _block(label: str, count: int, *opcodes: str) -> sass.Block:
-    """Return a block of ten instructions that ran ``count`` times, followed by those given."""
-    chain = (("kernel.py", count),)
-    rest = []
-    for opcode in opcodes:
-        *predicate, opcode, operands = opcode.split(" ")
-        rest.append(sass.Instruction(opcode, operands, bool(predicate), chain))
-    return sass.Block((label,), [sass.Instruction("FADD", "", False, chain)] * 10 + rest)
-
-
-@pytest.mark.parametrize(
-    ("blocks", "expected"),
-    [
-        pytest.param(
-            [
-                _block("kernel", 1),
-                _block(".L_1", 20),  # moved out of the loop
-                _block(".L_2", 20, "@P0 BRA `(.L_2)"),
-                _block(".L_3", 1, "EXIT "),
-            ],
-            [1, 1, 20, 1],
-            id="moved out of a loop",
-        ),
-        pytest.param(
-            [
-                _block("kernel", 1, "@P0 BRA `(.L_3)"),
-                _block(".L_1", 1, "CALL.REL.NOINC `($kernel$slow)"),
-                _block(".L_2", 1),
-                _block(".L_3", 1, "EXIT "),
-                _block(".L_4", 1, "BRA `(.L_4)"),
-                _block("$kernel$slow", 1, "RET.REL.NODEC R2"),
-            ],
-            [1, 0, 0, 1, 0, 0],
-            id="slow path",
-        ),
-        pytest.param(
-            [
-                _block("kernel", 1, "CALL.REL.NOINC `($kernel$slow)"),
-                _block(".L_1", 0, "@P1 EXIT "),
-                _block(".L_2", 1, "EXIT "),
-            ],
-            [1, 1, 1],
-            id="no other path",
-        ),
-        pytest.param(
-            [
-                _block("kernel", 1),
-                _block(".L_1", 7, "@P0 CALL.REL.NOINC `(.L_3)"),
-                _block(".L_2", 6, "BRA `(.L_1)"),
-                _block(".L_3", 1, "EXIT "),
-            ],
-            [1, 7, 6, 1],
-            id="left by a call",
-        ),
-    ],
-)
-def test_executions_are_a_flow(blocks: list[sass.Block], expected: list[int]) -> None:
-    counts: dict[Any, int] = {(("kernel.py", count),): count for count in range(21)}
-    assert sass.executions(blocks, counts) == expected
-
-
-def test_disassembly_is_split_at_labels_and_jumps(
-    toy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    product, inner = _line(toy, "x = ("), _line(toy, "tl.exp(-")
-    listing = f"""
-        .text.toy:
-        //## File "/elsewhere/standard.py", line 7 inlined at "{toy}", line {inner}
-        //## File "{toy}", line {inner} inlined at "{toy}", line {product + 2}
-        //## File "{toy}", line {product + 2}
-            /*0000*/              @!P0 LDG.E.128 R64, desc[UR6][R48.64+0x2c00] ;
-            /*0010*/                   BRA.U UP0, `(.L_x_2) ;
-        //## File "{toy}", line {product}
-            /*0020*/                   BRA `(.L_x_3) ;
-        .L_x_2:
-            /*0030*/                   BRA.DIV UR4, `(.L_x_4) ;
-            /*0040*/               @P1 CALL.REL.NOINC `(.L_x_4) ;
-            /*0050*/                   CALL.REL.NOINC `($toy$slow) ;
-            /*0060*/                   NOP ;
-        .L_x_3:
-            /*0070*/              @!P1 EXIT ;
-        .L_x_4:
-            /*0080*/                   EXIT ;
-    """
-    monkeypatch.setattr(sass, "run_tool", lambda *_: listing)
-    blocks = sass.disassemble(toy, toy.parent)
-    assert [[x.opcode for x in block.instructions] for block in blocks] == [
-        ["LDG.E.128", "BRA.U"],
-        ["BRA"],
-        ["BRA.DIV"],
-        ["CALL.REL.NOINC"],
-        ["CALL.REL.NOINC"],
-        ["EXIT"],
-        ["EXIT"],
-    ]
-    assert [block.labels for block in blocks] == [
-        (".text.toy",), (), (".L_x_2",), (), (), (".L_x_3",), (".L_x_4",),
-    ]  # fmt: skip
-    inlined = (("toy.py", inner), ("toy.py", product))
-    assert [x.chain for x in blocks[0].instructions] == [inlined, inlined]
-    assert blocks[1].instructions[0].chain == inlined[1:]
-    assert [x.is_predicated for x in blocks[0].instructions] == [True, False]
-    assert [block.is_slow for block in blocks] == [False] * 4 + [True, False, False]
-    assert sass.successors(blocks) == [[2, 1], [5], [3], [6, 4], [5], [6], []]
-
-
 def test_counts_agree_with_the_flow(found: dict[str, Any]) -> None:
     for capability in (80, 90):
         for group in _row(found, capability)["modelled"].values():
@@ -367,41 +261,6 @@ def test_model_of_the_issue_and_of_the_memory(found: dict[str, Any]) -> None:
         assert functions == pytest.approx(group["warp_instructions"], rel=0.3)
 
 
-@pytest.mark.parametrize(
-    ("opcode", "on_90", "on_80"),
-    [
-        ("FADD.FTZ", {"float": 1}, {"float": 2}),
-        ("LOP3.LUT", {"integer": 2}, {"integer": 2}),
-        ("IMAD.MOV.U32", {"float": 1, "multiply": 2}, {"float": 2, "multiply": 2}),
-        ("F2F.F64.F32", {"special": 8}, {"special": 8}),
-        ("DMUL", {"double": 2}, {"double": 4}),
-        ("LDG.E.128", {"memory": 16}, {"memory": 16}),
-        ("BAR.SYNC", {}, {}),
-    ],
-)
-def test_cycles_of_a_pipe(opcode: str, on_90: dict[str, int], on_80: dict[str, int]) -> None:
-    assert gpu_model.pipe_cycles(opcode, 90) == on_90
-    assert gpu_model.pipe_cycles(opcode, 80) == on_80
-
-
-@pytest.mark.parametrize(
-    ("registers", "shared_bytes", "warps", "resident"),
-    [(128, 0, 2, 16), (96, 0, 2, 20), (16, 0, 2, 64), (16, 0, 1, 32), (16, 100 << 10, 4, 8)],
-)
-def test_resident_warps(registers: int, shared_bytes: int, warps: int, resident: int) -> None:
-    assert gpu_model.resident_warps(registers, shared_bytes, warps, 90) == resident
-
-
-@pytest.mark.parametrize("name", list(variants.VARIANTS))
-def test_annulus_of_a_variant(name: str) -> None:
-    variant = variants.VARIANTS[name]
-    pixels = variants.annulus_pixels(variant)
-    assert pixels.dtype == np.int32
-    assert np.array_equal(pixels, Annulus(*variant.radii).pixels(*variant.shape))
-    if name != "annulus 20-32":
-        assert variant.radii == pytest.approx(astuple(Annulus.default(*variant.shape)))
-
-
 def test_without_numba_cuda_the_row_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fastnorm.kernels.numba_cuda_normalize", None)
     monkeypatch.delattr("fastnorm.kernels.numba_cuda_normalize", raising=False)
@@ -437,3 +296,48 @@ def test_simulated_planes_repeat_and_differ() -> None:
     assert first.dtype == np.float32
     assert np.array_equal(first, again)
     assert all(not np.array_equal(a, b) for a, b in pairwise(first.reshape(6, -1)))
+
+
+def test_disassembly_is_split_at_labels_and_jumps(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product, inner = _line(toy, "x = ("), _line(toy, "tl.exp(-")
+    listing = f"""
+        .text.toy:
+        //## File "/elsewhere/standard.py", line 7 inlined at "{toy}", line {inner}
+        //## File "{toy}", line {inner} inlined at "{toy}", line {product + 2}
+        //## File "{toy}", line {product + 2}
+            /*0000*/              @!P0 LDG.E.128 R64, desc[UR6][R48.64+0x2c00] ;
+            /*0010*/                   BRA.U UP0, `(.L_x_2) ;
+        //## File "{toy}", line {product}
+            /*0020*/                   BRA `(.L_x_3) ;
+        .L_x_2:
+            /*0030*/                   BRA.DIV UR4, `(.L_x_4) ;
+            /*0040*/               @P1 CALL.REL.NOINC `(.L_x_4) ;
+            /*0050*/                   CALL.REL.NOINC `($toy$slow) ;
+            /*0060*/                   NOP ;
+        .L_x_3:
+            /*0070*/              @!P1 EXIT ;
+        .L_x_4:
+            /*0080*/                   EXIT ;
+    """
+    monkeypatch.setattr(sass, "run_tool", lambda *_: listing)
+    blocks = sass.disassemble(toy, toy.parent)
+    assert [[x.opcode for x in block.instructions] for block in blocks] == [
+        ["LDG.E.128", "BRA.U"],
+        ["BRA"],
+        ["BRA.DIV"],
+        ["CALL.REL.NOINC"],
+        ["CALL.REL.NOINC"],
+        ["EXIT"],
+        ["EXIT"],
+    ]
+    assert [block.labels for block in blocks] == [
+        (".text.toy",), (), (".L_x_2",), (), (), (".L_x_3",), (".L_x_4",),
+    ]  # fmt: skip
+    inlined = (("toy.py", inner), ("toy.py", product))
+    assert [x.chain for x in blocks[0].instructions] == [inlined, inlined]
+    assert blocks[1].instructions[0].chain == inlined[1:]
+    assert [x.is_predicated for x in blocks[0].instructions] == [True, False]
+    assert [block.is_slow for block in blocks] == [False] * 4 + [True, False, False]
+    assert sass.successors(blocks) == [[2, 1], [5], [3], [6, 4], [5], [6], []]

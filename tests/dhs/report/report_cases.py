@@ -16,7 +16,7 @@ from dhs.evaluate import evaluate
 from dhs.report import write_report
 from dhs.selection.grid_result import GridResult
 from fastnorm.io import Rejected
-from tests.dhs.evaluate import test_evaluate as evaluations
+from tests.dhs.evaluate import evaluate_cases as evaluations
 from tests.dhs.selection.grid_cases import CORRECTED, LEGACY, Axes, FakeImages, write_grid
 
 NASTY = "<script>alert(1)</script>&\"'"

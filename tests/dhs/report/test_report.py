@@ -23,7 +23,7 @@ from dhs.selection.grid_result import GridResult
 from dhs.statistics.intervals import binomial_interval
 from dhs.statistics.thresholds import Threshold
 from tests.command_line import invoke
-from tests.dhs.evaluate import test_evaluate as evaluations
+from tests.dhs.evaluate import evaluate_cases as evaluations
 from tests.dhs.report import report_cases as cases
 from tests.dhs.selection.grid_cases import write_grid
 from tests.dhs.train.training_runs import write_pack

@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from dhs.commands import grid_compare
 from dhs.selection import figure_compare, paired
-from dhs.selection.compare import compare
+from dhs.selection.compare import compare_grids
 from dhs.selection.comparison import Comparison
 from dhs.selection.grid_result import MAGNITUDE, GridResult
 from dhs.selection.paired import CELL, OVERALL, POOLED, Paired, adjusted, difference_interval
@@ -42,7 +42,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def comparison(folders: tuple[Path, Path]) -> Comparison:
-    return compare(*folders)
+    return compare_grids(*folders)
 
 
 def test_counts_are_those_of_a_merge(folders: tuple[Path, Path], comparison: Comparison) -> None:
@@ -142,7 +142,7 @@ def test_adjusted_after_benjamini_and_hochberg() -> None:
 
 
 def test_a_grid_compared_with_itself(folders: tuple[Path, Path]) -> None:
-    table = compare(folders[0], folders[0]).table
+    table = compare_grids(folders[0], folders[0]).table
     some = table[table["n_injections"] > 0]
     assert not some["difference"].any()
     assert (some["p_mcnemar"] == 1).all()
@@ -160,7 +160,7 @@ def test_pieces_do_not_matter(
 
     monkeypatch.setattr(GridResult, "batches", batches)
     seen: list[tuple[int, int]] = []
-    again = compare(*folders, lambda done, total: seen.append((done, total)))
+    again = compare_grids(*folders, lambda done, total: seen.append((done, total)))
     pd.testing.assert_frame_equal(again.table, comparison.table)
     assert seen[0] == (0, 500)
     assert seen[-1] == (500, 500)
@@ -170,7 +170,7 @@ def test_pieces_do_not_matter(
 def test_other_injections_are_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
     other = write_grid(tmp_path / "other", draws_seed=9, per_cell=20)
     with pytest.raises(ValueError, match="do not have the same injections") as caught:
-        compare(folders[1], other)
+        compare_grids(folders[1], other)
     assert "injections_per_cell 100 against 20" in str(caught.value)
     assert "seed 0 against 9" in str(caught.value)
 
@@ -179,33 +179,33 @@ def test_hosts_that_changed_are_named(tmp_path: Path) -> None:
     one = write_grid(tmp_path / "one", per_cell=5)
     other = write_grid(tmp_path / "other", per_cell=5, no_hosts=[(1.3, 23.5)])
     with pytest.raises(ValueError, match="the configurations agree, but hosts, priors"):
-        compare(one, other)
+        compare_grids(one, other)
 
 
 def test_other_origin_is_refused(tmp_path: Path) -> None:
     one = write_grid(tmp_path / "one", per_cell=5)
     other = write_grid(tmp_path / "other", per_cell=5, origin="DR10")
     with pytest.raises(ValueError, match="different origin, simulated and DR10"):
-        compare(one, other)
+        compare_grids(one, other)
 
 
 def test_thresholds_are_matched(tmp_path: Path) -> None:
     one = write_grid(tmp_path / "one", per_cell=5, fpr_targets=[0.01, 0.002], thresholds=[0.5])
     other = write_grid(tmp_path / "other", per_cell=5, fpr_targets=[0.002], thresholds=[0.5, 0.6])
-    fixed, rate = compare(one, other).thresholds
+    fixed, rate = compare_grids(one, other).thresholds
     assert (str(fixed), str(rate)) == ("score > 0.5", "FPR 0.002")
     assert fixed.second.threshold == 0.5
     assert rate.second.fpr_target == 0.002
     none = write_grid(tmp_path / "none", per_cell=5, fpr_targets=[0.05])
     with pytest.raises(ValueError, match=r"no threshold in common .*FPR 0\.01.*; FPR 0\.05\)"):
-        compare(one, none)
+        compare_grids(one, none)
 
 
 def test_other_bins_are_refused(tmp_path: Path) -> None:
     one = write_grid(tmp_path / "one", per_cell=5)
     other = write_grid(tmp_path / "other", per_cell=5, edges=[23, 24.5, 26])
     with pytest.raises(ValueError, match=r"cannot be compared bin by bin .*source_mag_bins"):
-        compare(one, other)
+        compare_grids(one, other)
 
 
 def test_rows_in_another_order_are_noticed(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -214,13 +214,13 @@ def test_rows_in_another_order_are_noticed(folders: tuple[Path, Path], tmp_path:
     order = np.r_[np.arange(1, len(table)), 0]
     parquet.write_table(table.take(order), copy / "injections.parquet")
     with pytest.raises(ValueError, match="differ in injection_id after row 0"):
-        compare(folders[0], copy)
+        compare_grids(folders[0], copy)
 
 
 def test_nothing_with_two_scores_is_refused(tmp_path: Path) -> None:
     one = write_grid(tmp_path / "one", per_cell=1, failed=10)
     with pytest.raises(ValueError, match="no injection has a score in both"):
-        compare(one, one)
+        compare_grids(one, one)
 
 
 def test_command_writes_files(
@@ -288,7 +288,7 @@ def test_picture_of_two_models(tmp_path: Path) -> None:
     common: dict[str, Any] = {"per_cell": 9, "fpr_targets": [0.01]}
     one = write_grid(tmp_path / "one", name="one.safetensors", **common)
     other = write_grid(tmp_path / "other", name="other.safetensors", better=0.1, **common)
-    said = "\n".join(texts(figure_compare.comparison_figure(compare(one, other))))
+    said = "\n".join(texts(figure_compare.comparison_figure(compare_grids(one, other))))
     assert "Across annuli" not in said
     assert "A: bottlenecked_resnet, one.safetensors" in said
     assert "B: bottlenecked_resnet, other.safetensors" in said

@@ -20,7 +20,7 @@ from fastnorm import Annulus, cli
 from fastnorm.check import run as selfcheck
 from fastnorm.check import speed as selfcheck_speed
 from fastnorm.check.cases import DTYPES, OUTPUTS, Setting, settings, work
-from fastnorm.check.compare import Outcome, compare
+from fastnorm.check.compare import Outcome, compare_with_reference
 from fastnorm.check.speed import Room, Speed
 from fastnorm.checksums import synthetic_cutout
 from fastnorm.dispatch import registry
@@ -266,7 +266,7 @@ def _through(run: Callable[..., None], replace: Any) -> list[tuple[Setting, Outc
     for setting in settings("cuda", False):
         outcome = Outcome("triton", "cuda", "interpreter", "")
         setting = setting._replace(images=1 if setting.shape[0] > 200 else 3)
-        compare(outcome, setting)
+        compare_with_reference(outcome, setting)
         found.append((setting, outcome))
     return found
 
@@ -350,7 +350,7 @@ def test_wrong_layout_is_seen(replace: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(gpu, "normalize", contiguous)
     setting = Setting((21, 21), Annulus(2, 9), "float32", channels_last=True, images=2)
     outcome = Outcome("triton", "cuda", "interpreter", "")
-    compare(outcome, setting)
+    compare_with_reference(outcome, setting)
     assert "out has dtype, shape and strides" in outcome.failures[0].error
 
 
