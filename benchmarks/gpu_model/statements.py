@@ -42,7 +42,7 @@ def own_name(file: str, directory: Path) -> str | None:
 
 
 def own_line(file: str, line: int, directory: Path) -> Chain:
-    """Return one link of a chain, or an empty one for a file of another directory."""
+    """Return one link of a chain, or an empty one for a file in another directory."""
     name = own_name(file, directory)
     return () if name is None else ((name, statement_lines(file).get(line, line)),)
 

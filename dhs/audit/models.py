@@ -87,7 +87,7 @@ def _retrained(found: Artefacts, name: str) -> Finding:
         if best.imported_from is not None:
             notes.append(f"imported from {best.imported_from.get('file')}")
         if best.config.get("train", {}).get("init_across_annuli"):
-            notes.append("initialised with weights of another annulus")
+            notes.append("initialised with weights trained with a different annulus")
         return Finding(Verdict.HOLDS, f"{name}: {'; '.join(notes)}", (str(best.path),))
     others = _of(found, name)
     is_wrong = any(is_dr10(item.data_origin) and item.deprecated is None for item in others)
@@ -149,7 +149,7 @@ def _auc(found: Artefacts, name: str, least: float) -> Finding:
         and is_dr10(item.data_origin)
         and (value := item.validation_auc) is not None
     ]
-    said = f"{name}: {auc:.4f}, required is at least {least:g}"
+    said = f"{name}: {auc:.4f}; at least {least:g} is required"
     said += f"; with the old annulus: {', '.join(old)}" if old else ""
     if auc >= least:
         return Finding(Verdict.HOLDS, said, files)

@@ -45,7 +45,7 @@ def unmixed(found: Artefacts) -> Line:
         findings = [Finding(Verdict.UNKNOWN, "no artefact has an annulus", missing=missing)]
     specs = dict.fromkeys(str(use.spec) for use in uses if not use.is_marked)
     marked = sum(use.is_marked for use in uses)
-    said = f"{len(uses)} uses of a model agree: {'; '.join(specs) or 'none is current'}"
+    said = f"{len(uses)} uses of a model agree: {'; '.join(specs) or 'no current model'}"
     said += f"; {marked} of them marked deprecated" if marked else ""
     return line("unmixed", "No artefact mixes annuli", findings or [Finding(Verdict.HOLDS, said)])
 

@@ -89,7 +89,7 @@ def evaluate(
     """
     if interval not in INTERVALS:
         allowed = ", ".join(INTERVALS)
-        raise ValueError(f"interval={interval!r} is not known; allowed are {allowed}.")
+        raise ValueError(f"interval={interval!r} is not known; expected one of {allowed}.")
     integer("resamples", resamples, 100, 1_000_000)
     integer("seed", seed, 0, 2**63 - 1)
     tables = _read_tables(scores)

@@ -107,7 +107,9 @@ def read_truth(
         The file cannot be read.
     """
     if split not in (None, *SPLITS, ALL):
-        raise ValueError(f"split={split!r} is not known; allowed are {', '.join(SPLITS)}, {ALL}.")
+        raise ValueError(
+            f"split={split!r} is not known; expected one of {', '.join(SPLITS)}, {ALL}."
+        )
     path = manifest_path(path)
     table, metadata = read_manifest(path)
     manifest = Manifest(table, str(path))
@@ -212,7 +214,7 @@ def _counts(
 
 def _why_nothing_shared(truth: Truth, table: ScoreTable) -> str:
     if not len(table):
-        return f"{table.path} holds no scores."
+        return f"{table.path} has no scores."
     start = f"{table.path} and {truth.path} (split {truth.split}) have no galaxy_id in common"
     elsewhere = int(np.isin(table.ids, truth.other_ids).sum())
     if elsewhere:

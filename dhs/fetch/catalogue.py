@@ -94,7 +94,7 @@ def _read(path: Path) -> pyarrow.Table:
     if path.name.lower().endswith((".fits", ".fits.gz")):
         return _read_fits(path)
     if path.suffix not in (".parquet", ".csv"):
-        raise ValueError(f"{path} is of an unknown kind; allowed are .parquet, .csv and .fits.")
+        raise ValueError(f"{path} has an unknown suffix; expected .parquet, .csv or .fits.")
     return read_table(path)
 
 

@@ -75,21 +75,23 @@ def _check(path: Path, ra: float, dec: float, service: Service) -> None:
     with path.open("rb") as stream:
         start = stream.read(MOST_SHOWN)
     if not start.startswith(b"SIMPLE"):
-        raise BadAnswerError(f"no FITS, but {start.decode('ascii', 'replace')!r}.")
+        raise BadAnswerError(
+            f"is not a FITS file; it begins with {start.decode('ascii', 'replace')!r}."
+        )
     try:
         [cutout] = read_cutouts(path)
     except CutoutError as error:
         raise BadAnswerError(error.reason) from error
     expected = (len(BANDS), service.size, service.size)
     if cutout.pixels.shape != expected:
-        raise BadAnswerError(f"has shape {cutout.pixels.shape}; asked for was {expected}.")
+        raise BadAnswerError(f"has shape {cutout.pixels.shape}; expected {expected}.")
     with _damage():
         headers = _headers(path)
         _check_place(headers[0], ra, dec, service.size)
         if not service.images_only:
             _check_planes(headers, expected)
     if not cutout.pixels.any():
-        raise NoDataError("no data there: every pixel is 0, as outside of the footprint.")
+        raise NoDataError("no data at this position: every pixel is 0, as outside the footprint.")
 
 
 @contextmanager
@@ -122,14 +124,14 @@ def _check_place(header: Any, ra: float, dec: float, size: int) -> None:
     middle = (size - 1) / 2
     wcs = WCS(header, naxis=2)
     if not wcs.has_celestial:
-        raise BadAnswerError("has no WCS of positions on the sky.")
+        raise BadAnswerError("has no celestial WCS.")
     away = separation(ra, dec, *map(float, wcs.wcs_pix2world(middle, middle, 0))) * 3600
     scales = [float(scale) * 3600 for scale in proj_plane_pixel_scales(wcs)]
     # NaN fails these comparisons.
     if not away <= PIXELS_OFF * PIXEL_SCALE:
-        raise BadAnswerError(f"its centre is {away:.3g} arcsec from the position asked for.")
+        raise BadAnswerError(f"its centre is {away:.3g} arcsec from the requested position.")
     if not all(abs(scale / PIXEL_SCALE - 1) <= SCALE_OFF for scale in scales):
-        raise BadAnswerError(f"its pixels are of {scales} arcsec; asked for was {PIXEL_SCALE}.")
+        raise BadAnswerError(f"its pixels have sides of {scales} arcsec; expected {PIXEL_SCALE}.")
 
 
 def _check_planes(headers: list[Any], expected: tuple[int, int, int]) -> None:
@@ -138,8 +140,10 @@ def _check_planes(headers: list[Any], expected: tuple[int, int, int]) -> None:
     names = [str(header.get("EXTNAME") or header.get("IMAGETYP", "")).upper() for header in headers]
     for name, shape in (("INVVAR", expected), ("MASKBITS", expected[1:])):
         if name not in names:
-            raise BadAnswerError(f"has no unit {name}; without it: --images-only.")
+            raise BadAnswerError(
+                f"has no HDU {name}; to fetch images without it, use --images-only."
+            )
         header = headers[names.index(name)]
         found = tuple(header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1))
         if found != shape:
-            raise BadAnswerError(f"{name} has shape {found}; allowed is {shape}.")
+            raise BadAnswerError(f"{name} has shape {found}; expected {shape}.")

@@ -201,8 +201,8 @@ class Client:
                 response.close()
                 address = urljoin(address, location)
         except ValueError as error:
-            raise FinalAnswerError(f"sent on to what is no address ({error}).") from error
-        raise FinalAnswerError(f"sent on more than {MOST_REDIRECTS} times, at last to {address}.")
+            raise FinalAnswerError(f"redirected to an invalid address ({error}).") from error
+        raise FinalAnswerError(f"redirected more than {MOST_REDIRECTS} times, last to {address}.")
 
     def _check_status(self, response: BaseHTTPResponse) -> None:
         status = response.status
@@ -219,9 +219,11 @@ class Client:
         while chunk := response.read1(CHUNK):
             body += chunk
             if len(body) > self._most_bytes:
-                raise BadAnswerError(f"more than {self._most_bytes:,} bytes: no such cutout.")
+                raise BadAnswerError(
+                    f"larger than any such cutout (limit: {self._most_bytes:,} bytes)."
+                )
             if time.monotonic() > ends:
-                raise BadAnswerError(f"not whole after {seconds:g} s ({len(body):,} bytes).")
+                raise BadAnswerError(f"incomplete after {seconds:g} s ({len(body):,} bytes).")
         return bytes(body)
 
     def _pause(self, seconds: float) -> None:
@@ -236,9 +238,9 @@ class Client:
         if isinstance(error, BadAnswerError):
             return str(error)
         if isinstance(error, NewConnectionError):
-            return "the service cannot be reached; check the network, and --url."
+            return "the service cannot be reached; check the network and --url."
         if isinstance(error, NoAnswerError):
-            return f"nothing came for {self._timeout:g} s."
+            return f"no data arrived for {self._timeout:g} s."
         return f"the connection failed ({' '.join(str(error).split())})."
 
 

@@ -121,7 +121,7 @@ class Run:
                     self.rejected[row], in_a_row = str(error), in_a_row + 1
                     if in_a_row == MOST_IN_A_ROW:
                         raise FetchStoppedError(
-                            f"{in_a_row} cutouts in a row could not be fetched, the last because: "
+                            f"{in_a_row} cutouts in a row could not be fetched; last error: "
                             f"{error} The fetched files are kept. Run the same command again "
                             "later to resume."
                         ) from error
@@ -191,12 +191,12 @@ class Run:
             away = separation(entry.ra, entry.dec, ra, dec) * 3600
             if not away <= PIXELS_OFF * PIXEL_SCALE:
                 moved.append(
-                    f"{name} is at ({entry.ra}, {entry.dec}) in the folder, at ({ra}, {dec}) in "
-                    "the catalogue"
+                    f"{name} is at ({entry.ra}, {entry.dec}) in the folder and at ({ra}, {dec}) "
+                    "in the catalogue"
                 )
         if moved:
             more = "; ..." if len(moved) > MOST_NAMED else ""
             raise ValueError(
-                f"{self.out} has {len(moved):,} cutouts of other positions: "
+                f"{self.out} has {len(moved):,} cutouts with different positions: "
                 f"{'; '.join(moved[:MOST_NAMED])}{more}. Use another folder."
             )

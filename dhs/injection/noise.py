@@ -55,7 +55,7 @@ class Noise:
     ) -> Self:
         """Create noise with the gain of an image whose noise is that of its sky.
 
-        The variance of a pixel is then ``sky / gain``, hence ``gain = sky * inverse_variance``.
+        The variance of a pixel is then ``sky / gain``, so ``gain = sky * inverse_variance``.
 
         Parameters
         ----------

@@ -56,5 +56,5 @@ def psf_profile(model: str = DEFAULT_PSF_MODEL, **options: float) -> Profile:
     """
     if model not in PSF_MODELS:
         known = ", ".join(map(repr, PSF_MODELS))
-        raise ValueError(f"model={model!r} is not known; allowed are {known}.")
+        raise ValueError(f"model={model!r} is not known; expected one of {known}.")
     return PSF_MODELS[model](**options)

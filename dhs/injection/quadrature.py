@@ -5,7 +5,7 @@ samples (o is ``oversample``), or it is split into o x o cells that take 1, 3 x 
 samples each. An isothermal lens does not stretch images along a radius. In the source plane,
 a pixel of a lensed image is therefore at most as large as a pixel of an unlensed image, and its
 quadrature error follows from its smallest distance to the centre of the source. Levels are
-hence rings around the source. Pixels close to the lens, which compresses light there, take
+therefore rings around the source. Pixels close to the lens, which compresses light there, take
 more samples. docs/injection.md shows the rings.
 """
 

@@ -42,7 +42,7 @@ def claim_folder(out: Path, settings: dict[str, Any], what: str) -> bool:
         foreign = sorted(path.name for path in out.iterdir() if not _is_fresh(path))
         if foreign:
             raise ValueError(
-                f"{out} is not empty and holds no {what} ({', '.join(foreign[:3])}); "
+                f"{out} is not empty and does not contain a {what} ({', '.join(foreign[:3])}); "
                 "give a folder that is empty or does not exist."
             )
         (out / PARTS).mkdir(exist_ok=True)
@@ -52,13 +52,13 @@ def claim_folder(out: Path, settings: dict[str, Any], what: str) -> bool:
     differ = [key for key in settings if there.get(key) != settings[key]]
     if differ:
         listed = "; ".join(
-            f"{key} is {there.get(key)} there, {settings[key]} here"
+            f"{key} is {there.get(key)} in the folder and {settings[key]} in this run"
             for key in differ
             # This is too long to show, and its checksum differs too.
             if key != "config"
         )
         raise ValueError(
-            f"{out} holds a {what} with different settings: {listed}. Use those settings, use "
+            f"{out} contains a {what} with different settings: {listed}. Use those settings, use "
             "another folder, or delete this one to start again."
         )
     return (out / MANIFEST).exists()

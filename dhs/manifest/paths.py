@@ -37,8 +37,8 @@ def path_faults(column: str, paths: Iterable[object]) -> Iterator[str]:
     broken = [(row, path) for row, path in given if "\0" in path]
     if broken:
         yield (
-            f"{len(broken):,} rows whose {column} contains a NUL, which no file name has: "
-            f"{_some(broken)}."
+            f"{len(broken):,} rows whose {column} contains a NUL character, which is invalid in "
+            f"file names: {_some(broken)}."
         )
 
 

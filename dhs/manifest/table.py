@@ -43,7 +43,7 @@ def read_manifest(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     OSError
         The file cannot be read.
     ValueError
-        The file is of another kind or is damaged.
+        The file has a different type or is damaged.
     """
     path = manifest_path(path)
     table = read_table(path)
@@ -84,7 +84,7 @@ def read_table(path: Path, content: bytes | None = None) -> pyarrow.Table:
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = one_line(str(error))
         raise ValueError(f"{path} is damaged or not a {path.suffix} file ({reason}).") from error
-    raise ValueError(f"{path} is of an unknown kind; allowed are .parquet and .csv.")
+    raise ValueError(f"{path} has an unknown suffix; expected .parquet or .csv.")
 
 
 def content_sha256(table: pyarrow.Table) -> str:

@@ -75,7 +75,7 @@ def read_cutout(
     path = folder / cutout
     count = count_cutouts(path)
     if count > 1:
-        reason = f"holds {count} cutouts, but a row of a manifest names one; save each on its own."
+        reason = f"has {count} cutouts, but each row of a manifest needs a file with one."
         raise CutoutError(path, reason)
     (found,) = read_cutouts(path, mask_bits=mask_bits)
     require_pixel_scale(found)
@@ -85,7 +85,7 @@ def read_cutout(
         try:
             named = load_mask(folder / mask)
         except CutoutError as error:
-            raise CutoutError(path, f"{what} {error.reason}") from error
+            raise CutoutError(path, f"{what}: {error.reason}") from error
         fitted = check_mask(path, named, found.pixels.shape, what)
         bad = fitted if bad is None else bad | fitted
         check_good_pixels(path, found.pixels, bad)
@@ -97,8 +97,8 @@ def require_pixel_scale(cutout: Cutout) -> None:
     scale = cutout.pixel_scale
     if scale is not None and abs(scale / PIXEL_SCALE - 1) > SCALE_OFF:
         reason = (
-            f"has pixels of {scale:.3g} arcsec (WCS); allowed are {PIXEL_SCALE} arcsec, as lenses "
-            "and seeing would be of another size. Fetch it at that scale, or resample it."
+            f"has pixels of {scale:.3g} arcsec (WCS); expected {PIXEL_SCALE} arcsec, because "
+            "lenses and seeing would have a different size. Fetch it at that scale, or resample it."
         )
         raise CutoutError(cutout.path, reason)
 
@@ -123,9 +123,12 @@ def check_layout(found: MaskedCutout, layout: Layout, path: Path) -> None:
     plane = found.pixels.shape[1:]
     if plane != layout.plane:
         sizes = [" x ".join(map(str, sides)) for sides in (plane, layout.plane)]
-        reason = f"has {sizes[0]} pixels, {layout.model} has {sizes[1]}; all need one size."
+        reason = (
+            f"has {sizes[0]} pixels, but {layout.model} has {sizes[1]}; all cutouts must have the "
+            "same size."
+        )
         raise CutoutError(path, reason)
     if (found.mask is not None) != layout.has_masks:
         have = ("no mask", "one") if layout.has_masks else ("a mask", "none")
-        reason = f"has {have[0]}, {layout.model} has {have[1]}; all need a mask, or none has one."
+        reason = f"has {have[0]}, but {layout.model} has {have[1]}; all or none must have a mask."
         raise CutoutError(path, reason)

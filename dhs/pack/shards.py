@@ -125,8 +125,8 @@ def _check_position(found: MaskedCutout, path: Path) -> None:
     ra, dec = found.ra, found.dec
     if ra is not None and dec is not None and not (0 <= ra <= 360 and -90 <= dec <= 90):
         reason = (
-            f"says that it is at ra={ra:g}, dec={dec:g} degrees; mend it, or give columns ra and "
-            "dec in the manifest."
+            f"has the invalid position ra={ra:g}, dec={dec:g} degrees; fix it, or add columns ra "
+            "and dec to the manifest."
         )
         raise CutoutError(path, reason)
 

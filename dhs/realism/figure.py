@@ -18,7 +18,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 except ImportError as error:
-    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+    raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
 # Colours of Okabe and Ito, safe for colour blindness; hatching and dashes help in addition.
 REAL: dict[str, Any] = {"color": "#0072B2", "linestyle": "-", "linewidth": 1.8}

@@ -102,7 +102,7 @@ class Draw:
         ids, hosts = _injections(grid, least_snr)
         if not ids.size:
             least = "" if least_snr is None else f" with an arc_snr_r of at least {least_snr:g}"
-            raise ValueError(f"{folder} holds no successful injections{least}.")
+            raise ValueError(f"{folder} has no successful injections{least}.")
         # Two injections into one host are not independent, so draw before computing features.
         single = one_of_each(hosts, self._rng)
         chosen = single[self._some(len(single))]
@@ -123,14 +123,14 @@ class Draw:
         data = LensDataset(config, split)
         if data.size != self._made.size:
             raise ValueError(
-                f"{name} holds cutouts of {data.size} x {data.size}; the checkpoint takes "
+                f"{name} has cutouts of {data.size} x {data.size} pixels; the checkpoint expects "
                 f"{self._made.size} x {self._made.size}."
             )
         require_same_mask_bits(self._made.mask_bits, str(data.mask_bits), name)
         lenses = np.flatnonzero(data.labels == LENS)
         if not lenses.size:
             of_split = "" if split is None else f" of {split!r}"
-            raise ValueError(f"{name} holds no cutout{of_split} with {self._label_col} {LENS}.")
+            raise ValueError(f"{name} has no cutout{of_split} with {self._label_col} {LENS}.")
         rows = lenses[self._some(len(lenses))]
         groups = data.table[HOST].to_numpy(str) if HOST in data.table else data.ids
         metadata = {
@@ -156,7 +156,10 @@ class Draw:
         ):
             height, width = cutout.pixels.shape[-2:]
             if (height, width) != (size, size):
-                reason = f"{cutout.id} is {height} x {width}; the checkpoint takes {size} x {size}."
+                reason = (
+                    f"{cutout.id} has {height} x {width} pixels; the checkpoint expects "
+                    f"{size} x {size}."
+                )
                 rejected.append(Rejected(cutout.path, reason))
                 continue
             try:

@@ -26,7 +26,7 @@ UNREADABLE = (
     IndexError,
     pyarrow.ArrowException,
 )
-"""Errors raised by an artefact that is damaged, missing, or of another kind."""
+"""Errors raised by an artefact that is damaged, missing, or of the wrong kind."""
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,8 @@ def open_input(
         return _Files(paths, size, mask_bits)
     if len(paths) > 1:
         raise ValueError(
-            f"{tables[0]} is a pack or a manifest, and {len(paths) - 1} more are given; score each "
-            "on its own."
+            f"{tables[0]} is a pack or a manifest, but {len(paths) - 1} more are given; score each "
+            "one separately."
         )
     if tables[0].suffix not in TABLES:
         return _Packed(tables[0], size, mask_bits)
@@ -127,8 +127,8 @@ def require_same_mask_bits(ours: MaskBits, theirs: str | None, name: str | Path)
     """
     if MaskBits.parse(theirs or str(MaskBits())) != ours:
         raise ValueError(
-            f"{name} has masks of the MASKBITS {theirs or MaskBits()}, the checkpoint was trained "
-            f"with {ours}; pack the cutouts again, with --mask-bits '{ours}'."
+            f"{name} has masks from the MASKBITS {theirs or MaskBits()}, but the checkpoint was "
+            f"trained with {ours}; pack the cutouts again, with --mask-bits '{ours}'."
         )
 
 
@@ -140,8 +140,8 @@ class _Packed:
         side = self._pack.cutout_shape[-2:]
         if side != (size, size):
             raise ValueError(
-                f"{folder} holds cutouts of {side[0]} x {side[1]}; the checkpoint takes {size} x "
-                f"{size}."
+                f"{folder} has cutouts of {side[0]} x {side[1]} pixels; the checkpoint expects "
+                f"{size} x {size}."
             )
         self._name = printable(folder)
         self._ids = Manifest(self._pack.table, self._name).ids()
@@ -277,5 +277,5 @@ def _fitting(
     if pixels.shape[-2:] == (size, size):
         return InputCutout(printable(identity), printable(path), pixels, mask)
     height, width = pixels.shape[-2:]
-    reason = f"{identity} is {height} x {width}; the checkpoint takes {size} x {size}."
+    reason = f"{identity} has {height} x {width} pixels; the checkpoint expects {size} x {size}."
     return Rejected(path, reason)

@@ -118,8 +118,8 @@ def read_rows(paths: Sequence[Path], has_unique_ids: bool) -> Iterator[Part]:
         twice = [
             Rejected(
                 Path(part.paths[row]),
-                f"has the id {part.ids[row]} of a cutout before it; give every cutout an id of its "
-                "own, in a manifest or in its file.",
+                f"has the same id as an earlier cutout, {part.ids[row]}; give every cutout its own "
+                "id, in a manifest or in its file.",
             )
             for row in np.flatnonzero(~is_new)
         ]

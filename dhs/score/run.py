@@ -155,7 +155,7 @@ def _check_combination(
 ) -> Labels | None:
     if combine not in COMBINATIONS:
         raise ValueError(
-            f"combine={combine!r} is not known; allowed are {', '.join(COMBINATIONS)}."
+            f"combine={combine!r} is not known; expected one of {', '.join(COMBINATIONS)}."
         )
     if combine == "mean":
         if truth is not None:

@@ -87,8 +87,8 @@ class Engine:
         size, wanted = self.hosts.data.size, self.checkpoint.size
         if size != wanted:
             raise ValueError(
-                f"{self.hosts.data.name} holds cutouts of {size} x {size}; the checkpoint takes "
-                f"{wanted} x {wanted}."
+                f"{self.hosts.data.name} has cutouts of {size} x {size} pixels; the checkpoint "
+                f"expects {wanted} x {wanted}."
             )
         require_same_mask_bits(
             self.checkpoint.mask_bits, str(self.hosts.data.mask_bits), self.hosts.data.name

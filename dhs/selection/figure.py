@@ -16,7 +16,7 @@ from fastnorm.io import INSTALL_EXTRA
 try:
     from matplotlib.figure import Figure
 except ImportError as error:
-    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+    raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
 
 def draw_grid(folder: Path, open_images: OpenImages | None = None) -> list[Path]:

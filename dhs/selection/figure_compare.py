@@ -33,7 +33,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 except ImportError as error:
-    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+    raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
 LEAST_LIMIT = 0.05
 

@@ -24,7 +24,7 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 except ImportError as error:
-    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+    raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
 SCORE_BINS = 60
 NEGATIVES_STYLE: dict[str, Any] = {"facecolor": "0.85", "edgecolor": "0.45", "linewidth": 0.8}

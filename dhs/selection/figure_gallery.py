@@ -21,7 +21,7 @@ from fastnorm.io import INSTALL_EXTRA
 try:
     from matplotlib.figure import Figure
 except ImportError as error:
-    raise ImportError(f"pictures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+    raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
 COLUMNS = 6
 CANDIDATES = 600

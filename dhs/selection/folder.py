@@ -54,8 +54,8 @@ def claim(out: Path, engine: Engine) -> None:
         )
         if foreign:
             raise ValueError(
-                f"{out} is not empty and holds no grid ({', '.join(foreign[:3])}); give an empty "
-                "folder, or one that does not exist."
+                f"{out} is not empty and does not contain a grid ({', '.join(foreign[:3])}); give "
+                "an empty folder, or one that does not exist."
             )
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(settings, sort_keys=True, indent=1), "utf-8")

@@ -88,7 +88,7 @@ class GridResult:
             self.metadata: dict[str, Any] = json.loads((self.folder / GRID).read_bytes())
         except FileNotFoundError:
             raise ValueError(
-                f"{folder} holds no {GRID}; give the folder of a finished grid."
+                f"{folder} has no {GRID}; give the folder of a finished grid."
             ) from None
         except (ValueError, RecursionError) as error:
             raise ValueError(
@@ -114,7 +114,7 @@ class GridResult:
     def _open(self, name: str) -> Any:
         path = self.folder / name
         if not path.is_file():
-            raise ValueError(f"{self.folder} holds no {name}; the grid is not finished.")
+            raise ValueError(f"{self.folder} has no {name}; the grid is not finished.")
         try:
             opened = parquet.ParquetFile(path)
         except (pyarrow.ArrowException, OSError) as error:

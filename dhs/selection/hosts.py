@@ -200,8 +200,8 @@ def _declared_unit(section: HostsSection) -> str:
     unit = str((field.metadata or {}).get(UNIT_KEY, b"").decode())
     if unit and unit not in PSFDEPTH_UNITS:
         raise ValueError(
-            f"{path}: {section.psfdepth_col} declares the unit {unit!r}; allowed are "
-            f"{' and '.join(PSFDEPTH_UNITS)}. Give the correct one as hosts.psfdepth_unit."
+            f"{path}: {section.psfdepth_col} declares the unit {unit!r}; expected "
+            f"{' or '.join(PSFDEPTH_UNITS)}. Give the correct one as hosts.psfdepth_unit."
         )
     return unit
 
@@ -217,7 +217,7 @@ def _numbers(manifest: Manifest, name: str, key: str) -> NDArray[np.float64]:
     try:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{manifest.name}: {name} ({key}) holds no numbers: {error}") from error
+        raise ValueError(f"{manifest.name}: {name} ({key}) is not numeric: {error}") from error
 
 
 def _span(values: NDArray[np.float64]) -> str:

@@ -44,7 +44,7 @@ def binomial_interval(
         return float(ends[0]), float(ends[1])
     if method not in INTERVALS:
         allowed = ", ".join(map(repr, INTERVALS))
-        raise ValueError(f"method={method!r} is not known; allowed are {allowed}.")
+        raise ValueError(f"method={method!r} is not known; expected one of {allowed}.")
     name = "exact" if method == "clopper-pearson" else method
     found = stats.binomtest(successes, trials).proportion_ci(confidence, name)
     return float(found.low), float(found.high)

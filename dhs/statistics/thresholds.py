@@ -120,8 +120,8 @@ def allowed_false_positives(negatives: int, fpr: float) -> int:
         needed = math.ceil(round(FEWEST_FALSE_POSITIVES / fpr, 6))
         raise ValueError(
             f"fpr={fpr:g} leaves {allowed} of {negatives} negatives as false positives; at "
-            f"least {FEWEST_FALSE_POSITIVES} are needed to set a threshold, hence {needed} "
-            "negatives. Give more, or a larger rate."
+            f"least {FEWEST_FALSE_POSITIVES} are needed to set a threshold, which takes {needed} "
+            "negatives. Give more negatives, or a larger rate."
         )
     return allowed
 

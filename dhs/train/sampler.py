@@ -23,8 +23,8 @@ class BatchSampler:
     n : int
         Number of cutouts in the dataset.
     batch_size : int
-        Number of cutouts in a batch. An incomplete last batch is dropped; it has other cutouts
-        in every epoch.
+        Number of cutouts in a batch. An incomplete last batch is dropped; it has different
+        cutouts in every epoch.
     seed : int
         Random seed.
     rank : int

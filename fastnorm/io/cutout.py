@@ -109,7 +109,9 @@ def reason_of(error: BaseException) -> str:
     said = str(error.args[0] if isinstance(error, KeyError) else error)
     # Remove memory addresses, so that the same file always has the same reason.
     message = one_line(re.sub(r" at 0x[0-9a-f]+", "", said))
-    return f"damaged, or not what its suffix says ({type(error).__name__}: {message})."
+    return (
+        f"is damaged, or its content does not match its suffix ({type(error).__name__}: {message})."
+    )
 
 
 @contextmanager
@@ -152,8 +154,8 @@ def check_floating(path: Path, dtype: np.dtype[Any]) -> None:
     """Raise a `CutoutError` if the dtype cannot represent fluxes."""
     if dtype.kind != "f":
         reason = (
-            f"has dtype {dtype}; allowed are floating dtypes, in nanomaggies. Convert counts to "
-            "fluxes first."
+            f"has dtype {dtype}; expected a floating-point dtype, in nanomaggies. Convert counts "
+            "to fluxes first."
         )
         raise CutoutError(path, reason)
 
@@ -185,7 +187,7 @@ def check_pixels(
         with np.errstate(over="raise"):
             result = np.ascontiguousarray(pixels, dtype=np.float32)
     except FloatingPointError:
-        raise CutoutError(path, f"{where} holds values beyond the range of float32.") from None
+        raise CutoutError(path, f"{where} has values beyond the range of float32.") from None
     if np.isnan(result).all():
         raise CutoutError(path, f"every pixel of {where} is NaN: there is nothing to normalise.")
     return result
@@ -229,9 +231,9 @@ def too_few_good(
         return None
     name = BANDS[few[0]] if lead == [len(BANDS)] else f"image {few[0]}"
     return (
-        f"{name}: {good[few[0]]} of {int(ring.sum()):,} pixels of the annulus ({annulus.r_in}, "
-        f"{annulus.r_out}) are good; {MINIMUM_PIXELS} are needed to normalise by. Its mask covers "
-        "the sky: leave it out, or mask fewer bits."
+        f"{name}: only {good[few[0]]} of {int(ring.sum()):,} pixels in the annulus "
+        f"({annulus.r_in}, {annulus.r_out}) are good; at least {MINIMUM_PIXELS} are needed. The "
+        "mask covers the sky: omit it, or use fewer mask bits."
     )
 
 
@@ -284,14 +286,14 @@ def check_mask(
     Raises
     ------
     CutoutError
-        The mask has another dtype or shape.
+        The mask has a different dtype or shape.
     """
     is_flag = mask.dtype == bool or (mask.dtype.kind in "iu" and np.isin(mask, (0, 1)).all())
     if not is_flag:
-        reason = f"{what} has dtype {mask.dtype}; allowed are bool, or 0 and 1 (1 is bad)."
+        reason = f"{what} has dtype {mask.dtype}; expected bool, or integers 0 and 1 (1 is bad)."
         raise CutoutError(path, reason)
     if mask.shape not in (shape, shape[1:]):
-        reason = f"{what} has shape {mask.shape} (bands first), its pixels {shape}."
+        reason = f"{what} has shape {mask.shape} (bands first), but the pixels have {shape}."
         raise CutoutError(path, reason)
     return np.ascontiguousarray(np.broadcast_to(mask.astype(bool), shape))
 

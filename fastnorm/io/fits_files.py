@@ -116,11 +116,11 @@ def read_image(path: Path, units: Any, mask_bits: MaskBits) -> FitsImage:
         found.append(~(weights > 0))
     if (bits := _beside(path, units, "MASKBITS", unit)) is not None:
         if bits.data.dtype.kind not in "iu":
-            raise CutoutError(path, f"MASKBITS has dtype {bits.data.dtype}; allowed are integers.")
+            raise CutoutError(path, f"MASKBITS has dtype {bits.data.dtype}; expected integers.")
         found.append(mask_bits.mask(bits.data[0] if bits.data.ndim == 3 else bits.data))
     if (mask := _beside(path, units, "MASK", unit)) is not None:
         flags = mask.data[planes] if mask.shape == unit.shape else mask.data
-        found.append(check_mask(path, flags, pixels.shape, "its unit MASK"))
+        found.append(check_mask(path, flags, pixels.shape, "its HDU MASK"))
     return FitsImage(unit, planes, pixels, np.logical_or.reduce(found) if found else None, weights)
 
 
@@ -147,21 +147,21 @@ def _find_image(path: Path, units: Any) -> Any:
     others = [unit for unit in images if name_of(unit) not in BESIDE]
     called = [unit for unit in others if name_of(unit) in IMAGE_NAMES]
     if not others:
-        raise CutoutError(path, "holds no image; allowed is one of (3, rows, columns).")
+        raise CutoutError(path, "has no image; expected one of shape (3, rows, columns).")
     image = (called or others)[0]
     rivals = [unit for unit in others if unit.shape == image.shape]
     if not called and len(rivals) > 1:
         names = ", ".join(repr(name_of(unit) or "PRIMARY") for unit in rivals)
         raise CutoutError(
             path,
-            f"holds {len(rivals)} images of one shape, {names}; name the one to read IMAGE "
-            "(EXTNAME).",
+            f"has {len(rivals)} images of the same shape, {names}; set EXTNAME to IMAGE in the one "
+            "to read.",
         )
     if NORMALISED in image.header:
         radii = image.header[NORMALISED], image.header.get("ANNROUT")
         raise CutoutError(
             path,
-            f"is normalised already, with the annulus ({radii[0]}, {radii[1]}); give the original, "
+            f"is already normalised, with the annulus ({radii[0]}, {radii[1]}); use the original, "
             "in nanomaggies.",
         )
     _check_unit(path, image.header)
@@ -174,7 +174,7 @@ def _check_unit(path: Path, header: Any) -> None:
     if unit and unit.lower() not in NANOMAGGY:
         raise CutoutError(
             path,
-            f"is in {unit!r} (BUNIT); allowed is nanomaggy. Convert it: 1 nanomaggy is 3.631e-6 "
+            f"is in {unit!r} (BUNIT); expected nanomaggy. Convert it: 1 nanomaggy is 3.631e-6 "
             "Jy, AB magnitude 22.5.",
         )
 
@@ -185,21 +185,21 @@ def _band_planes(path: Path, image: Any) -> list[int]:
     if len(shape) == 2 and 0 not in shape:
         raise CutoutError(
             path,
-            f"its image has shape {shape}, one band; needed are g, r and z in one image of "
+            f"its image has shape {shape}, one band; expected g, r and z in one image of shape "
             "(3, rows, columns): fits.PrimaryHDU(numpy.stack([g, r, z]), header).",
         )
     if len(shape) == 3 and 0 not in shape and bands:
         if len(bands) != shape[0] or any(bands.count(band) != 1 for band in BANDS):
             raise CutoutError(
                 path,
-                f"has {shape[0]} planes, and says that they are the bands {bands!r}; needed are "
-                f"{', '.join(BANDS)}, each once.",
+                f"has {shape[0]} planes, and its header lists the bands {bands!r}; expected one "
+                f"band per plane, and each of {', '.join(BANDS)} once.",
             )
         return [bands.index(band) for band in BANDS]
     if len(shape) != 3 or shape[0] != len(BANDS) or 0 in shape:
         reason = (
-            f"its image has shape {shape}; allowed is (3, rows, columns) with bands g, r, z first "
-            "(NAXIS3), or more bands named in the card BANDS."
+            f"its image has shape {shape}; expected (3, rows, columns) with bands g, r, z first "
+            "(NAXIS3), or more bands, listed in the card BANDS."
         )
         raise CutoutError(path, reason)
     return list(range(len(BANDS)))
@@ -224,11 +224,13 @@ def _beside(path: Path, units: Any, name: str, image: Any) -> Any:
         "MASK": [plane, image.shape, (len(BANDS), *plane)],
     }[name]
     if unit.shape not in allowed:
-        shapes = " and ".join(map(str, dict.fromkeys(allowed)))
-        raise CutoutError(path, f"{name} has shape {unit.shape}, its image allows {shapes}.")
+        shapes = " or ".join(map(str, dict.fromkeys(allowed)))
+        raise CutoutError(
+            path, f"{name} has shape {unit.shape}; to fit the image it must be {shapes}."
+        )
     ours, theirs = _bands(image.header), _bands(unit.header)
     if unit.shape == image.shape and theirs and theirs != ours:
-        raise CutoutError(path, f"{name} is of the bands {theirs!r}, its image of {ours!r}.")
+        raise CutoutError(path, f"{name} has the bands {theirs!r}, but the image has {ours!r}.")
     return unit
 
 

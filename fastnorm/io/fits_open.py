@@ -46,15 +46,17 @@ def opened(path: Path) -> Iterator[Any]:
         try:
             with fits.open(_content(path), **options) as units:
                 if len(units) > MOST_UNITS:
-                    raise CutoutError(path, f"has {len(units)} units; allowed are {MOST_UNITS}.")
+                    raise CutoutError(
+                        path, f"has {len(units)} HDUs; at most {MOST_UNITS} are allowed."
+                    )
                 yield units
         except AstropyWarning as warning:
             if "verification failed" not in str(warning):
                 raise
             raise CutoutError(
                 path,
-                "was changed after it was written, or is damaged: a checksum in it does not hold. "
-                "If you changed it, `fitscheck --write` makes them anew.",
+                "was changed after it was written, or is damaged: a checksum in it does not match. "
+                "If you changed it, run `fitscheck --write` to update the checksums.",
             ) from warning
 
 
@@ -68,7 +70,8 @@ def _content(path: Path) -> io.BytesIO:
         content = _unpacked(path, content)
     if not content.startswith(b"SIMPLE"):
         reason = (
-            "damaged, or not what its suffix says: it does not begin with SIMPLE, as FITS does."
+            "is damaged, or its content does not match its suffix: it does not begin with SIMPLE, "
+            "as FITS files do."
         )
         raise CutoutError(path, reason)
     _check_counts(path, content)
@@ -84,7 +87,7 @@ def _check_counts(path: Path, content: bytes) -> None:
         # Only matches at the start of a card count.
         if start % CARD == 0:
             said = content[start : found.end()].decode()
-            raise CutoutError(path, f"its card {said} says more than FITS allows, 999.")
+            raise CutoutError(path, f"its card {said} is above the FITS limit of 999.")
 
 
 def _check_tiles(path: Path, content: bytes) -> None:
@@ -97,7 +100,7 @@ def _check_tiles(path: Path, content: bytes) -> None:
                 packed: bytes | memoryview = all_of_it[start : start + _STEP]
                 while packed and not unpacker.eof:
                     size += len(unpacker.decompress(packed, _PART))
-                    check_size(path, "what it holds, unpacked,", size)
+                    check_size(path, "its unpacked content", size)
                     packed = unpacker.unconsumed_tail
                 if unpacker.eof:
                     break
@@ -109,6 +112,6 @@ def _unpacked(path: Path, content: bytes) -> bytes:
     result = io.BytesIO()
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
         while part := stream.read(_PART):
-            check_size(path, "the file, unpacked,", result.tell() + len(part))
+            check_size(path, "the unpacked file", result.tell() + len(part))
             result.write(part)
     return result.getvalue()

@@ -82,7 +82,7 @@ class MaskBits:
         release, colon, names = text.partition(":")
         if not colon and "," in text:
             raise ValueError(
-                f"mask_bits={text!r} names no release; write dr10:{text.strip()}, with the release "
+                f"mask_bits={text!r} has no release; write dr10:{text.strip()}, with the release "
                 "of the images."
             )
         chosen = tuple(name.strip().upper() for name in names.split(",") if name.strip())

@@ -57,7 +57,7 @@ def read_npz(path: Path, stem: str) -> Cutout:
         image = _entry(path, archive, "cutout")
         if image.ndim != 3 or image.shape[2] != len(BANDS) or not image.size:
             reason = (
-                f"'cutout' has shape {image.shape}; allowed is (rows, columns, 3) with bands "
+                f"'cutout' has shape {image.shape}; expected (rows, columns, 3) with bands "
                 "g, r, z last."
             )
             raise CutoutError(path, reason)
@@ -100,16 +100,18 @@ def read_npy(path: Path, stem: str, rejected: list[Rejected] | None) -> Iterator
         shape, is_fortran, dtype = read_header(path, stream, size)
         if len(shape) not in (3, 4) or shape[-3] != len(BANDS) or 0 in shape:
             reason = (
-                f"has shape {shape}; allowed are (3, rows, columns) and (N, 3, rows, columns) with "
+                f"has shape {shape}; expected (3, rows, columns) or (N, 3, rows, columns) with "
                 "bands g, r, z first."
             )
             raise CutoutError(path, reason)
         if is_fortran:
-            raise CutoutError(path, "in Fortran order; save numpy.ascontiguousarray of it.")
+            raise CutoutError(
+                path, "is in Fortran order; save numpy.ascontiguousarray(array) instead."
+            )
         check_floating(path, dtype)
         is_stack = len(shape) == 4
         cutout_bytes = math.prod(shape[-3:]) * dtype.itemsize
-        check_size(path, "a cutout of it", cutout_bytes)
+        check_size(path, "one cutout in it", cutout_bytes)
         for row in range(shape[0] if is_stack else 1):
             # Do not map the file: if a mapped file shrinks, the process crashes.
             content = stream.read(cutout_bytes)
@@ -192,26 +194,26 @@ def read_header(
     """
     version = npy.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
-        raise CutoutError(path, f"of .npy version {version}; allowed are 1.0 and 2.0.")
+        raise CutoutError(path, f"has .npy version {version}; expected (1, 0) or (2, 0).")
     # Check the length here: NumPy reads the whole header before it checks the length.
     width = 2 if version == (1, 0) else 4
     length = stream.read(width)
     if len(length) < width:
-        raise CutoutError(path, "ends within its header: cut short.")
+        raise CutoutError(path, "is cut short: it ends within its header.")
     (count,) = struct.unpack("<H" if width == 2 else "<I", length)
     check_size(path, "its header", count, MOST_HEADER_BYTES)
     text = io.BytesIO(length + stream.read(count))
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, is_fortran, dtype = read(text)
     if dtype.hasobject:
-        raise CutoutError(path, "holds Python objects, which are never loaded; save numbers.")
+        raise CutoutError(path, "contains Python objects, which are never loaded; save numbers.")
     if min(shape, default=1) < 0:
-        raise CutoutError(path, f"its header says shape {shape}, with a negative length.")
+        raise CutoutError(path, f"its header states shape {shape}, with a negative length.")
     expected = len(npy.magic(*version)) + width + count + math.prod(shape) * dtype.itemsize
     if expected != size:
         reason = (
-            f"its header says shape {shape} of {dtype}, {expected} bytes in all, but it has "
-            f"{size} bytes: cut short or damaged."
+            f"its header states shape {shape} and dtype {dtype}, {expected} bytes in total, but it "
+            f"has {size} bytes: it is cut short or damaged."
         )
         raise CutoutError(path, reason)
     return shape, is_fortran, dtype
@@ -234,17 +236,20 @@ class _Frugal:
 def _archive(path: Path, stream: IO[bytes]) -> Iterator[zipfile.ZipFile]:
     """Open an archive, and reject a directory of millions of entries."""
     if stream.read(len(_ZIP)) != _ZIP:
-        raise CutoutError(path, "damaged, or not what its suffix says: it does not begin with PK.")
+        reason = "is damaged, or its content does not match its suffix: it does not begin with PK."
+        raise CutoutError(path, reason)
     frugal = _Frugal(path, stream)
     with zipfile.ZipFile(cast(IO[bytes], frugal)) as archive:
         frugal.most = MOST_BYTES
         names = archive.namelist()
         if len(names) > MOST_ENTRIES:
-            raise CutoutError(path, f"has {len(names):,} entries; allowed are {MOST_ENTRIES:,}.")
+            raise CutoutError(
+                path, f"has {len(names):,} entries; at most {MOST_ENTRIES:,} are allowed."
+            )
         arrays = Counter(name.removesuffix(".npy") for name in names)
         twice = [name for name, count in arrays.items() if count > 1]
         if twice:
-            raise CutoutError(path, f"has {twice[0]!r} more than once; which counts is not said.")
+            raise CutoutError(path, f"has {twice[0]!r} more than once; keep one.")
         yield archive
 
 
@@ -253,7 +258,9 @@ def _array(path: Path, stream: IO[bytes], size: int) -> NDArray[Any]:
     expected = math.prod(shape) * dtype.itemsize
     content = stream.read(expected)
     if len(content) != expected:
-        raise CutoutError(path, f"gave {len(content)} of {expected} bytes: cut short or damaged.")
+        raise CutoutError(
+            path, f"has {len(content)} of {expected} bytes: it is cut short or damaged."
+        )
     return np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 

@@ -90,11 +90,13 @@ def read_cutouts(
     try:
         suffix = _suffix(path)
         if suffix is None:
-            raise CutoutError(path, f"of an unknown kind; allowed are {', '.join(SUFFIXES)}.")
+            raise CutoutError(
+                path, f"has an unknown suffix; expected one of {', '.join(SUFFIXES)}."
+            )
         with named(path):
             size = path.stat().st_size
         if not path.is_file():
-            raise CutoutError(path, "not a regular file; allowed are files on disk.")
+            raise CutoutError(path, "is not a regular file; use a file on disk.")
         if size == 0:
             raise CutoutError(path, "the file is empty (0 bytes); fetch or write it again.")
         if suffix == ".npy":
@@ -135,7 +137,7 @@ def _files_at(path: Path, rejected: list[Rejected] | None) -> list[Path]:
 
     with named(path):
         if not path.exists():
-            raise CutoutError(path, "there is no such file or folder; check the path.")
+            raise CutoutError(path, "does not exist; check the path.")
         if not path.is_dir():
             return [path]
     files = [
@@ -145,5 +147,5 @@ def _files_at(path: Path, rejected: list[Rejected] | None) -> list[Path]:
         if _suffix(Path(name))
     ]
     if not files:
-        raise CutoutError(path, f"the folder holds no file of {', '.join(SUFFIXES)}.")
+        raise CutoutError(path, f"the folder has no file with a suffix of {', '.join(SUFFIXES)}.")
     return sorted(files)

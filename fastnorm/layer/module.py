@@ -13,7 +13,7 @@ class OuterAnnulusNorm(nn.Module):
     """The first layer of a lens finder, which normalises raw images in nanomaggies.
 
     The radii are part of the state dict, so that loading weights trained with
-    another annulus fails.
+    a different annulus fails.
 
     Parameters
     ----------
@@ -121,7 +121,8 @@ class OuterAnnulusNorm(nn.Module):
         loaded = Annulus(*state.tolist())
         if loaded != self.annulus:
             raise ValueError(
-                f"the state dict is of a model with the annulus ({loaded.r_in}, {loaded.r_out}), "
-                f"but this layer has ({self.annulus.r_in}, {self.annulus.r_out}); the two must "
-                "never be mixed. Build the model with the annulus that it was trained with."
+                f"the state dict has the annulus ({loaded.r_in}, {loaded.r_out}), but this layer "
+                f"has ({self.annulus.r_in}, {self.annulus.r_out}); models with different annuli "
+                "must never be mixed. Build the layer with the annulus that the model was trained "
+                "with."
             )

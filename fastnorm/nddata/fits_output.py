@@ -162,7 +162,7 @@ def _scaled(path: Path, name: str, unit: Any, image: FitsImage, scale: NDArray[A
 
 
 def _with_header_of(unit: Any, data: NDArray[Any]) -> ImageHDU:
-    """Return an uncompressed HDU with the header of another one and new g, r, z pixels."""
+    """Return an uncompressed HDU with the header of another HDU and new g, r, z pixels."""
     from astropy.io import fits
 
     kind = fits.PrimaryHDU if isinstance(unit, fits.PrimaryHDU) else fits.ImageHDU

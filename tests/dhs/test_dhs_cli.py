@@ -88,7 +88,7 @@ def test_simulate(tmp_path: Path) -> None:
     assert "is already complete with these settings: 6 cutouts" in again.stdout
     other = run("simulate", "--out", out, "--n", 6, "--seed", 3)
     assert other.exit_code == 2
-    assert "seed is 2 there, 3 here" in message(other)
+    assert "seed is 2 in the folder and 3 in this run" in message(other)
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def save_model(path: Path, mask_bits: str, spec: PreprocessSpec = SPEC, seed: in
 def test_masks_of_other_bits_are_not_mixed(packed: tuple[Path, str], tmp_path: Path) -> None:
     out, chosen = packed
     other = save_model(tmp_path / "other.safetensors", "dr10:BRIGHT")
-    said = rf"has masks of the MASKBITS {chosen or 'dr10:BRIGHT,SATUR.*'}, the checkpoint was .*"
+    said = rf"has masks from the MASKBITS {chosen or 'dr10:BRIGHT,SATUR.*'}, but the .*"
     with pytest.raises(ValueError, match=said + "--mask-bits 'dr10:BRIGHT'"):
         score(other, [out], tmp_path / "a.parquet")
     usual = save_model(tmp_path / "usual.safetensors", "", seed=2)
@@ -260,7 +260,7 @@ def test_pixels_of_another_size_are_refused(
         units.writeto(tmp_path / f"{name}.fits")
     (cutout,) = read_cutouts(tmp_path / "wrong.fits")
     assert cutout.pixel_scale == pytest.approx(0.4)
-    said = "has pixels of 0.4 arcsec (WCS); allowed are 0.262 arcsec"
+    said = "has pixels of 0.4 arcsec (WCS); expected 0.262 arcsec"
     (tmp_path / "manifest.csv").write_text("cutout_path,label\nright.fits,1\nwrong.fits,0\n")
     loaded = write_pack(tmp_path / "manifest.csv", tmp_path / "pack", data_origin="made-up")
     assert [item.reason.startswith(said) for item in loaded.rejected] == [True]

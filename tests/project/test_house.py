@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,12 @@ def test_tests_lie_in_the_rooms_that_they_test() -> None:
     for path in (ROOT / "tests").rglob("test_*.py"):
         assert (path.parent / "__init__.py").exists(), name(path)
     assert not list((ROOT / "tests").glob("test_*.py"))
+
+
+def test_the_page_for_maintainers_names_every_room_and_only_files_that_exist() -> None:
+    text = (ROOT / "docs" / "maintainers.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:dhs|fastnorm|kernels|benchmarks|tests)/[\w./]+)`", text))
+    assert len(named) > 50
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+    rooms = {name(room) for room in ROOMS} - {"dhs/configs", "fastnorm/kernels"}
+    assert rooms <= named

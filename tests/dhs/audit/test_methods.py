@@ -179,7 +179,7 @@ def test_the_command(tmp_path: Path, grid_folder: Path) -> None:
     assert read_methods(out)[1] == methods_text(written, latex=True)
     refused = (
         (("--grid", grid_folder), "was scored by the checkpoint"),
-        (("--grid", tmp_path), "holds no grid.json"),
+        (("--grid", tmp_path), "has no grid.json"),
         (("--out", tmp_path / "methods.txt"), "must end in .md or .tex"),
         (("--latex", "--out", tmp_path / "methods.md"), "--latex needs an --out that ends in"),
     )

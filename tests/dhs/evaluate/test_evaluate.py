@@ -335,7 +335,7 @@ def test_both_classes_are_needed_and_some_overlap(tmp_path: Path, truth: Path) -
         (IDS[IS_LENS], "no non-lens to evaluate: .* has 1100, but none"),
         (IDS[~IS_LENS], "no lens to evaluate: .* has 60, but none"),
         (np.array(["a", "b"]), r"no galaxy_id in common \(first ids: 'a' and 'galaxy-0000'\)"),
-        (IDS[:0], "holds no scores"),
+        (IDS[:0], "has no scores"),
     ):
         table = write_scores(tmp_path / "few.parquet", np.zeros(len(ids)), ids=ids)
         with pytest.raises(ValueError, match=named):

@@ -25,21 +25,21 @@ WRONG = {
     "status 503": "HTTP 503",
     "status 429 soon": "HTTP 429",
     "reset": "reset by peer",
-    "stalled": "nothing came for 0.2 s",
+    "stalled": "no data arrived for 0.2 s",
     "cut": "IncompleteRead",
     "chunked 0.5": "IncompleteRead",
     "short": "truncated",
     "unsaid": "truncated",
-    "endless": "more than ",
-    "html": "no FITS, but '<html>",
-    "empty": "no FITS, but ''",
+    "endless": "larger than any such cutout",
+    "html": "is not a FITS file; it begins with '<html>",
+    "empty": "is not a FITS file; it begins with ''",
     "damaged": "header is damaged",
-    "unparsable": "damaged, or not what its suffix says (VerifyError",
+    "unparsable": "is damaged, or its content does not match its suffix (VerifyError",
     "overwritten": "damaged",
-    "elsewhere": "1 arcsec from the position",
-    "small": "asked for was (3, 11, 11)",
-    "coarse": "pixels are of",
-    "bare": "no unit INVVAR",
+    "elsewhere": "1 arcsec from the requested position",
+    "small": "expected (3, 11, 11)",
+    "coarse": "its pixels have sides of",
+    "bare": "has no HDU INVVAR",
 }
 """Wrong answers that a correct one may follow, and their reasons."""
 
@@ -117,14 +117,14 @@ def test_redirects_are_followed_three_times(server: FlakyServer, out: Path) -> N
 def test_a_server_that_drips_is_left(server: FlakyServer, out: Path) -> None:
     server.always = "dripping"
     result = get(server, out, catalogue(1), attempts=1, timeout=0.05)
-    assert "not whole after 0.5 s" in result.rejected[0].reason
+    assert "incomplete after 0.5 s" in result.rejected[0].reason
 
 
 def test_zeros_are_no_data_and_are_asked_for_once(server: FlakyServer, out: Path) -> None:
     server.always = "zeros"
     for _ in range(2):
         result = get(server, out, catalogue(3), limit=2)
-        assert [item.reason[:13] for item in result.rejected] == ["no data there"] * 2
+        assert [item.reason[:12] for item in result.rejected] == ["no data at t"] * 2
         rejected = parquet.read_table(out / "rejected.parquet").to_pylist()
         assert [row["galaxy_id"] for row in rejected] == ["g00", "g01"]
         assert len(server.asked) == 2

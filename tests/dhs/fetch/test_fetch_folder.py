@@ -114,18 +114,18 @@ def test_a_full_disk_is_told_and_the_run_goes_on(
 def test_other_settings_and_other_positions_are_refused(server: FlakyServer, out: Path) -> None:
     get(server, out, catalogue(3))
     before = names(out), len(server.asked)
-    with pytest.raises(ValueError, match="size is 11 there, 13 here"):
+    with pytest.raises(ValueError, match="size is 11 in the folder and 13 in this run"):
         get(server, out, catalogue(3), size=13)
-    with pytest.raises(ValueError, match="images_only is False there, True here"):
+    with pytest.raises(ValueError, match="images_only is False in the folder and True in"):
         get(server, out, catalogue(3), images_only=True)
-    with pytest.raises(ValueError, match="layer is ls-dr10 there, ls-dr9 here"):
+    with pytest.raises(ValueError, match="layer is ls-dr10 in the folder and ls-dr9 in"):
         get(server, out, catalogue(3), layer="ls-dr9")
-    with pytest.raises(ValueError, match=r"has 2 cutouts of other positions: g01 is at"):
+    with pytest.raises(ValueError, match=r"has 2 cutouts with different positions: g01 is at"):
         get(server, out, catalogue(4).set_column(1, "ra", pyarrow.array([1.0, 2, 3, 4])))
     assert (names(out), len(server.asked)) == before
     (out.parent / "strange").mkdir()
     (out.parent / "strange" / "x.fits").touch()
-    with pytest.raises(ValueError, match=r"holds no set of cutouts \(x.fits\)"):
+    with pytest.raises(ValueError, match=r"does not contain a set of cutouts \(x.fits\)"):
         get(server, out.parent / "strange", catalogue(3))
 
 
@@ -201,7 +201,7 @@ def test_catalogues_of_every_kind(server: FlakyServer, tmp_path: Path) -> None:
     for name, said in (("cut.fits", "no readable table"), ("caps.csv", "spelled galaxy_id")):
         with pytest.raises(ValueError, match=said):
             get(server, tmp_path / "out", tmp_path / name)
-    with pytest.raises(ValueError, match="of an unknown kind; allowed"):
+    with pytest.raises(ValueError, match="has an unknown suffix; expected"):
         get(server, tmp_path / "out", tmp_path / "a.txt")
 
 

@@ -40,5 +40,5 @@ def test_named_constructors_are_models() -> None:
 
 
 def test_a_model_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="model='airy' is not known; allowed are 'moffat'"):
+    with pytest.raises(ValueError, match="model='airy' is not known; expected one of 'moffat'"):
         psf_profile("airy")

@@ -157,8 +157,8 @@ def test_a_complete_pack_is_left_alone(manifest: Path) -> None:
     assert again[:6] == made[:6]
     assert {path: path.stat().st_mtime_ns for path in made.out.iterdir()} == before
     for option, named in (
-        ({"seed": 1}, r"split is .*42.* there, .*1.* here"),
-        ({"data_origin": "b"}, "data_origin is made-up there, b here"),
+        ({"seed": 1}, r"split is .*42.* in the folder and .*1.* in this run"),
+        ({"data_origin": "b"}, "data_origin is made-up in the folder and b in this run"),
         ({"shard_bytes": 10**6}, "shard_bytes is"),
     ):
         with pytest.raises(ValueError, match=named):
@@ -169,7 +169,7 @@ def test_a_complete_pack_is_left_alone(manifest: Path) -> None:
 
 
 def test_other_folders_are_refused(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="is not empty and holds no pack"):
+    with pytest.raises(ValueError, match="is not empty and does not contain a pack"):
         write_pack(manifest, manifest.parent, data_origin="made-up")
     with pytest.raises(NotADirectoryError, match="is a file"):
         write_pack(manifest, manifest, data_origin="made-up")

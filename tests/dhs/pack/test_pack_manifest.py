@@ -134,7 +134,7 @@ def test_positions_of_the_files_count_where_the_manifest_has_none(folder: Path) 
     assert not (folder / "leaks" / "manifest.parquet").exists()
     np.savez(folder / "c2.npz", cutout=image, meta_ra=-999.0, meta_dec=-999.0)
     (rejected,) = write_pack(manifest(folder), folder / "wrong", data_origin="made-up").rejected
-    assert "at ra=-999, dec=-999 degrees; mend it, or give columns" in rejected.reason
+    assert "has the invalid position ra=-999, dec=-999 degrees; fix it, or add" in rejected.reason
 
 
 def test_data_origin_is_never_guessed(folder: Path) -> None:
@@ -189,7 +189,7 @@ def test_files_of_another_kind(folder: Path) -> None:
     (folder / "broken.parquet").write_bytes(b"PAR1 no")
     (folder / "empty.csv").write_bytes(b"")
     for name, message in (
-        ("cutouts.txt", "of an unknown kind; allowed are .parquet and .csv"),
+        ("cutouts.txt", "has an unknown suffix; expected .parquet or .csv"),
         ("broken.parquet", "damaged"),
         ("empty.csv", "damaged or not a .csv file"),
     ):
@@ -239,13 +239,13 @@ def test_files_that_give_no_cutout(folder: Path) -> None:
     np.savez(folder / "pickle.npz", cutout=image, mask=np.array([{}]))
     (folder / "notes.txt").write_text("")
     reasons = {
-        "stack.npy": "holds 2 cutouts, but a row of a manifest names one",
-        "small.npz": "has 5 x 5 pixels, c0.npz has 6 x 5; all need one size.",
-        "masked.npz": "has a mask, c0.npz has none; all need a mask, or none has one.",
-        "bits.npz": "its array 'mask' has dtype int64; allowed are bool, or 0 and 1",
+        "stack.npy": "has 2 cutouts, but each row of a manifest needs a file with one",
+        "small.npz": "has 5 x 5 pixels, but c0.npz has 6 x 5; all cutouts must have the same size.",
+        "masked.npz": "has a mask, but c0.npz has none; all or none must have a mask.",
+        "bits.npz": "its array 'mask' has dtype int64; expected bool, or integers 0 and 1",
         "turned.npz": "its array 'mask' has shape (5, 6) (bands first)",
-        "pickle.npz": "its array 'mask': holds Python objects, which are never loaded",
-        "notes.txt": "of an unknown kind",
+        "pickle.npz": "its array 'mask': contains Python objects, which are never loaded",
+        "notes.txt": "has an unknown suffix",
         "none.fits": "cannot be read: No such file or directory.",
     }
     paths = [*PATHS, *reasons]

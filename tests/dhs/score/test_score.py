@@ -150,8 +150,8 @@ def test_files_are_scored_and_what_does_not_fit_is_named(
     assert report["written"] == 3
     reasons = {Path(item["path"]).name: item["reason"] for item in report["rejected"]}
     assert set(reasons) == {"large.npz", "broken.npz", "none", "galaxy-000.npz"}
-    assert "large is 64 x 64; the checkpoint takes 33 x 33" in reasons["large.npz"]
-    assert "has the id galaxy-000 of a cutout before it" in reasons["galaxy-000.npz"]
+    assert "large has 64 x 64 pixels; the checkpoint expects 33 x 33" in reasons["large.npz"]
+    assert "has the same id as an earlier cutout, galaxy-000;" in reasons["galaxy-000.npz"]
     table = read_table(out)
     assert table.metadata["data_origin"] is None
     assert table.paths.tolist() == [str(folder / f"galaxy-00{k}.npz") for k in range(3)]
@@ -215,7 +215,7 @@ def test_what_cannot_be_scored_together_is_refused(model: Path, pack: Path, tmp_
     with pytest.raises(ValueError, match="is a pack or a manifest, and 1 more are given"):
         score(model, [pack, tmp_path], tmp_path / "scores.parquet")
     large = write_model(tmp_path / "large.safetensors", size=101)
-    with pytest.raises(ValueError, match="33 x 33; the checkpoint takes 101 x 101"):
+    with pytest.raises(ValueError, match="33 x 33 pixels; the checkpoint expects 101 x 101"):
         score(large, [pack], tmp_path / "scores.parquet")
     (tmp_path / "table.csv").write_text("galaxy_id,label\na,1\n")
     with pytest.raises(ValueError, match=r"manifest.parquet' is an input and would be replaced"):

@@ -207,7 +207,7 @@ def test_too_few_labels_are_counted(model: Path, second: Path, pack: Path, tmp_p
         (1, {"combine": "trained", "truth": "x.csv"}, "needs two checkpoints or more"),
         (2, {"combine": "trained"}, "needs labels; give truth"),
         (2, {"truth": "x.csv"}, "is only for combine='trained'"),
-        (2, {"combine": "median"}, "combine='median' is not known; allowed are mean, trained"),
+        (2, {"combine": "median"}, "combine='median' is not known; expected one of mean, trained"),
     ],
 )
 def test_how_to_combine_is_checked_first(

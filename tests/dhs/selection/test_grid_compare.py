@@ -316,5 +316,5 @@ def test_command_prints_a_table(
 def test_command_says_what_is_wrong(folders: tuple[Path, Path], tmp_path: Path) -> None:
     result = invoke(app, folders[0], tmp_path, "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert "holds no grid.json; give the folder of a finished grid" in message(result)
+    assert "has no grid.json; give the folder of a finished grid" in message(result)
     assert not (tmp_path / "out").exists()

@@ -218,9 +218,9 @@ def test_short_counts(count: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("grid.json", "holds no grid.json"),
-        ("injections.parquet", "holds no injections.parquet"),
-        ("selection_function.parquet", "holds no selection_function.parquet"),
+        ("grid.json", "has no grid.json"),
+        ("injections.parquet", "has no injections.parquet"),
+        ("selection_function.parquet", "has no selection_function.parquet"),
     ],
 )
 def test_an_unfinished_folder_is_refused(

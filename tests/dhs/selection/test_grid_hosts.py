@@ -93,7 +93,7 @@ def test_an_undeclared_unit_that_may_be_either_is_an_error(tmp_path: Path) -> No
         ({"psfsize_r": np.nan}, "40 have no seeing or depth"),
         ({"psfdepth_r": 0.0}, "40 have no seeing or depth"),
         ({"label": 1}, "has no non-lens in split 'all'.*label=0"),
-        ({"psfsize_r": "wide"}, r"psfsize_r \(hosts.psfsize_col\) holds no numbers"),
+        ({"psfsize_r": "wide"}, r"psfsize_r \(hosts.psfsize_col\) is not numeric"),
     ],
 )
 def test_hosts_that_do_not_do(tmp_path: Path, columns: dict[str, Any], problem: str) -> None:

@@ -226,7 +226,7 @@ def test_too_few_negatives_and_another_size_are_refused(home: Path, tmp_path: Pa
         run_grid(config(home, tmp_path / "out", fpr_targets=[0.01]), ALONE)
     large = tmp_path / "large.safetensors"
     write_model(large, PreprocessSpec(annulus_r_in=32.5, annulus_r_out=45), side=101)
-    with pytest.raises(ValueError, match=f"{SIDE} x {SIDE}; the checkpoint takes 101 x 101"):
+    with pytest.raises(ValueError, match=f"{SIDE} x {SIDE} pixels; .* expects 101 x 101"):
         run_grid(grid(home / "pack", large, tmp_path / "out"), ALONE)
     assert not (tmp_path / "out").exists()
 
@@ -296,7 +296,7 @@ def test_a_network_that_gives_nan_is_named(home: Path, tmp_path: Path) -> None:
 
 def test_a_foreign_folder_is_not_touched(home: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("all of it")
-    with pytest.raises(ValueError, match=r"holds no grid \(thesis.tex\)"):
+    with pytest.raises(ValueError, match=r"does not contain a grid \(thesis.tex\)"):
         run_grid(config(home, tmp_path), ALONE)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

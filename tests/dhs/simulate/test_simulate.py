@@ -202,9 +202,9 @@ def test_a_complete_survey_is_left_alone(survey: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 4}, "seed is 3 there, 4 here"),
-        ({"n": 21}, "n is 20 there, 21 here"),
-        ({"lens_fraction": 0.25}, "lens_fraction is 0.5 there, 0.25 here"),
+        ({"seed": 4}, "seed is 3 in the folder and 4 in this run"),
+        ({"n": 21}, "n is 20 in the folder and 21 in this run"),
+        ({"lens_fraction": 0.25}, "lens_fraction is 0.5 in the folder and 0.25 in this run"),
         ({"config": config_with(stars={"per_arcmin2": 1.0})}, "config_sha256 is"),
     ],
 )
@@ -220,7 +220,7 @@ def test_other_settings_are_refused(
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "shard-00000.npy").write_bytes(b"mine")
-    with pytest.raises(ValueError, match=r"is not empty and holds no simulated survey \(shard-0"):
+    with pytest.raises(ValueError, match=r"does not contain a simulated survey \(shard-0"):
         make(tmp_path)
     assert os.listdir(tmp_path) == ["shard-00000.npy"]
     with pytest.raises(NotADirectoryError, match="is a file"):

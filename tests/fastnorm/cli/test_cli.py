@@ -175,7 +175,7 @@ def test_bad_files_are_named_and_the_others_written(folder: Path) -> None:
     assert "(3, 64, 64)" in reasons["g.npz"]
     assert f"(3, {PLANE[0]}, {PLANE[1]})" in reasons["g.npz"]
     assert "matches no file" in reasons["*.fit"]
-    assert "holds no file" in reasons["empty"]
+    assert "the folder has no file" in reasons["empty"]
     assert len(reasons) == 6
     text = run("normalize", folder, "--out", out)
     assert text.exit_code == 1

@@ -115,7 +115,7 @@ def test_other_units_are_refused(tmp_path: Path, unit: str) -> None:
     units = legacy_units()
     units[0].header["BUNIT"] = unit
     units.writeto(tmp_path / "a.fits")
-    assert f"is in {unit!r} (BUNIT); allowed is nanomaggy" in refusal(tmp_path / "a.fits")
+    assert f"is in {unit!r} (BUNIT); expected nanomaggy" in refusal(tmp_path / "a.fits")
 
 
 @pytest.mark.parametrize("unit", ["nanomaggy", "nmgy", "NANOMAGGIES", ""])
@@ -129,8 +129,8 @@ def test_names_of_the_unit(tmp_path: Path, unit: str) -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "said"),
     [
-        ("INVVAR", (3, 50, 101), "INVVAR has shape (3, 50, 101), its image allows (3, 101, 101)"),
-        ("MASKBITS", (3, 101, 101), "its image allows (101, 101) and (1, 101, 101)"),
+        ("INVVAR", (3, 50, 101), "INVVAR has shape (3, 50, 101); to fit the image it must be"),
+        ("MASKBITS", (3, 101, 101), "it must be (101, 101) or (1, 101, 101)"),
     ],
 )
 def test_what_does_not_fit_the_image(
@@ -145,8 +145,8 @@ def test_what_does_not_fit_the_image(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"BANDS": "gr"}, "has 3 planes, and says that they are the bands 'gr'"),
-        ({"BANDS": "g,r,i"}, "the bands 'gri'; needed are g, r, z, each once"),
+        ({"BANDS": "gr"}, "has 3 planes, and its header lists the bands 'gr'"),
+        ({"BANDS": "g,r,i"}, "the bands 'gri'; expected one band per plane"),
     ],
 )
 def test_bands_that_do_not_fit(tmp_path: Path, change: dict[str, str], said: str) -> None:
@@ -160,12 +160,12 @@ def test_weights_of_other_bands_are_refused(tmp_path: Path) -> None:
     units = legacy_units()
     units["INVVAR"].header["BANDS"] = "zrg"
     units.writeto(tmp_path / "a.fits")
-    assert "INVVAR is of the bands 'zrg', its image of 'grz'" in refusal(tmp_path / "a.fits")
+    assert "INVVAR has the bands 'zrg', but the image has 'grz'" in refusal(tmp_path / "a.fits")
 
 
 def test_one_band_per_file_says_how_to_stack(tmp_path: Path) -> None:
     fits.PrimaryHDU(legacy_units()[0].data[0]).writeto(tmp_path / "a.fits")
-    assert "one band; needed are g, r and z in one image" in refusal(tmp_path / "a.fits")
+    assert "one band; expected g, r and z in one image" in refusal(tmp_path / "a.fits")
 
 
 def test_a_header_that_was_edited_says_so(tmp_path: Path) -> None:

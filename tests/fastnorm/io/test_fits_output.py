@@ -86,7 +86,7 @@ def test_in_and_out_nothing_is_lost(tmp_path: Path) -> None:
 
 def test_a_normalised_file_is_not_normalised_again(tmp_path: Path) -> None:
     normalize_file(save_legacy(tmp_path / "a.fits"), tmp_path / "out.fits")
-    assert "is normalised already, with the annulus (32.5, 45.0)" in refusal(tmp_path / "out.fits")
+    assert "is already normalised, with the annulus (32.5, 45.0)" in refusal(tmp_path / "out.fits")
 
 
 def test_compressed_units(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_the_command(tmp_path: Path) -> None:
         assert units["MASK"].header["MASKBITS"] == "dr9:GALAXY"
     for arguments, said in (
         ([*command[:-1], "dr10:FOO"], "has no 'FOO'"),
-        ([*command[:-1], "BRIGHT,MEDIUM"], "names no release; write dr10:BRIGHT,MEDIUM"),
+        ([*command[:-1], "BRIGHT,MEDIUM"], "has no release; write dr10:BRIGHT,MEDIUM"),
         ([*command, "--clip", "-1"], "clip=-1.0 is out of range"),
         (
             ["normalize-fits", str(out / "a.fits"), "--out", str(out)],
@@ -166,7 +166,7 @@ def test_a_mask_that_covers_the_sky_is_refused(tmp_path: Path) -> None:
     path = masked(tmp_path / "a.fits", slice(None))
     said = "g: 0 of 3,036 pixels of the annulus (32.5, 45.0) are good; 100 are needed"
     assert said in refusal(path)
-    with pytest.raises(CutoutError, match="leave it out, or mask fewer bits"):
+    with pytest.raises(CutoutError, match="omit it, or use fewer mask bits"):
         normalize_file(path, tmp_path / "out.fits", Annulus(20, 32))
     normalize_file(path, tmp_path / "out.fits", mask_bits=MaskBits.parse("dr10:GALAXY"))
     # The mask is checked for the given annulus: rows 30 to 70 cover most of this one.
@@ -246,7 +246,7 @@ def test_images_among_which_none_is_named(tmp_path: Path) -> None:
     image, invvar, _ = legacy_units()
     other = fits.ImageHDU(invvar.data, image.header, name="WHT")
     fits.HDUList([image, other]).writeto(tmp_path / "a.fits")
-    said = "holds 2 images of one shape, 'PRIMARY', 'WHT'; name the one to read IMAGE"
+    said = "has 2 images of the same shape, 'PRIMARY', 'WHT'; set EXTNAME to IMAGE"
     assert said in refusal(tmp_path / "a.fits")
     image.name = "SCI"
     fits.HDUList([image, other]).writeto(tmp_path / "b.fits")

@@ -214,7 +214,7 @@ def test_one_band_only(tmp_path: Path, suffix: str) -> None:
 
 def test_integers_are_no_fluxes(tmp_path: Path, suffix: str) -> None:
     path = SAVERS[suffix](tmp_path / f"a{suffix}", np.ones((3, 30, 30), np.int32))
-    assert "allowed are floating dtypes, in nanomaggies" in reason(path)
+    assert "expected a floating-point dtype, in nanomaggies" in reason(path)
 
 
 def test_values_beyond_float32(tmp_path: Path, suffix: str) -> None:
@@ -229,7 +229,7 @@ def test_empty_file_and_other_text(tmp_path: Path, suffix: str) -> None:
     path.touch()
     assert "the file is empty (0 bytes)" in reason(path)
     path.write_bytes(b"neither a header nor pixels\n" * 200)
-    assert "damaged, or not what its suffix says" in reason(path)
+    assert "is damaged, or its content does not match its suffix" in reason(path)
 
 
 def test_truncated_anywhere(tmp_path: Path, suffix: str) -> None:
@@ -282,7 +282,7 @@ def test_fits_cut_short_behind_its_image_or_without_one(tmp_path: Path) -> None:
     (tmp_path / "a.fits").write_bytes(content[:-5000])
     assert "truncated" in reason(tmp_path / "a.fits")
     fits.HDUList([fits.PrimaryHDU()]).writeto(tmp_path / "b.fits")
-    assert "holds no image" in reason(tmp_path / "b.fits")
+    assert "has no image" in reason(tmp_path / "b.fits")
 
 
 def test_npz_without_the_key(tmp_path: Path) -> None:
@@ -292,13 +292,13 @@ def test_npz_without_the_key(tmp_path: Path) -> None:
 
 def test_npz_of_objects_is_not_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", cutout=np.array([[[1, None, "x"]]], dtype=object))
-    assert "holds Python objects, which are never loaded" in reason(tmp_path / "a.npz")
+    assert "contains Python objects, which are never loaded" in reason(tmp_path / "a.npz")
 
 
 def test_npz_of_object_meta_is_not_unpickled(tmp_path: Path) -> None:
     meta = np.array(None, dtype=object)
     save_npz(tmp_path / "a.npz", make_pixels(), meta_galaxy_id=meta)
-    assert "holds Python objects, which are never loaded" in reason(tmp_path / "a.npz")
+    assert "contains Python objects, which are never loaded" in reason(tmp_path / "a.npz")
 
 
 def test_npz_with_a_wrong_crc(tmp_path: Path) -> None:
@@ -321,10 +321,10 @@ def test_absurd_sizes_are_refused_before_memory_is_taken(
     tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
     (tmp_path / "a.npy").write_bytes(claim(shape))
-    assert "its header says shape" in reason(tmp_path / "a.npy")
+    assert "its header states shape" in reason(tmp_path / "a.npy")
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("cutout.npy", claim((*shape[1:], shape[0])))
-    assert "its header says shape" in reason(tmp_path / "a.npz")
+    assert "its header states shape" in reason(tmp_path / "a.npz")
 
 
 def test_stack_in_fortran_order_or_of_nothing(tmp_path: Path) -> None:
@@ -348,14 +348,14 @@ def test_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
 
 
 def test_unknown_suffix_and_missing_file(tmp_path: Path) -> None:
-    assert "of an unknown kind; allowed are .npz" in reason(tmp_path / "a.txt")
+    assert "has an unknown suffix; expected one of .npz" in reason(tmp_path / "a.txt")
     assert "No such file" in reason(tmp_path / "a.npy")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 def test_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.npy")
-    assert reason(tmp_path / "a.npy").startswith("not a regular file")
+    assert reason(tmp_path / "a.npy").startswith("is not a regular file")
 
 
 def test_without_astropy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,7 +393,7 @@ def test_find_names_what_leads_nowhere(tmp_path: Path) -> None:
     rejected: list[Rejected] = []
     assert find_cutouts(wanted, rejected) == [tmp_path / "a.npz"]
     assert [item.path for item in rejected] == wanted[:3]
-    expected = ["the pattern matches no file", "there is no such file", "the folder holds no file"]
+    expected = ["the pattern matches no file", "does not exist", "the folder has no file"]
     for item, text, path in zip(rejected, expected, wanted, strict=False):
         assert text in item.reason
         with pytest.raises(CutoutError, match=text):

@@ -100,7 +100,7 @@ def test_headers_of_arrays_that_claim_gigabytes(tmp_path: Path, name: str) -> No
     path = tmp_path / name
     for shape in ((10**9, 3, 101, 101), (2**62, 3, 1, 1)):
         _put(path, header(shape))
-        assert "its header says shape" in reason(path)
+        assert "its header states shape" in reason(path)
     _put(path, header((3, 8, 9), 2, claims=2**32 - 1))
     assert "its header takes 4,294,967,295 bytes" in reason(path)
 
@@ -118,7 +118,7 @@ def test_a_cutout_of_a_stack_that_is_too_large(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     path.write_bytes(start)
     os.truncate(path, len(start) + 3 * side * side * 4)
-    assert "a cutout of it takes 805,306,368 bytes" in reason(path)
+    assert "one cutout in it takes 805,306,368 bytes" in reason(path)
 
 
 def test_a_million_entries(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_gzip_bomb_that_does_not_say_so(tmp_path: Path) -> None:
     packer = zlib.compressobj(6, zlib.DEFLATED, -15)
     start = packer.compress(stream.getvalue()) + packer.flush(zlib.Z_FULL_FLUSH)
     (tmp_path / "a.fits").write_bytes(gzip.compress(b"")[:10] + start + zeros(4000))
-    assert "the file, unpacked, takes" in reason(tmp_path / "a.fits", MOST_BYTES // 8)
+    assert "the unpacked file takes" in reason(tmp_path / "a.fits", MOST_BYTES // 8)
 
 
 def card(content: bytes, name: str, value: object) -> bytes:
@@ -162,7 +162,7 @@ def test_fits_that_claims_terabytes(tmp_path: Path) -> None:
 def test_fits_that_claims_billions_of_axes_or_columns(tmp_path: Path, name: str) -> None:
     content = card(tiled(quantize_level=0), name, 2**31 - 1)
     (tmp_path / "a.fits").write_bytes(content)
-    assert "= 2147483647 says more than FITS allows, 999" in reason(tmp_path / "a.fits")
+    assert "= 2147483647 is above the FITS limit of 999" in reason(tmp_path / "a.fits")
 
 
 def tiled(**options: Any) -> bytes:
@@ -190,7 +190,7 @@ def test_tiles_that_are_bombs(tmp_path: Path) -> None:
     whole = bytes(content[: data + 8]) + bomb
     whole += bytes(-len(whole) % 2880)
     (tmp_path / "a.fits.fz").write_bytes(whole)
-    assert "what it holds, unpacked, takes" in reason(tmp_path / "a.fits.fz", 2**20)
+    assert "its unpacked content takes" in reason(tmp_path / "a.fits.fz", 2**20)
 
 
 def sparse(path: Path, start: bytes, size: int, end: bytes = b"") -> Path:

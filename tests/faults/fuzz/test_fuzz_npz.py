@@ -97,7 +97,7 @@ def numpy_reads(path: Path) -> bool:
 
 
 STRICTER = (
-    *("of .npy version", "its array 'mask'", "holds Python objects", "bytes in all, but it has"),
+    *("has .npy version", "its array 'mask'", "contains Python objects", "bytes in total, but it"),
     *("more than once", "bytes; at most", "has no array 'cutout'"),
 )
 """Reasons for refusing files that NumPy reads."""

@@ -96,7 +96,7 @@ def watched(size: int, *, is_traced: bool = True) -> Iterator[None]:
     assert not did, f"did {did}"
     assert not said, f"warned: {[str(item.message) for item in said]}"
     most = OWN_BYTES + TIMES_SIZE * size
-    assert peak <= most, f"took {peak:,} bytes to read {size:,}; allowed are {most:,}"
+    assert peak <= most, f"took {peak:,} bytes to read {size:,}; at most {most:,} are allowed"
     grew = _resident() - resident
     # Libraries also allocate memory that Python does not trace, and keep some of it.
     assert grew <= RESIDENT_BYTES + most, f"grew by {grew:,} bytes to read {size:,}"
