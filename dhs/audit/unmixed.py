@@ -116,7 +116,7 @@ def _unlike(path: Path, members: Sequence[Mapping[str, Any]]) -> Iterator[Findin
 
 
 def _against_checkpoints(found: Artefacts, uses: list[Use]) -> Iterator[Finding]:
-    """Find results whose preprocessing is not that of their checkpoint."""
+    """Find results whose preprocessing differs from that of their checkpoint."""
     here = {item.fingerprint: item for item in found.checkpoints}
     for use in uses:
         checkpoint = here.get(use.checkpoint)

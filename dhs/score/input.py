@@ -97,8 +97,8 @@ def open_input(
         return _Files(paths, size, mask_bits)
     if len(paths) > 1:
         raise ValueError(
-            f"{tables[0]} is a pack or a manifest, but {len(paths) - 1} more are given; score each "
-            "one separately."
+            f"{tables[0]} is a pack or a manifest, but {len(paths)} paths are given; score each "
+            "pack or manifest separately."
         )
     if tables[0].suffix not in TABLES:
         return _Packed(tables[0], size, mask_bits)

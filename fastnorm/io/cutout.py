@@ -231,7 +231,7 @@ def too_few_good(
         return None
     name = BANDS[few[0]] if lead == [len(BANDS)] else f"image {few[0]}"
     return (
-        f"{name}: only {good[few[0]]} of {int(ring.sum()):,} pixels in the annulus "
+        f"{name}: {good[few[0]]} of {int(ring.sum()):,} pixels in the annulus "
         f"({annulus.r_in}, {annulus.r_out}) are good; at least {MINIMUM_PIXELS} are needed. The "
         "mask covers the sky: omit it, or use fewer mask bits."
     )

@@ -212,8 +212,8 @@ def read_header(
     expected = len(npy.magic(*version)) + width + count + math.prod(shape) * dtype.itemsize
     if expected != size:
         reason = (
-            f"its header states shape {shape} and dtype {dtype}, {expected} bytes in total, but it "
-            f"has {size} bytes: it is cut short or damaged."
+            f"its header states shape {shape} and dtype {dtype}, {expected} bytes in total, but "
+            f"there are {size} bytes: it is cut short or damaged."
         )
         raise CutoutError(path, reason)
     return shape, is_fortran, dtype

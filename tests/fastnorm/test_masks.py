@@ -126,7 +126,7 @@ def test_a_pack_has_the_masks_of_its_files(packed: tuple[Path, str]) -> None:
     assert np.array_equal(pack.masks[0], np.broadcast_to(bad(chosen), (N, 3, SIDE, SIDE)))
     assert pack.metadata["mask_bits"] == (chosen or None)
     other = MaskBits.parse("dr10" if chosen else GALAXY)
-    with pytest.raises(ValueError, match="holds a pack with different settings: mask_bits is"):
+    with pytest.raises(ValueError, match="contains a pack with different settings: mask_bits is"):
         write_pack(out.parent / "manifest.csv", out, data_origin="made-up", mask_bits=other)
 
 

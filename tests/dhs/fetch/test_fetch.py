@@ -96,8 +96,8 @@ def test_no_more_attempts_than_allowed_and_none_where_it_is_no_use(
     for answer, reason in {
         "status 404": "HTTP 404",
         "status 204": "HTTP 204",
-        "to ftp://there/x": "no address",
-        "to http://[::": "no address",
+        "to ftp://there/x": "redirected to an invalid address",
+        "to http://[::": "redirected to an invalid address",
     }.items():
         server.asked.clear()
         server.always = answer

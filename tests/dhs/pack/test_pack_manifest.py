@@ -264,7 +264,7 @@ def test_masks_that_do_not_fit(folder: Path) -> None:
     masks = ["good.npy", "good.npy", "mask.npz", "none.npy", *["good.npy"] * 4]
     result = pack(manifest(folder, mask_path=masks))
     assert [item.path.name for item in result.rejected] == ["c2.npz", "c3.npz"]
-    assert result.rejected[0].reason == "its mask mask.npz has no array 'mask'."
+    assert result.rejected[0].reason == "its mask mask.npz: has no array 'mask'."
     assert result.rejected[1].reason == (
-        "its mask none.npy cannot be read: No such file or directory."
+        "its mask none.npy: cannot be read: No such file or directory."
     )

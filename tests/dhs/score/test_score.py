@@ -212,7 +212,7 @@ def test_masks_of_a_pack_are_used(model: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_scored_together_is_refused(model: Path, pack: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is a pack or a manifest, and 1 more are given"):
+    with pytest.raises(ValueError, match="is a pack or a manifest, but 2 paths are given"):
         score(model, [pack, tmp_path], tmp_path / "scores.parquet")
     large = write_model(tmp_path / "large.safetensors", size=101)
     with pytest.raises(ValueError, match="33 x 33 pixels; the checkpoint expects 101 x 101"):

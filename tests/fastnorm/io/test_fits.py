@@ -93,7 +93,7 @@ def test_bands_are_taken_by_name(tmp_path: Path) -> None:
     assert np.array_equal(cutout.pixels, planes)
     assert cutout.mask is not None
     assert np.array_equal(cutout.mask, expected_mask())
-    assert "that they are the bands 'gri'" in refusal(save_legacy(tmp_path / "b.fits", bands="gri"))
+    assert "lists the bands 'gri'" in refusal(save_legacy(tmp_path / "b.fits", bands="gri"))
 
 
 def test_an_inverse_variance_that_is_no_number_is_bad(tmp_path: Path) -> None:
@@ -171,6 +171,6 @@ def test_one_band_per_file_says_how_to_stack(tmp_path: Path) -> None:
 def test_a_header_that_was_edited_says_so(tmp_path: Path) -> None:
     content = save_legacy(tmp_path / "a.fits").read_bytes()
     (tmp_path / "a.fits").write_bytes(content.replace(b"1501p022", b"1501p023"))
-    assert "a checksum in it does not hold. If you changed it, `fitscheck" in refusal(
+    assert "a checksum in it does not match. If you changed it, run `fitscheck" in refusal(
         tmp_path / "a.fits"
     )

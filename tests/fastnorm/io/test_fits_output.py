@@ -164,7 +164,7 @@ def test_two_of_one_name(tmp_path: Path) -> None:
 
 def test_a_mask_that_covers_the_sky_is_refused(tmp_path: Path) -> None:
     path = masked(tmp_path / "a.fits", slice(None))
-    said = "g: 0 of 3,036 pixels of the annulus (32.5, 45.0) are good; 100 are needed"
+    said = "g: 0 of 3,036 pixels in the annulus (32.5, 45.0) are good; at least 100 are needed"
     assert said in refusal(path)
     with pytest.raises(CutoutError, match="omit it, or use fewer mask bits"):
         normalize_file(path, tmp_path / "out.fits", Annulus(20, 32))
@@ -172,7 +172,7 @@ def test_a_mask_that_covers_the_sky_is_refused(tmp_path: Path) -> None:
     # The mask is checked for the given annulus: rows 30 to 70 cover most of this one.
     near = masked(tmp_path / "b.fits", slice(30, 71))
     assert read(near).mask is not None
-    with pytest.raises(CutoutError, match=r"of 1,\d+ pixels of the annulus \(5.0, 20.5\)"):
+    with pytest.raises(CutoutError, match=r"of 1,\d+ pixels in the annulus \(5.0, 20.5\)"):
         normalize_file(near, tmp_path / "c.fits", Annulus(5, 20.5))
 
 

@@ -115,7 +115,7 @@ def test_masks_of_other_types() -> None:
     for mask, error, said in (
         (BAD * 4, TypeError, "mask of dtype int64; expected bool, or 0 and 1"),
         (BAD[1:], ValueError, r"mask of shape \(100, 101\), .* the images, \(101, 101\)"),
-        (np.ones_like(BAD), ValueError, "image 0: 0 of 3,036 pixels of the annulus"),
+        (np.ones_like(BAD), ValueError, "image 0: 0 of 3,036 pixels in the annulus"),
     ):
         with pytest.raises(error, match=said):
             nddata.normalize(NDData(PLANE, unit=NMGY, mask=mask))
@@ -196,5 +196,5 @@ def test_what_is_normalised_can_be_written_by_astropy(tmp_path: Path) -> None:
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.fits").write_bytes(b"no FITS")
-    with pytest.raises(CutoutError, match=r"a\.fits: damaged"):
+    with pytest.raises(CutoutError, match=r"a\.fits: is damaged"):
         nddata.read(tmp_path / "a.fits")

@@ -65,7 +65,7 @@ def test_npy_that_ends_like_an_archive(npz: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "mask.npy", np.zeros((8, 9), bool))
     with (tmp_path / "mask.npy").open("ab") as stream:
         stream.write(npz.read_bytes())
-    with pytest.raises(CutoutError, match="bytes in all, but it has"):
+    with pytest.raises(CutoutError, match="bytes in total, but there are"):
         load_mask(tmp_path / "mask.npy")
 
 

@@ -97,7 +97,7 @@ def numpy_reads(path: Path) -> bool:
 
 
 STRICTER = (
-    *("has .npy version", "its array 'mask'", "contains Python objects", "bytes in total, but it"),
+    *("has .npy version", "its array 'mask'", "contains Python objects", "bytes in total, but"),
     *("more than once", "bytes; at most", "has no array 'cutout'"),
 )
 """Reasons for refusing files that NumPy reads."""
