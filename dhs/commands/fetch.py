@@ -21,7 +21,8 @@ MOST_SHOWN = 50
 
 def fetch(
     out: Annotated[
-        Path, typer.Option(help="Folder for the cutouts: new, empty, or of an interrupted run.")
+        Path,
+        typer.Option(help="Folder for the cutouts: new, empty, or left by an interrupted run."),
     ],
     ra: Annotated[
         float | None, typer.Option(help="Right ascension of one cutout, degrees.")

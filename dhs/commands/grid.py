@@ -67,7 +67,7 @@ def run(
     The output does not depend on the number of workers. Run the same command again to resume an
     interrupted run.
 
-    Exit status: 0 complete; 2 invalid arguments, or incomplete.
+    Exit status: 0 complete; 2 invalid arguments, or the grid is not finished.
     """
     started = time.perf_counter()
     with messages(*ERRORS):

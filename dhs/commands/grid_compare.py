@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a finished grid.")],
     second: Annotated[
-        Path, typer.Argument(metavar="B", help="Folder of another, with the same injections.")
+        Path, typer.Argument(metavar="B", help="Folder of a second grid with the same injections.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the tables and the plot.")],
     as_json: AsJson = False,

@@ -42,7 +42,7 @@ def create(
         typer.Argument(help="Table (.parquet or .csv) with cutout_path, label and other columns."),
     ],
     out: Annotated[
-        Path, typer.Option(help="Folder for the pack: new, empty, or of an interrupted run.")
+        Path, typer.Option(help="Folder for the pack: new, empty, or left by an interrupted run.")
     ],
     data_origin: Annotated[
         str | None,

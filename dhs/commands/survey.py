@@ -19,7 +19,7 @@ from fastnorm.text import printable
 
 def simulate(
     out: Annotated[
-        Path, typer.Option(help="Folder for the survey: new, empty, or of an interrupted run.")
+        Path, typer.Option(help="Folder for the survey: new, empty, or left by an interrupted run.")
     ],
     n: Annotated[int, typer.Option("--n", help="Number of cutouts.")] = 20_000,
     seed: Seed = 1,
@@ -41,7 +41,7 @@ def simulate(
     The output depends on the seed, not on the number of workers. Run the same command again to
     resume an interrupted run.
 
-    Exit status: 0 complete; 2 invalid arguments, or incomplete.
+    Exit status: 0 complete; 2 invalid arguments, or the survey is not finished.
     """
     started = time.perf_counter()
     with messages(TypeError, ValueError, OSError, ImportError, RuntimeError):

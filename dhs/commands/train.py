@@ -19,7 +19,7 @@ def train(
 ) -> None:
     """Train a lens finder from a configuration; an interrupted run resumes.
 
-    Exit status: 0 trained; 2 invalid arguments, or incomplete.
+    Exit status: 0 trained; 2 invalid arguments, or the training did not finish.
     """
     with messages(ImportError):
         from dhs.train.command import train_and_print

@@ -1,6 +1,6 @@
 """Radial profiles of PSFs, chosen by name, for NumPy arrays and torch tensors alike.
 
-To add a PSF model, add an entry to `PSF_MODELS`. Injection, grids and simulated surveys use it.
+To add a PSF model, add an entry to `PSF_MODELS`; `DEFAULT_PSF_MODEL` is what grids use.
 """
 
 from __future__ import annotations

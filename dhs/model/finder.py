@@ -12,8 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from dhs.constants import CUTOUT_SIZE
-from dhs.model.networks import BOTTLENECKED_RESNET, NETWORKS, TIMM_NAMES
-from dhs.model.resnet import BottleneckedResNet
+from dhs.model.networks import NETWORKS, TIMM_NAMES
 from dhs.preprocess.layer import Preprocess
 from dhs.preprocess.spec import PreprocessSpec
 
@@ -58,10 +57,13 @@ def build_model(
     """
     if weights is not None and not pretrained:
         raise ValueError(f"weights={str(weights)!r} needs pretrained=True; pretrained is False.")
-    if arch == BOTTLENECKED_RESNET:
+    network = NETWORKS.get(arch)
+    if network is not None and network.own_class is not None:
         if pretrained:
             raise ValueError(f"pretrained=True: {arch} has no ImageNet weights; set it to False.")
-        return _build(BottleneckedResNet, arch, in_ch=in_ch, **kwargs)
+        module, _, name = network.own_class.partition(":")
+        make = getattr(importlib.import_module(module), name)
+        return _build(make, arch, in_ch=in_ch, **kwargs)
     timm = _timm()
     name, fixed = TIMM_NAMES.get(arch, (arch, {}))
     if not timm.is_model(name):

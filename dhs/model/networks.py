@@ -19,9 +19,13 @@ class Network:
     paper_name : str
         Name in papers. The retraining plan counts architectures with the same name as one.
     timm_name : str or None
-        Name in timm; None for `dhs.model.resnet.BottleneckedResNet`.
+        Name in timm; None for a class of our own.
     timm_options : mapping
         Options that timm builds it with.
+    own_class : str or None
+        ``module:class`` of our own network, imported when it is built. Its constructor takes
+        ``in_ch``, ``forward`` returns logits (N, 1), and ``get_classifier()`` returns the last
+        layer, a ``torch.nn.Linear``, as networks of timm do.
     retraining_config : str or None
         Configuration of the retraining plan.
     least_auc : float or None
@@ -31,6 +35,7 @@ class Network:
     paper_name: str
     timm_name: str | None = None
     timm_options: Mapping[str, Any] = field(default_factory=dict)
+    own_class: str | None = None
     retraining_config: str | None = None
     least_auc: float | None = None
 
@@ -50,6 +55,7 @@ NETWORKS: Mapping[str, Network] = {
     ),
     BOTTLENECKED_RESNET: Network(
         "bottlenecked ResNet",
+        own_class="dhs.model.resnet:BottleneckedResNet",
         retraining_config="configs/paperIV_bottlenecked_resnet_v2_annulus_fix.yaml",
         least_auc=0.990,
     ),

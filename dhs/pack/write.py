@@ -119,6 +119,8 @@ def write_pack(
         A number is out of its range; the manifest has faults (the message lists all) or leaking
         splits; the data origin is missing; or the folder contains something else, a pack with
         different settings, or a damaged complete pack.
+    dhs.jobs.executors.WorkersDiedError
+        Workers died three times with the same shard.
     OSError
         The manifest cannot be read, the folder cannot be written, or another process is writing
         it.

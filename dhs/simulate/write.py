@@ -88,6 +88,8 @@ def write_survey(
     TypeError, ValueError
         A number is out of its range; or the folder contains something else, a survey with
         different settings (the message names them), or a damaged complete survey.
+    dhs.jobs.executors.WorkersDiedError
+        Workers died three times with the same shard.
     OSError
         The folder cannot be written, or another process is writing it.
     """

@@ -97,7 +97,7 @@ def run_selfcheck(device: Device, *, is_quick: bool, as_json: bool) -> None:
     Parameters
     ----------
     device : {"cpu", "cuda", "all"}
-        Device whose backends to check.
+        Which backends to check, by device.
     is_quick : bool
         Use fewer settings and fewer timing rounds.
     as_json : bool
@@ -135,7 +135,7 @@ def check(device: Device, *, is_quick: bool, advance: Advance = lambda what, tot
     Parameters
     ----------
     device : {"cpu", "cuda", "all"}
-        Device whose backends to check.
+        Which backends to check, by device.
     is_quick : bool
         Use fewer settings and fewer timing rounds.
     advance : callable, optional

@@ -97,15 +97,15 @@ def _targets(
 ) -> dict[Path, Path]:
     """Map each input file to its output file, after checking all of them."""
     from fastnorm.io import Rejected, find_cutouts
-    from fastnorm.io.read import stem_of
+    from fastnorm.io.read import FITS_SUFFIXES, stem_of
 
     files = find_cutouts(paths, rejected)
     given = {Path(path) for path in paths}
-    # In a folder, skip NumPy files and earlier results; a file that is named is never skipped.
+    # In a folder, skip other files and earlier results; a file that is named is never skipped.
     fits = [
         path
         for path in files
-        if path in given or not (path.suffix in (".npz", ".npy") or _is_in(path, out))
+        if path in given or (path.name.lower().endswith(FITS_SUFFIXES) and not _is_in(path, out))
     ]
     targets: dict[Path, Path] = {}
     owners: dict[Path, Path] = {}

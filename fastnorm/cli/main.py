@@ -206,7 +206,7 @@ def backends(as_json: AsJson = False) -> None:
 @app.command()
 def check(
     device: Annotated[
-        Literal["cpu", "cuda", "all"], typer.Option(help="Device whose backends to check.")
+        Literal["cpu", "cuda", "all"], typer.Option(help="Which backends to check, by device.")
     ] = "all",
     quick: Annotated[bool, typer.Option("--quick", help="Use fewer cases and rounds.")] = False,
     as_json: AsJson = False,

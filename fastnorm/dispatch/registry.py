@@ -98,8 +98,8 @@ def require_cuda() -> None:
 
 def is_interpreted(name: str) -> bool:
     """Return whether device code runs in Python: Triton's interpreter or Numba's simulator."""
-    variable = {"triton": "TRITON_INTERPRET", "numba-cuda": "NUMBA_ENABLE_CUDASIM"}[name]
-    return os.environ.get(variable) == "1"
+    variables = {"triton": "TRITON_INTERPRET", "numba-cuda": "NUMBA_ENABLE_CUDASIM"}
+    return name in variables and os.environ.get(variables[name]) == "1"
 
 
 Loader = Callable[[], Callable[..., None]]

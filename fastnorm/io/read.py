@@ -12,7 +12,8 @@ from fastnorm.io.fits_files import read_fits
 from fastnorm.io.maskbits import MaskBits
 from fastnorm.io.numpy_files import count_npy, read_npy, read_npz
 
-SUFFIXES = (".npz", ".npy", ".fits", ".fits.gz", ".fit", ".fits.fz")
+FITS_SUFFIXES = (".fits", ".fits.gz", ".fit", ".fits.fz")
+SUFFIXES = (".npz", ".npy", *FITS_SUFFIXES)
 
 
 def find_cutouts(paths: Iterable[str | Path], rejected: list[Rejected] | None = None) -> list[Path]:

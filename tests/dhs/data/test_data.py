@@ -212,7 +212,7 @@ def test_a_file_that_cannot_be_read_is_named(files: Path) -> None:
     np.savez(files.parent / "cutout-6.npz", cutout=np.zeros((9, 9, 3), np.float32))
     (files.parent / "cutout-7.npz").unlink()
     data.read([4])
-    for row, named in ((5, "cutout-5.npz: damaged"), (6, "cutout-6.npz: has 9 x 9 pixels")):
+    for row, named in ((5, "cutout-5.npz: is damaged"), (6, "cutout-6.npz: has 9 x 9 pixels")):
         with pytest.raises(CutoutError, match=named):
             data.read([0, row])
     with pytest.raises(CutoutError, match=r"cutout-7.npz"):

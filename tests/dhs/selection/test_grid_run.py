@@ -149,7 +149,7 @@ def test_two_workers_one_of_which_is_killed(home: Path, whole: Grid, tmp_path: P
     result = run_grid(config(home, tmp_path), Workers(2), progress=progress, warn=said.append)
     assert progress.is_done
     assert result.deaths == len(said) == 1
-    assert "shards that were under way are made again" in said[0]
+    assert "unfinished shards are built again" in said[0]
     assert bytes_of(tmp_path) == bytes_of(whole.out)
 
 
