@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from dhs.figures import DASH
 from dhs.report.levels import Levels, completeness_levels
 from dhs.report.parts import Block, Section, each, heading, in_script, missing, text
-from dhs.report.style import EN_DASH, badge, chart, figure, named, number, rate
+from dhs.report.style import badge, chart, figure, named, number, rate
 from dhs.selection.completeness import FEWEST_PER_BIN
 from dhs.selection.figure_style import drawn_thresholds
 from dhs.selection.grid_result import GridResult
@@ -60,7 +61,7 @@ def _of_grid(position: int, grid: GridResult) -> list[Block]:
         ],
     }
     radii = [f"{radius:g}" for radius in grid.centres["theta_e"]]
-    bins = [name.replace("-", EN_DASH) for name in grid.bins]
+    bins = [name.replace("-", DASH) for name in grid.bins]
     key = f"map-{position}"
     drawn = _map(levels, start, radii, bins)
     map_chart = chart(

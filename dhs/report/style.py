@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dhs.constants import CUTOUT_SIZE
-from dhs.figures import BIN_STYLES
+from dhs.figures import BIN_STYLES, DASH, MINUS
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.report.parts import Block, in_script
 from fastnorm.text import printable
@@ -23,7 +23,6 @@ MARKS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross",
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 INK, FAINT, RULE = "#1b1b1b", "#595959", "#d9d9d6"
 Legend = dict[str, Any]
-EN_DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 _AXIS: dict[str, Any] = {
     "linecolor": FAINT,
@@ -147,7 +146,7 @@ def named(words: Any) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Format a number with a real minus sign; return an en dash for None."""
-    return EN_DASH if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+    return DASH if value is None else f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def with_interval(value: float, low: float, high: float, digits: int = 3) -> str:
