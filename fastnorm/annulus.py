@@ -6,6 +6,7 @@ import math
 import numbers
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -98,7 +99,7 @@ class Annulus:
         cls,
         r_in: float | None,
         r_out: float | None,
-        default: Annulus,
+        default: Callable[[], Annulus],
         names: tuple[str, str] = ("r_in", "r_out"),
         missing: tuple[object, ...] = (None,),
     ) -> Annulus:
@@ -108,7 +109,8 @@ class Annulus:
         ----------
         r_in, r_out : float or None
             Radii in pixels.
-        default : Annulus
+        default : function
+            Returns the annulus if neither is given.
         names : (str, str)
             Names of the radii, for the message.
         missing : tuple
@@ -120,11 +122,11 @@ class Annulus:
             One radius is given without the other, or the radii are not a valid annulus.
         """
         if r_in in missing and r_out in missing:
-            return default
+            return default()
         if r_in is None or r_out is None or r_in in missing or r_out in missing:
             raise ValueError(
                 f"{names[0]}={r_in!r} and {names[1]}={r_out!r}: give both radii, or neither for "
-                f"the default {default}."
+                f"the default {default()}."
             )
         return cls(r_in, r_out)
 

@@ -100,6 +100,7 @@ def create(
                     allow_rejects=allow_rejects,
                     mask_bits=MaskBits.parse(mask_bits),
                     progress=show,
+                    warn=lambda text: say("warning", "yellow", text),
                 )
         except KeyboardInterrupt:
             fail(f"interrupted; run the same command again to resume {out}.")

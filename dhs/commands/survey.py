@@ -13,7 +13,7 @@ import typer
 import fastnorm
 from dhs.config.options import AsJson, Seed
 from fastnorm.dispatch import threads
-from fastnorm.terminal import check_out, counting, fail, finish, messages
+from fastnorm.terminal import check_out, counting, fail, finish, messages, say
 from fastnorm.text import printable
 
 
@@ -53,7 +53,14 @@ def simulate(
         try:
             with counting("simulating", "cutouts") as show:
                 result = write_survey(
-                    out, n, seed, lens_fraction, workers=count, config=chosen, progress=show
+                    out,
+                    n,
+                    seed,
+                    lens_fraction,
+                    workers=count,
+                    config=chosen,
+                    progress=show,
+                    warn=lambda text: say("warning", "yellow", text),
                 )
         except KeyboardInterrupt:
             fail(f"interrupted; run the same command again to resume {out}.")

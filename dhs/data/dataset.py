@@ -97,7 +97,7 @@ class LensDataset:
         else:
             folder = Path(config.manifest_path).parent
             if MASK_PATH in table:
-                manifest.column(MASK_PATH, "the masks")
+                manifest.files(MASK_PATH, "the masks")
             files = Files(manifest, folder, config.cutout_path_col, "cutout_path_col")
             self._source = FileRows(files, chosen)
         self.shape = self._source.shape

@@ -147,7 +147,7 @@ class Files:
         mask_bits: MaskBits = MaskBits(),  # noqa: B008
     ) -> None:
         self.folder, self._mask_bits = folder, mask_bits
-        self.paths: list[str] = manifest.column(column, key).tolist()
+        self.paths = manifest.files(column, key)
         table = manifest.table
         masks = table[MASK_PATH].tolist() if MASK_PATH in table else [None] * len(table)
         self.masks = [None if pd.isna(mask) or mask == "" else str(mask) for mask in masks]

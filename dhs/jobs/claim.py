@@ -16,7 +16,7 @@ def output_folder(
     *leftovers: str,
     claim: Callable[[], bool | None] | None = None,
 ) -> Iterator[bool]:
-    """Create a folder if needed, lock it, claim it, and remove what killed writers left in it.
+    """Create a folder if needed, lock it, claim it, and remove what killed writers leave in it.
 
     Parameters
     ----------
@@ -52,7 +52,12 @@ def output_folder(
         if not is_complete:
             record_owner()
         remove_leftovers(out, *leftovers)
-        yield is_complete
+        try:
+            yield is_complete
+        finally:
+            # Workers that died since have left theirs; none is running any more.
+            if not is_complete:
+                remove_leftovers(out, *leftovers)
 
 
 def remove_leftovers(folder: Path, *patterns: str) -> None:

@@ -43,6 +43,7 @@ def run_all(
     advance: Callable[[int], None],
     warn: Callable[[str], None],
     poll: Callable[[], None] | None = None,
+    describe: Callable[[Job], str] = str,
 ) -> int:
     """Run every job in an executor, and repeat jobs after the death of a worker.
 
@@ -60,6 +61,8 @@ def run_all(
         Called in this process when a job is done.
     warn : function
         Called with a message when a worker died.
+    describe : function
+        Returns the name of a job, for messages.
     poll : function, optional
         Called several times a second while jobs run.
 
@@ -89,9 +92,11 @@ def run_all(
         suspect = max(under_way, key=deaths.__getitem__)
         if deaths[suspect] >= MOST_DEATHS:
             raise WorkersDiedError(
-                f"workers died {total} times, {deaths[suspect]} of them running "
-                f"{one_line(str(jobs[suspect]), 80)}, perhaps for lack of memory. Complete shards "
-                "are kept; run the same command again to resume. --workers 1 needs less memory."
+                f"workers died {total} times, {deaths[suspect]} of them before "
+                f"{one_line(describe(jobs[suspect]), 80)} was finished: for lack of memory, or "
+                "since a script starts workers outside of `if __name__ == '__main__':`. Complete "
+                "shards are kept; run the same command again to resume. --workers 1 needs less "
+                "memory."
             )
         warn(f"a worker died; the {len(under_way)} unfinished shards are built again.")
     return total

@@ -36,6 +36,9 @@ def run_jobs(
     workers: int,
     folder: Path,
     report: Callable[[int], None],
+    *,
+    describe: Callable[[Job], str] = str,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> None:
     """Run jobs here or in new processes of one thread each; restart after the death of a worker.
 
@@ -51,17 +54,16 @@ def run_jobs(
     folder : Path
         Folder that this process has locked; every worker takes part in the lock.
     report : function
-        Called several times a second with the amount done of all jobs.
+        Called several times a second with the amount done of all jobs, which never falls.
+    describe : function
+        Returns the name of a job, for messages.
+    warn : function
+        Called with a message when a worker died; by default it becomes a warning.
 
     Raises
     ------
     dhs.jobs.executors.WorkersDiedError
         Workers died three times with the same job.
-
-    Warns
-    -----
-    RuntimeWarning
-        A worker died, and its jobs run again.
     """
     report(0)
     workers = min(workers, len(jobs))
@@ -78,16 +80,25 @@ def run_jobs(
         return
 
     board = multiprocessing.get_context("spawn").RawArray("q", len(jobs) + 1)
+    most = 0
+
+    def poll() -> None:
+        # A job that runs again starts from 0.
+        nonlocal most
+        most = max(most, sum(board[:-1]))
+        report(most)
+
     run_all(
         partial(_make_in_worker, make),
         list(enumerate(jobs)),
         partial(local_pool, workers, 1, folder, board),
         workers,
         advance=lambda _: None,
-        warn=lambda message: warnings.warn(message, RuntimeWarning, stacklevel=3),
-        poll=lambda: report(sum(board[:-1])),
+        warn=warn,
+        poll=poll,
+        describe=lambda numbered: describe(numbered[1]),
     )
-    report(sum(board[:-1]))
+    poll()
 
 
 @contextmanager

@@ -58,6 +58,22 @@ class Manifest:
             )
         return values
 
+    def files(self, name: str, key: str) -> list[str]:
+        """Return a column of file names; see `column`.
+
+        Raises
+        ------
+        ValueError
+            The column or a name is missing, or a name is empty.
+        """
+        names = [str(value) for value in self.column(name, key)]
+        if "" in names:
+            raise ValueError(
+                f"{self.name}: {name} is empty in {names.count('')} rows, first in row "
+                f"{names.index('')}."
+            )
+        return names
+
     def ids(self) -> NDArray[np.str_]:
         """Return the id of every cutout.
 

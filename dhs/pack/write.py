@@ -6,6 +6,7 @@ reading. `dhs.pack.format` describes the files.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -62,6 +63,7 @@ def write_pack(
     allow_rejects: int = 0,
     mask_bits: MaskBits = MaskBits(),  # noqa: B008
     progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> PackResult:
     """Pack the cutouts of a manifest, or resume an interrupted pack.
 
@@ -106,6 +108,8 @@ def write_pack(
         the models trained on it.
     progress : function, optional
         Called with the number of finished rows and the number of all rows.
+    warn : function
+        Called with a message when a worker died; by default it becomes a warning.
 
     Returns
     -------
@@ -148,7 +152,15 @@ def write_pack(
         missing = [job for job in jobs if not is_made(job)]
         left, n = sum(len(job.cutouts) for job in missing), len(source)
         report = progress or (lambda done, total: None)
-        run_jobs(make_shard, missing, workers, out, lambda done: report(n - left + done, n))
+        run_jobs(
+            make_shard,
+            missing,
+            workers,
+            out,
+            lambda done: report(n - left + done, n),
+            describe=lambda job: job.name,
+            warn=warn,
+        )
         rows = gather(jobs)
         rejected = record_rejected(out, source, rows["reason"].to_pylist())
         if len(rejected) > allow_rejects or len(rejected) == n:

@@ -233,7 +233,7 @@ def resolve_annulus(r_in: float | None, r_out: float | None) -> Annulus:
         One radius is given without the other, or the radii are not a valid annulus.
     """
     names = ("annulus_r_in", "annulus_r_out")
-    return Annulus.given_or(r_in, r_out, LEGACY_ANNULUS, names, missing=(None, 0))
+    return Annulus.given_or(r_in, r_out, lambda: LEGACY_ANNULUS, names, missing=(None, 0))
 
 
 def _number(name: str, value: object) -> float:

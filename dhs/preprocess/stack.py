@@ -79,7 +79,7 @@ def preprocess_stack(
     if mode not in MODES:
         raise ValueError(f"mode={mode!r} is not known; use one of {', '.join(map(repr, MODES))}.")
     annulus = Annulus.given_or(
-        annulus_r_in, annulus_r_out, LEGACY_ANNULUS, ("annulus_r_in", "annulus_r_out")
+        annulus_r_in, annulus_r_out, lambda: LEGACY_ANNULUS, ("annulus_r_in", "annulus_r_out")
     )
     if not clip_range > 0:
         raise ValueError(f"clip_range={clip_range!r} must be above 0; models expect 10.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,7 @@ def write_survey(
     workers: int = 1,
     config: SurveyConfig | None = None,
     progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Survey:
     """Simulate a survey into a folder, or resume an interrupted one.
 
@@ -78,6 +80,8 @@ def write_survey(
         Settings of the sky. By default ``configs/simulated_survey.yaml``.
     progress : function, optional
         Called with the number of finished cutouts and the number of all cutouts.
+    warn : function
+        Called with a message when a worker died; by default it becomes a warning.
 
     Returns
     -------
@@ -106,7 +110,15 @@ def write_survey(
         if missing:
             report = progress or (lambda done, total: None)
             make = partial(make_shard, out, settings)
-            run_jobs(make, missing, workers, out, lambda done: report(n - left + done, n))
+            run_jobs(
+                make,
+                missing,
+                workers,
+                out,
+                lambda done: report(n - left + done, n),
+                describe=lambda shard: settings.shards()[shard],
+                warn=warn,
+            )
         if not is_complete:
             finish(out, settings)
         remove_parts(out)

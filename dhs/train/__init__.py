@@ -7,7 +7,8 @@ and `dhs.train.setup` (network, optimiser and schedule from a configuration).
 
 from __future__ import annotations
 
+from dhs.train.config import TrainConfig
 from dhs.train.loop import NonFiniteLossError
 from dhs.train.run import Trained, train
 
-__all__ = ["NonFiniteLossError", "Trained", "train"]
+__all__ = ["NonFiniteLossError", "TrainConfig", "Trained", "train"]

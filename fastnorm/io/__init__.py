@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from fastnorm.io.cutout import BANDS, INSTALL_EXTRA, Cutout, CutoutError, Rejected
-from fastnorm.io.read import count_cutouts, find_cutouts, read_cutouts
+from fastnorm.io.read import SUFFIXES, count_cutouts, find_cutouts, read_cutouts
 
 __all__ = [
     "BANDS",
     "INSTALL_EXTRA",
+    "SUFFIXES",
     "Cutout",
     "CutoutError",
     "Rejected",

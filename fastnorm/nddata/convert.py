@@ -234,7 +234,7 @@ def _check_unit(data: NDData) -> None:
 def _annulus(shape: tuple[int, ...], r_in: float | None, r_out: float | None) -> Annulus:
     if len(shape) < 2:
         raise ValueError(f"data has shape {shape}; expected (H, W) or (..., H, W).")
-    return Annulus.given_or(r_in, r_out, Annulus.default(*shape[-2:]))
+    return Annulus.given_or(r_in, r_out, lambda: Annulus.default(*shape[-2:]))
 
 
 def _mask(data: NDData, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:

@@ -68,6 +68,11 @@ def test_normalising_an_array_loads_no_torch(backend: str) -> None:
     assert ("numba" in loaded) == (backend == "numba")
 
 
+@pytest.mark.parametrize("module", ["dhs.preprocess", "dhs.evaluate", "dhs.pack", "dhs.cli"])
+def test_rooms_without_a_network_load_no_torch(module: str) -> None:
+    assert not _modules_after(f"import {module}") & {"torch", "timm"}
+
+
 def test_star_import_gives_all_and_no_more() -> None:
     printed = _run(
         "before = set(globals()) | {'before'}\n"

@@ -17,6 +17,8 @@ from tests.project.sources import sources
 MOST_LINES = 400
 # The conventions of every injection are stated where `help` shows them.
 MOST_LINES_OF_AN_INIT = {"dhs/injection": 60}
+# Tables of scores are read without the torch that scoring imports.
+LAZY = {"dhs/score"}
 TOP_OF_DHS = {"arguments", "cli", "constants", "figures", "transforms", "utils"}
 ROOMS = sorted(
     path.parent
@@ -52,10 +54,12 @@ def test_a_room_hands_names_on_and_defines_nothing(room: Path) -> None:
     text = (room / "__init__.py").read_text("utf-8")
     docstring, *rest = ast.parse(text).body
     assert isinstance(docstring, ast.Expr)
+    assert len(text.splitlines()) <= MOST_LINES_OF_AN_INIT.get(name(room), 40)
+    if name(room) in LAZY:
+        return
     for node in rest:
         is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
         assert is_all or isinstance(node, ast.ImportFrom), ast.unparse(node)
-    assert len(text.splitlines()) <= MOST_LINES_OF_AN_INIT.get(name(room), 40)
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=name)

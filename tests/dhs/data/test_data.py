@@ -271,3 +271,14 @@ def test_the_whole_split_on_a_device(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**5, 10**6))
     with pytest.raises(ValueError, match=r"48 cutouts take 0.0 GB.* set dataset.resident=false"):
         data.resident(torch.device("cuda", 0))
+
+
+def test_an_empty_mask_path_is_refused_where_masks_are_trained_with(
+    files: Path, pixels: np.ndarray[Any, Any]
+) -> None:
+    frame = pd.read_csv(files)
+    np.save(files.parent / "mask.npy", np.zeros(pixels.shape[1:], bool))
+    frame["mask_path"] = ["mask.npy"] * 7 + [""]
+    frame.to_csv(files, index=False)
+    with pytest.raises(ValueError, match=r"mask_path is (empty|missing) in 1 rows, first in row 7"):
+        of_files(files)

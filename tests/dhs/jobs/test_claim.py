@@ -31,6 +31,12 @@ def test_unfinished_work_records_its_owner_and_loses_its_leftovers(out: Path) ->
     assert names(out) == {".other.tmp-1-c"}
 
 
+def test_leftovers_of_workers_that_died_meanwhile_go_as_well(out: Path) -> None:
+    with output_folder(out, "a thing", "shard-*.npy"):
+        (out / ".shard-1.npy.tmp-2-d").touch()
+    assert names(out) == {".x.parquet.tmp-1-b", ".other.tmp-1-c"}
+
+
 def test_complete_work_has_no_owner(out: Path) -> None:
     with output_folder(out, "a thing", "shard-*.npy", claim=lambda: True) as complete:
         assert complete

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,9 +34,11 @@ def _fail(job: int, advance: Callable[[int], None]) -> None:
     raise ValueError(f"job {job} cannot be done")
 
 
-def _run(folder: Path, deaths: int, workers: int, report: Callable[[int], None]) -> None:
+def _run(
+    folder: Path, deaths: int, workers: int, report: Callable[[int], None], **options: Any
+) -> None:
     with only_writer(folder, "a thing"):
-        run_jobs(partial(_write, folder, deaths), JOBS, workers, folder, report)
+        run_jobs(partial(_write, folder, deaths), JOBS, workers, folder, report, **options)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -49,16 +52,25 @@ def test_every_job_runs_and_progress_ends_at_the_total(tmp_path: Path, workers: 
 
 def test_jobs_of_a_dead_worker_run_again_and_count_once(tmp_path: Path) -> None:
     seen: list[int] = []
-    with pytest.warns(RuntimeWarning, match="a worker died"):
-        _run(tmp_path, 1, 2, seen.append)
-    assert seen[-1] == sum(JOBS)
+    said: list[str] = []
+    _run(tmp_path, 1, 2, seen.append, warn=said.append)
+    assert len(said) == 1
+    assert "a worker died" in said[0]
+    assert (seen[0], seen[-1]) == (0, sum(JOBS))
+    assert seen == sorted(seen)
     assert {path.name for path in tmp_path.glob("done-*")} == {f"done-{job}" for job in JOBS}
+
+
+def test_a_death_is_a_warning_unless_somebody_listens(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="a worker died"):
+        _run(tmp_path, 1, 2, lambda _: None)
 
 
 @pytest.mark.filterwarnings("ignore:a worker died")
 def test_a_job_that_always_kills_its_worker_ends_the_run(tmp_path: Path) -> None:
-    with pytest.raises(WorkersDiedError, match=rf"died {MOST_DEATHS} times.*--workers 1"):
-        _run(tmp_path, MOST_DEATHS, 2, lambda _: None)
+    expected = rf"died {MOST_DEATHS} times.* before <\d> was finished.*--workers 1"
+    with pytest.raises(WorkersDiedError, match=expected):
+        _run(tmp_path, MOST_DEATHS, 2, lambda _: None, describe=lambda job: f"<{job}>")
 
 
 def test_the_error_of_a_job_is_raised_here(tmp_path: Path) -> None:

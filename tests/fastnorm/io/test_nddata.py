@@ -18,7 +18,7 @@ from astropy.nddata import (
     VarianceUncertainty,
 )
 
-from fastnorm import nddata
+from fastnorm import nddata, normalize_outer_annulus
 from fastnorm.io.cutout import CutoutError
 from tests.fastnorm.io.fits_cases import (
     SIDE,
@@ -198,3 +198,11 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.fits").write_bytes(b"no FITS")
     with pytest.raises(CutoutError, match=r"a\.fits: is damaged"):
         nddata.read(tmp_path / "a.fits")
+
+
+def test_given_radii_need_no_default_annulus() -> None:
+    # A default annulus of an image that is one row high would be empty.
+    image = np.random.default_rng(0).normal(size=(3, 1, 500)).astype(np.float32)
+    out = nddata.normalize(NDData(image, unit=NMGY), 10, 200)
+    expected = normalize_outer_annulus(image, 10, 200)
+    np.testing.assert_array_equal(out.data, expected)
