@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Self
+from typing import Self, TypedDict, Unpack
 
 import numpy as np
 import scipy.fft
@@ -19,6 +19,15 @@ FWHM_OF_R = {"g": 1.07, "r": 1.0, "z": 0.94}
 LEAST_FWHM_ARCSEC, MOST_FWHM_ARCSEC = 0.01, 20.0
 SIDE = 63
 NORMALISED = 1e-6
+
+
+class Sampling(TypedDict, total=False):
+    """Widths in the other bands, and the pixels; see `PSF.of_profile`."""
+
+    fwhm_g_arcsec: ArrayLike | None
+    fwhm_z_arcsec: ArrayLike | None
+    pixel_scale: float
+    side: int
 
 
 class PSFNormalisationWarning(UserWarning):
@@ -79,46 +88,9 @@ class PSF:
         return len(self.images)
 
     @classmethod
-    def gaussian(
-        cls,
-        fwhm_r_arcsec: ArrayLike,
-        *,
-        fwhm_g_arcsec: ArrayLike | None = None,
-        fwhm_z_arcsec: ArrayLike | None = None,
-        pixel_scale: float = PIXEL_SCALE,
-        side: int = SIDE,
-    ) -> Self:
-        """Create a Gaussian PSF.
-
-        Parameters
-        ----------
-        fwhm_r_arcsec : float or (B,) array_like
-            Full width at half maximum in r, in [0.01, 20] arcsec.
-        fwhm_g_arcsec, fwhm_z_arcsec : float or (B,) array_like, optional
-            Full width at half maximum in g and z, arcsec. By default 1.07 and 0.94 times the
-            width in r.
-        pixel_scale : float
-            Arcsec per pixel.
-        side : int
-            Pixels per side of the images, odd.
-
-        Returns
-        -------
-        PSF
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument is out of its range.
-        """
-        return cls.of_profile(
-            psf_profile("gaussian"),
-            fwhm_r_arcsec,
-            fwhm_g_arcsec=fwhm_g_arcsec,
-            fwhm_z_arcsec=fwhm_z_arcsec,
-            pixel_scale=pixel_scale,
-            side=side,
-        )
+    def gaussian(cls, fwhm_r_arcsec: ArrayLike, **sampling: Unpack[Sampling]) -> Self:
+        """Create a Gaussian PSF; see `of_profile` for all other parameters and errors."""
+        return cls.of_profile(psf_profile("gaussian"), fwhm_r_arcsec, **sampling)
 
     @classmethod
     def moffat(
@@ -126,10 +98,7 @@ class PSF:
         fwhm_r_arcsec: ArrayLike,
         *,
         beta: float = MOFFAT_BETA,
-        fwhm_g_arcsec: ArrayLike | None = None,
-        fwhm_z_arcsec: ArrayLike | None = None,
-        pixel_scale: float = PIXEL_SCALE,
-        side: int = SIDE,
+        **sampling: Unpack[Sampling],
     ) -> Self:
         """Create a Moffat PSF, ``(1 + (r / alpha)^2)^-beta`` (Moffat 1969, A&A 3, 455).
 
@@ -139,13 +108,8 @@ class PSF:
             Full width at half maximum in r, in [0.01, 20] arcsec.
         beta : float
             Exponent, in (1, 100].
-        fwhm_g_arcsec, fwhm_z_arcsec : float or (B,) array_like, optional
-            Full width at half maximum in g and z, arcsec. By default 1.07 and 0.94 times the
-            width in r.
-        pixel_scale : float
-            Arcsec per pixel.
-        side : int
-            Pixels per side of the images, odd.
+        **sampling
+            ``fwhm_g_arcsec``, ``fwhm_z_arcsec``, ``pixel_scale`` and ``side``; see `of_profile`.
 
         Returns
         -------
@@ -156,14 +120,7 @@ class PSF:
         TypeError, ValueError
             An argument is out of its range.
         """
-        return cls.of_profile(
-            psf_profile("moffat", beta=beta),
-            fwhm_r_arcsec,
-            fwhm_g_arcsec=fwhm_g_arcsec,
-            fwhm_z_arcsec=fwhm_z_arcsec,
-            pixel_scale=pixel_scale,
-            side=side,
-        )
+        return cls.of_profile(psf_profile("moffat", beta=beta), fwhm_r_arcsec, **sampling)
 
     @classmethod
     def of_profile(
