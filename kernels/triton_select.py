@@ -32,8 +32,10 @@ def _is_negative(x):
 @triton.jit
 def _count_below(a, b, c, p, q):
     """Count values below each of two finite thresholds, among fewer than 32,768 values in all."""
-    # -0 - (-0) is +0, but -0 - (+0) is -0, whose sign bit would count.
-    p, q = tl.where(p == 0, -0.0, p), tl.where(q == 0, -0.0, q)
+    # -0 - (-0) is +0, but -0 - (+0) is -0, whose sign bit would count. A product makes the -0,
+    # because Triton turns every constant that equals 0 into +0.
+    p = tl.where(p == 0, tl.abs(p) * -1.0, p)
+    q = tl.where(q == 0, tl.abs(q) * -1.0, q)
     below_p = _is_negative(a - p) + _is_negative(b - p) + _is_negative(c - p)
     below_q = _is_negative(a - q) + _is_negative(b - q) + _is_negative(c - q)
     both = tl.sum(below_p + (below_q << 16))

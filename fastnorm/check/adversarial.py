@@ -34,7 +34,16 @@ def nasty_vectors(size: int, dtype: DTypeLike, seed: int = 0) -> Iterator[tuple[
     rng = np.random.default_rng([seed, size])
     dtype = np.dtype(dtype)
     with np.errstate(all="ignore"):
-        for family in (_plain, _ties, _missing, _infinite, _extreme, _ordered, _misleading):
+        for family in (
+            _plain,
+            _ties,
+            _signed_zeros,
+            _missing,
+            _infinite,
+            _extreme,
+            _ordered,
+            _misleading,
+        ):
             for name, values in family(size, dtype, rng):
                 yield name, np.asarray(values).astype(dtype)
 
@@ -143,6 +152,34 @@ def _ties(size: int, dtype: np.dtype[Any], rng: np.random.Generator) -> _Vectors
     yield "integers", rng.integers(-100, 100, size)
     yield "ties at the median", np.where(rng.random(size) < 0.3, 0.25, rng.normal(size=size) + 0.25)
     yield "one outlier", np.where(np.arange(size) == size // 2, 1e3, 0.1)
+
+
+def _signed_zeros(size: int, dtype: np.dtype[Any], rng: np.random.Generator) -> _Vectors:
+    """Zeros of both signs where the search of the GPU kernels tries a threshold of exactly 0.
+
+    The search begins at the mean and the mean deviation of medians of three; see
+    ``kernels/triton_normalize.py``. Here they are 1 and 12.5, or -1 and 12.5, so that the first
+    thresholds, 0.08 deviations on both sides, are 0 and 2. As many zeros as bring the middle rank
+    next to them have a position that no median of three depends on.
+    """
+    lanes = 64
+    while 3 * lanes < size:
+        lanes *= 2
+    position = np.arange(size)
+    lane = position % lanes
+    is_fixed = (position < 2 * lanes) & (lane < size - lanes)
+    low, high = -11.5, 13.5
+    values = np.where(is_fixed & (lane % 2 == 0), low, high)
+    free = np.flatnonzero(~is_fixed)
+    below = int((values == low).sum())
+    values[free[: max(0, size // 2 - below)]] = -0.0
+    yield "threshold at -0", values
+    yield "threshold at +0", np.where(values == 0, 0.0, values)
+    yield "threshold at -0 from above", np.where(values == 0, -0.0, -values)
+    yield (
+        "zeros of both signs at the threshold",
+        np.where((values == 0) & (position % 2 == 0), 0.0, values),
+    )
 
 
 def _missing(size: int, dtype: np.dtype[Any], rng: np.random.Generator) -> _Vectors:

@@ -15,8 +15,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,11 +25,11 @@ from torch import Tensor
 
 import fastnorm
 from fastnorm import Annulus, dispatch, reference
-from fastnorm.check.adversarial import nasty_stack
+from fastnorm.check.adversarial import nasty_planes, nasty_stack
 from fastnorm.checksums import EXPECTED_CHECKSUMS, checksum, synthetic_cutout
 from fastnorm.normalize import gpu
 from tests import SHARED
-from tests.fastnorm.nasty import as_array
+from tests.kernels.gpu_oracle import definition, poisoned, same
 
 CUTOUTS = SHARED / "data" / "dr10_cutouts"
 SMALL, SMALL_ANNULUS = (21, 21), Annulus(2, 9)
@@ -41,47 +40,6 @@ CHECKS: dict[str, Check] = {}
 def check(function: Check) -> Check:
     CHECKS[function.__name__] = function
     return function
-
-
-@contextmanager
-def poisoned() -> Iterator[None]:
-    """Fill the result of `torch.empty` with NaN, so that unwritten values are seen."""
-    empty = torch.empty
-
-    def nan(*arguments: Any, **keywords: Any) -> Tensor:
-        tensor = empty(*arguments, **keywords)
-        return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
-
-    torch.empty = nan
-    try:
-        yield
-    finally:
-        torch.empty = empty
-
-
-def definition(
-    images: Tensor, annulus: Annulus, masks: NDArray[np.bool_] | None = None, **options: Any
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return result, median and MAD of the reference, in the dtype of the computation."""
-    wide = as_array(images if images.dtype == torch.float64 else images.float())
-    planes = wide.reshape(-1, *images.shape[-2:])
-    bad = [None] * len(planes) if masks is None else masks.reshape(planes.shape)
-    done = [
-        reference.normalize_plane(plane, annulus, mask=mask, **options)
-        for plane, mask in zip(planes, bad, strict=True)
-    ]
-    out, median, mad = (np.array(part, wide.dtype) for part in zip(*done, strict=True))
-    lead = images.shape[:-2]
-    return out.reshape(images.shape), median.reshape(lead), mad.reshape(lead)
-
-
-def same(actual: Tensor, expected: NDArray[Any] | Tensor, what: str = "") -> None:
-    """Assert that all values are identical, NaN equal to NaN; torch casts ``expected``."""
-    wanted = expected if isinstance(expected, Tensor) else torch.from_numpy(expected)
-    a, b = actual.cpu(), wanted.to(actual.dtype)
-    assert a.shape == b.shape, what
-    differ = ~((a == b) | (a.isnan() & b.isnan()))
-    assert not differ.any(), f"{what}: {int(differ.sum())} values differ"
 
 
 def compare(
@@ -235,7 +193,7 @@ def every_output(backend: str, device: torch.device) -> int:
         (torch.float16, torch.bfloat16, torch.float32, torch.float64),
         (False, True),
     ):
-        images = nasty("float32", 23).to(source).reshape(1, 3, *SMALL)
+        images = nasty("float32", 23)[:3].to(source).reshape(1, 3, *SMALL)
         done = gpu.normalize(
             images.to(device), 2, 9, dtype=dtype, channels_last=channels_last, backend=backend
         )
@@ -363,6 +321,15 @@ def checksums(backend: str, device: torch.device) -> int:
             )
         assert checksum(out.cpu().numpy()) == expected, annulus
     return 6
+
+
+@check
+def thresholds_of_zero(backend: str, device: torch.device) -> int:
+    """Check planes whose first threshold is exactly 0, at the size of real cutouts."""
+    planes = nasty_planes((101, 101), "float32", 0, Annulus(32.5, 45))
+    stack = [plane for name, plane in planes if "threshold" in name]
+    assert len(stack) == 4
+    return compare(backend, device, torch.from_numpy(np.concatenate(stack)), Annulus(32.5, 45))
 
 
 @check

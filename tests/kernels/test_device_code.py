@@ -15,7 +15,8 @@ import torch
 
 from tests.conftest import DEVICE_CODE
 from tests.kernels import beside
-from tests.kernels.gpu_cases import CHECKS, CUTOUTS, poisoned
+from tests.kernels.gpu_cases import CHECKS, CUTOUTS
+from tests.kernels.gpu_oracle import poisoned
 
 MODES = {
     "triton": ("TRITON_INTERPRET", "Triton's interpreter"),

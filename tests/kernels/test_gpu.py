@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import fastnorm
 from fastnorm import OuterAnnulusNorm
-from tests.kernels.gpu_cases import definition, same
+from tests.kernels.gpu_oracle import definition, same
 
 pytestmark = pytest.mark.gpu
 
