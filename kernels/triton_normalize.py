@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -143,8 +144,10 @@ def constants(
     lanes = max(64, triton.next_power_of_2(-(-pixels // 3)))
     registers = 3 * lanes * compute.itemsize // 4
     warps = min(max(1, registers // (32 * REGISTERS_OF_VALUES)), 16)
-    if clip is not None:
-        clip = float(torch.tensor(clip, dtype=compute))
+    if clip is not None and compute != torch.float64:
+        # NumPy rounds it: a tensor may be made on a device, and would be waited for.
+        with np.errstate(over="ignore"):
+            clip = float(np.float32(clip))
     return {
         "PIXELS": pixels,
         "LANES": lanes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,11 +47,14 @@ def options(device: str) -> dict[str, Any]:
 
 @contextmanager
 def no_waiting() -> Iterator[None]:
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    with warnings.catch_warnings():
+        # torch says on every change that the mode is a prototype.
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_the_operator_gives_the_same_on_both_devices() -> None:
@@ -105,6 +109,7 @@ def test_a_cuda_graph_captures_it() -> None:
     same(out, run(other, **options("cpu"))[0])
 
 
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores")
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_compiled_in_one_graph(mode: str) -> None:
     layer = OuterAnnulusNorm(ANNULUS.r_in, ANNULUS.r_out)

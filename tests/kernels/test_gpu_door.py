@@ -183,3 +183,13 @@ def test_a_gradient_is_not_dropped_silently(launched: list[tuple[Any, ...]]) -> 
 def test_the_legacy_annulus_on_large_images_warns() -> None:
     with pytest.warns(fastnorm.AnnulusWarning):
         normalize(torch.zeros(1, 101, 101), 20, 32)
+
+
+@pytest.mark.parametrize(
+    ("clip", "expected"), [(None, None), (10.1, float(np.float32(10.1))), (1e300, None)]
+)
+def test_options_of_a_launch_need_no_tensor(clip: float | None, expected: float | None) -> None:
+    arguments = (3036, (3, 101, 101), torch.float32, 1e-8, clip, True, False)
+    # A tensor made here would be on the default device; its value could not be read.
+    with torch.device("meta"):
+        assert triton_normalize.constants(*arguments)["CLIP"] == expected
