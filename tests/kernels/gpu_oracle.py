@@ -1,4 +1,4 @@
-"""What the checks of GPU backends compare with, and how."""
+"""The definition that checks of GPU backends compare with, and the comparison."""
 
 from __future__ import annotations
 
