@@ -5,6 +5,7 @@ To add a PSF model, add an entry to `PSF_MODELS`; `DEFAULT_PSF_MODEL` is what gr
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ DEFAULT_PSF_MODEL = "moffat"
 
 
 class Profile(NamedTuple):
-    """A circular profile whose value is 1 in the centre and 1/2 at half its FWHM.
+    """A circular profile: 1 in the centre, 1/2 at half its FWHM, and nowhere rising with r.
 
     ``value`` is a function of ``u = sharpness * (r / FWHM)^2``, an array or a tensor.
     """
@@ -45,16 +46,21 @@ def psf_profile(model: str = DEFAULT_PSF_MODEL, **options: float) -> Profile:
 
     Parameters
     ----------
-    model : {"moffat", "gaussian"}
+    model : str
+        A name in `PSF_MODELS`.
     **options
         ``beta`` of the Moffat profile, in (1, 100].
 
     Raises
     ------
     ValueError
-        The model is not known, or an option is out of its range.
+        The model is not known, does not take an option, or the option is out of its range.
     """
     if model not in PSF_MODELS:
         known = ", ".join(map(repr, PSF_MODELS))
         raise ValueError(f"model={model!r} is not known; expected one of {known}.")
-    return PSF_MODELS[model](**options)
+    make = PSF_MODELS[model]
+    unknown = set(options) - set(inspect.signature(make).parameters)
+    if unknown:
+        raise ValueError(f"model={model!r} does not take {', '.join(sorted(unknown))}.")
+    return make(**options)

@@ -17,7 +17,7 @@ def test_half_of_the_peak_is_at_half_of_the_width(model: str) -> None:
     radius_in_fwhm = np.array([0.0, 0.5, 1.0, 5.0])
     value = profile.value(profile.sharpness * radius_in_fwhm**2)
     assert value[:2].tolist() == pytest.approx([1.0, 0.5])
-    assert (np.diff(value) < 0).all()
+    assert (np.diff(value) <= 0).all()
 
 
 @pytest.mark.parametrize("model", PSF_MODELS)
@@ -32,11 +32,17 @@ def test_every_model_gives_the_same_images_in_numpy_and_torch(model: str) -> Non
 
 def test_named_constructors_are_models() -> None:
     assert np.array_equal(
-        PSF.moffat(1.3, beta=2.5).images, PSF.of_profile(psf_profile(beta=2.5), 1.3).images
+        PSF.moffat(1.3, beta=2.5).images,
+        PSF.of_profile(psf_profile("moffat", beta=2.5), 1.3).images,
     )
     assert np.array_equal(
         PSF.gaussian(1.3).images, PSF.of_profile(psf_profile("gaussian"), 1.3).images
     )
+
+
+def test_an_option_that_a_model_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match="model='gaussian' does not take beta"):
+        psf_profile("gaussian", beta=2)
 
 
 def test_a_model_that_is_not_known_is_refused() -> None:

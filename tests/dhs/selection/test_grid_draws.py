@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 
 from dhs.injection import PSF, Noise, inject, sample_lens_params, sample_source_params
+from dhs.injection.psf_models import psf_profile
 from dhs.injection.tensors import convolve, inject_tensors, psf_kernels
 from dhs.selection.draws import BLOCK, Drawer, injection_ids
 from dhs.selection.hosts import Hosts
@@ -86,7 +87,7 @@ def test_tensors_get_what_arrays_get(noise: Noise) -> None:
     )
     widths = rng.uniform(1.0, 1.5, (count, 3))
     in_g, in_r, in_z = widths.T
-    psf = PSF.moffat(in_r, fwhm_g_arcsec=in_g, fwhm_z_arcsec=in_z)
+    psf = PSF.of_profile(psf_profile(), in_r, fwhm_g_arcsec=in_g, fwhm_z_arcsec=in_z)
     numbers = rng.integers(0, 2**60, count)
     expected = inject(hosts, lens, source, psf, noise, seed=4, ids=numbers)
     got = inject_tensors(torch.from_numpy(hosts), lens, source, widths, noise, 4, numbers)
@@ -104,7 +105,7 @@ def test_tensors_are_seen_through_the_same_psf(side: int, shape: tuple[int, int]
     rng = np.random.default_rng(5)
     widths, images = rng.uniform(0.8, 2.0, (4, 3)), rng.random((4, 1, *shape), np.float32)
     in_g, in_r, in_z = widths.T
-    psf = PSF.moffat(in_r, fwhm_g_arcsec=in_g, fwhm_z_arcsec=in_z, side=side)
+    psf = PSF.of_profile(psf_profile(), in_r, fwhm_g_arcsec=in_g, fwhm_z_arcsec=in_z, side=side)
     kernels = psf_kernels(torch.from_numpy(widths), side=side)
     np.testing.assert_allclose(kernels.numpy(), psf.images, rtol=1e-12)
     seen = convolve(torch.from_numpy(images), kernels.float())

@@ -22,6 +22,7 @@ from pyarrow import parquet
 
 from dhs import checkpoint
 from dhs.injection import PSF, LensParams, SourceParams, inject
+from dhs.injection.psf_models import psf_profile
 from dhs.jobs.executors import WorkersDiedError
 from dhs.preprocess import preprocess_stack
 from dhs.preprocess.spec import PreprocessSpec
@@ -97,7 +98,7 @@ def test_scores_are_those_of_the_published_way(home: Path, whole: Grid) -> None:
         assert images[row["host_row"]].tobytes() == host.tobytes()
         lens = LensParams(**{name: row[name] for name in LensParams.ranges})
         source = SourceParams(**{name: row[f"source_{name}"] for name in SourceParams.ranges})
-        psf = PSF.moffat(row["host_psf_fwhm"])
+        psf = PSF.of_profile(psf_profile(), row["host_psf_fwhm"])
         ids = [row["injection_id"]]
         injected = inject(host[None], lens, source, psf, seed=row["seed"], ids=ids)
         seen = preprocess_stack(injected.stamps[0], **SPEC.preprocess_keywords())
