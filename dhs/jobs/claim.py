@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dhs.jobs.lock import only_writer
@@ -55,9 +55,11 @@ def output_folder(
         try:
             yield is_complete
         finally:
-            # Workers that died since have left theirs; none is running any more.
+            # Workers that died since have left theirs; none is running any more. A disk that
+            # fails here has a better error under way, and the next run removes them as well.
             if not is_complete:
-                remove_leftovers(out, *leftovers)
+                with suppress(OSError):
+                    remove_leftovers(out, *leftovers)
 
 
 def remove_leftovers(folder: Path, *patterns: str) -> None:
