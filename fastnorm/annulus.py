@@ -126,7 +126,7 @@ class Annulus:
         if r_in is None or r_out is None or r_in in missing or r_out in missing:
             raise ValueError(
                 f"{names[0]}={r_in!r} and {names[1]}={r_out!r}: give both radii, or neither for "
-                f"the default {default()}."
+                "the default."
             )
         return cls(r_in, r_out)
 

@@ -93,10 +93,10 @@ def run_all(
         if deaths[suspect] >= MOST_DEATHS:
             raise WorkersDiedError(
                 f"workers died {total} times, {deaths[suspect]} of them before "
-                f"{one_line(describe(jobs[suspect]), 80)} was finished: for lack of memory, or "
-                "since a script starts workers outside of `if __name__ == '__main__':`. Complete "
-                "shards are kept; run the same command again to resume. --workers 1 needs less "
-                "memory."
+                f"{one_line(describe(jobs[suspect]), 80)} was finished, perhaps for lack of "
+                "memory, or because a script starts workers outside "
+                "`if __name__ == '__main__':`. Complete shards are kept; run the same command "
+                "again to resume. --workers 1 needs less memory."
             )
         warn(f"a worker died; the {len(under_way)} unfinished shards are built again.")
     return total

@@ -206,3 +206,5 @@ def test_given_radii_need_no_default_annulus() -> None:
     out = nddata.normalize(NDData(image, unit=NMGY), 10, 200)
     expected = normalize_outer_annulus(image, 10, 200)
     np.testing.assert_array_equal(out.data, expected)
+    with pytest.raises(ValueError, match="r_in=10 and r_out=None: give both radii"):
+        nddata.normalize(NDData(image, unit=NMGY), 10)
