@@ -10,8 +10,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from fastnorm.annulus import LEGACY_ANNULUS, Annulus, AnnulusWarning
     from fastnorm.dispatch import Backend, BackendUnavailableError, backends, set_num_threads
-    from fastnorm.layer import OuterAnnulusNorm
-    from fastnorm.normalize import annulus_median_mad, normalize_outer_annulus
+    from fastnorm.footprint import EllipticalAnnulus
+    from fastnorm.layer import FootprintNorm, OuterAnnulusNorm
+    from fastnorm.normalize import (
+        annulus_median_mad,
+        footprint_median_mad,
+        normalize_footprint,
+        normalize_outer_annulus,
+    )
 
 _HOME = {
     "Annulus": "annulus",
@@ -21,8 +27,12 @@ _HOME = {
     "BackendUnavailableError": "dispatch",
     "backends": "dispatch",
     "set_num_threads": "dispatch",
+    "EllipticalAnnulus": "footprint",
+    "FootprintNorm": "layer",
     "OuterAnnulusNorm": "layer",
     "annulus_median_mad": "normalize",
+    "footprint_median_mad": "normalize",
+    "normalize_footprint": "normalize",
     "normalize_outer_annulus": "normalize",
 }
 
@@ -32,10 +42,14 @@ __all__ = [
     "AnnulusWarning",
     "Backend",
     "BackendUnavailableError",
+    "EllipticalAnnulus",
+    "FootprintNorm",
     "OuterAnnulusNorm",
     "__version__",
     "annulus_median_mad",
     "backends",
+    "footprint_median_mad",
+    "normalize_footprint",
     "normalize_outer_annulus",
     "set_num_threads",
 ]

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,38 @@ def radius_map(height: int, width: int) -> NDArray[np.float64]:
     return np.sqrt(rows**2 + columns**2)
 
 
+def check_radii(annulus: Any) -> None:
+    """Check ``r_in`` and ``r_out`` of a frozen dataclass, and make them floats.
+
+    Raises
+    ------
+    TypeError
+        A radius is not a real number.
+    ValueError
+        A radius is negative or not finite, or ``r_in >= r_out``.
+    """
+    for name in ("r_in", "r_out"):
+        radius = getattr(annulus, name)
+        if not isinstance(radius, numbers.Real) or isinstance(radius, bool | np.bool_):
+            raise TypeError(
+                f"{name}={radius!r} is not a number; give the radius in pixels as a float."
+            )
+        try:
+            value = float(radius)
+        except OverflowError:
+            value = math.inf
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(
+                f"{name}={radius!r} must be finite and not negative; give the radius in pixels."
+            )
+        object.__setattr__(annulus, name, value)
+    if annulus.r_in >= annulus.r_out:
+        raise ValueError(
+            f"r_in={annulus.r_in} is not below r_out={annulus.r_out}: the annulus is empty. "
+            "Give the inner radius first."
+        )
+
+
 @dataclass(frozen=True)
 class Annulus:
     """The pixels with ``r_in <= r < r_out`` around the centre pixel ``(H // 2, W // 2)``.
@@ -67,26 +100,7 @@ class Annulus:
     r_out: float
 
     def __post_init__(self) -> None:
-        for name in ("r_in", "r_out"):
-            radius = getattr(self, name)
-            if not isinstance(radius, numbers.Real) or isinstance(radius, bool | np.bool_):
-                raise TypeError(
-                    f"{name}={radius!r} is not a number; give the radius in pixels as a float."
-                )
-            try:
-                value = float(radius)
-            except OverflowError:
-                value = math.inf
-            if not math.isfinite(value) or value < 0:
-                raise ValueError(
-                    f"{name}={radius!r} must be finite and not negative; give the radius in pixels."
-                )
-            object.__setattr__(self, name, value)
-        if self.r_in >= self.r_out:
-            raise ValueError(
-                f"r_in={self.r_in} is not below r_out={self.r_out}: the annulus is empty. "
-                "Give the inner radius first."
-            )
+        check_radii(self)
 
     @classmethod
     def default(cls, height: int, width: int) -> Annulus:
@@ -197,7 +211,11 @@ LEGACY_ANNULUS = Annulus(20.0, 32.0)
 
 @lru_cache(maxsize=64)
 def _pixels(annulus: Annulus, height: int, width: int) -> NDArray[np.intp]:
-    pixels = np.flatnonzero(annulus.mask(height, width))
+    return read_only(np.flatnonzero(annulus.mask(height, width)))
+
+
+def read_only(pixels: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Forbid writing to a new array, which many callers will share."""
     pixels.flags.writeable = False
     return pixels
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnorm.annulus import Annulus
+from fastnorm.footprint import Footprint
 
 # Infinities and overflow follow IEEE arithmetic: they are valid values, not errors.
 _ieee = np.errstate(all="ignore")
@@ -62,7 +62,7 @@ def scale_of(mad: Any, eps: float) -> Any:
 @_ieee
 def normalize_plane(
     plane: NDArray[Any],
-    annulus: Annulus,
+    footprint: Footprint,
     *,
     mask: NDArray[np.bool_] | None = None,
     eps: float = 1e-8,
@@ -75,7 +75,7 @@ def normalize_plane(
     ----------
     plane : (H, W) float32 or float64 array
         The image. Never modified.
-    annulus : Annulus
+    footprint : Annulus or another footprint
         Pixels that the statistics use.
     mask : (H, W) bool array, optional
         True is bad: excluded from the statistics, normalised like all others.
@@ -95,11 +95,11 @@ def normalize_plane(
     Raises
     ------
     ValueError
-        The annulus has fewer than 100 pixels on the plane.
+        The footprint does not fit the plane: an annulus of fewer than 100 pixels, for example.
     """
     if nan_to_zero:
         plane = np.where(np.isnan(plane), plane.dtype.type(0), plane)
-    pixels = annulus.pixels(*plane.shape)
+    pixels = footprint.pixels(*plane.shape)
     values = plane.reshape(-1)[pixels]
     if mask is not None:
         values = values[~mask.reshape(-1)[pixels]]

@@ -81,13 +81,14 @@ def store_bfloat16(out: Any, i: Any, value: Any) -> None:
 
 
 @device
-def source_pixel(element: Any, row: Any, column: Any, height: Any, width: Any) -> Any:
-    """Return the flat index of the source pixel of (row, column) under a dihedral element."""
+def source_pixel(element: Any, row: Any, column: Any, plane: Any) -> Any:
+    """Return the offset of the source pixel of (row, column) under a dihedral element."""
+    width, row_stride, column_stride = plane
     for _ in range(element & 3):
         row, column = column, width - 1 - row
     if element & 4:
         column = width - 1 - column
-    return row * width + column
+    return row * row_stride + column * column_stride
 
 
 @functools.cache
@@ -98,8 +99,13 @@ def build_kernel(real: Any, key: Any, load: Any, store: Any, resident: bool) -> 
 
     def normalize_planes(arrays: Any, sizes: Any, given: Any, eps: Any, clip: Any) -> None:
         images, mask, pixels, index, dihedral, out, median, mad, scale = arrays
-        channels, height, width, mask_image, mask_channel, out_image, out_channel, step = sizes
-        masked, indexed, turned, stored, nan_to_zero = given
+        (
+            rows, channels, height, width,
+            image_stride, channel_stride, row_stride, column_stride,
+            mask_image, mask_channel, mask_row, mask_column,
+            out_image, out_channel, step,
+        ) = sizes  # fmt: skip
+        masked, indexed, turned, stored, with_mad, with_scale, nan_to_zero = given
         shared = cuda.shared.array(0, key_type)
         scratch, keys = shared[:SCRATCH], shared[SCRATCH:]
         lane, lanes = np.uint32(cuda.threadIdx.x), np.uint32(cuda.blockDim.x)
@@ -107,10 +113,15 @@ def build_kernel(real: Any, key: Any, load: Any, store: Any, resident: bool) -> 
         plane = np.int64(cuda.blockIdx.x)
         target, channel = plane // channels, plane % channels
         image = np.int64(index[target]) if indexed else target
-        start = (image * channels + channel) * height * width
+        # A row out of range is never read: an illegal access would cost the whole CUDA context.
+        is_row = image >= 0 and image < rows
+        image = image if is_row else np.int64(0)
+        start = image * image_stride + channel * channel_stride
         mask_start = image * mask_image + channel * mask_channel
         for_nan = real(0) if nan_to_zero else real(np.nan)
-        place = (keys, real, load, images, start, pixels, mask, mask_start, masked, for_nan)
+        strides = (np.uint32(width), row_stride, column_stride)
+        bad = (mask, mask_start, mask_row, mask_column)
+        place = (keys, real, load, images, start, pixels, bad, strides, masked, for_nan)
 
         clear(scratch, 0)
         cuda.syncthreads()
@@ -148,14 +159,20 @@ def build_kernel(real: Any, key: Any, load: Any, store: Any, resident: bool) -> 
             spread, turn = middle_value(annulus, n, real, turn)
 
         divisor = real(np.float64(spread) + eps)
+        missing = real(np.nan)
         if lane == 0:
-            median[plane], mad[plane], scale[plane] = middle, spread, divisor
+            median[plane] = middle if is_row else missing
+            if with_mad:
+                mad[plane] = spread if is_row else missing
+            if with_scale:
+                scale[plane] = divisor if is_row else missing
         if stored:
             limit = real(clip)
             element = np.int32(dihedral[target]) if turned else np.int32(0)
-            origin = source_pixel(element, 0, 0, height, width)
-            down = np.int32(source_pixel(element, 1, 0, height, width) - origin)
-            right = np.int32(source_pixel(element, 0, 1, height, width) - origin)
+            turned_plane = (width, row_stride, column_stride)
+            origin = source_pixel(element, 0, 0, turned_plane)
+            down = source_pixel(element, 1, 0, turned_plane) - origin
+            right = source_pixel(element, 0, 1, turned_plane) - origin
             first = start + origin
             to = target * out_image + channel * out_channel
             side, size = np.uint32(width), np.uint32(height * width)
@@ -163,11 +180,12 @@ def build_kernel(real: Any, key: Any, load: Any, store: Any, resident: bool) -> 
             rows, columns = np.int32(lanes // side), np.int32(lanes % side)
             i = lane
             while i < size:
-                value = real(load(images, first + np.int32(row * down + column * right)))
+                value = real(load(images, first + (row * down + column * right)))
                 value = value if value == value else for_nan
                 value = (value - middle) / divisor
                 value = value if value == value else for_nan
                 value = limit if value > limit else value
+                value = value if is_row else missing
                 store(out, to + i * step, -limit if value < -limit else value)
                 i = np.uint32(i + lanes)
                 row, column = np.int32(row + rows), np.int32(column + columns)
@@ -210,8 +228,8 @@ def compile_ptx(
     dtypes = (image, types.boolean, types.int32, types.int64, types.int64, out, *(statistic,) * 3)
     signature = (
         types.Tuple([types.Array(dtype, 1, "C") for dtype in dtypes]),
-        types.UniTuple(types.int64, 8),
-        types.UniTuple(types.boolean, 5),
+        types.UniTuple(types.int64, 15),
+        types.UniTuple(types.boolean, 7),
         types.float64,
         types.float64,
     )
@@ -253,8 +271,8 @@ def launch(
     dihedral: torch.Tensor | None,
     out: torch.Tensor | None,
     median: torch.Tensor,
-    mad: torch.Tensor,
-    scale: torch.Tensor,
+    mad: torch.Tensor | None,
+    scale: torch.Tensor | None,
     eps: float,
     clip: float | None,
     nan_to_zero: bool,
@@ -267,19 +285,20 @@ def launch(
 
     Parameters
     ----------
-    images : (N, C, H, W) float16, bfloat16, float32 or float64, contiguous
-    mask : (N, C, H, W) bool, the last two dimensions contiguous, or None
+    images : (N, C, H, W) float16, bfloat16, float32 or float64, of any strides
+    mask : (N, C, H, W) bool, of any strides, or None
         True is bad: excluded from the statistics only.
     pixels : (n,) int32
         Flat indices of the annulus pixels, ascending, at most ``MOST_PIXELS``.
     index : (M,) int64, or None for all images
-        Indices of the images to gather.
+        Indices of the images to gather. One out of range gives NaN.
     dihedral : (M,) integer, or None
         Element ``k + 4 f`` of the dihedral group: before the store the columns are
         reversed if ``f``, then the image is turned by `numpy.rot90` with ``k``.
     out : (M, C, H, W) of any of the four dtypes, contiguous or channels-last, or None
         None computes the statistics only.
-    median, mad, scale : (M, C) float32 (float64 for float64 images), contiguous
+    median : (M, C) float32 (float64 for float64 images), contiguous
+    mad, scale : the same, or None
     eps : float
         Added to the MAD in float64.
     clip : float or None
@@ -289,20 +308,23 @@ def launch(
     planes = median.numel()
     if planes == 0:
         return
-    channels, height, width = images.shape[1:]
+    rows, channels, height, width = images.shape
     itemsize = 8 if images.dtype is torch.float64 else 4
     resident = (SCRATCH + pixels.numel()) * itemsize <= SHARED_BYTES
     shared_bytes = (SCRATCH + pixels.numel() * resident) * itemsize
-    given = (mask is not None, index is not None, dihedral is not None, out is not None)
+    given = tuple(tensor is not None for tensor in (mask, index, dihedral, out, mad, scale))
     # Missing arguments are replaced by any tensor on the device.
     mask = pixels.view(1, 1, 1, -1) if mask is None else mask
     index = pixels if index is None else index
     dihedral = pixels if dihedral is None else dihedral
     out = images if out is None else out
+    mad = median if mad is None else mad
+    scale = median if scale is None else scale
     tensors = (images, mask, pixels, index, dihedral, out, median, mad, scale)
     # A dimension of size 1 may have any stride.
     step = out.stride(3 if width > 1 else 2)
-    sizes = (channels, height, width, *mask.stride()[:2], *out.stride()[:2], step)
+    strides = (*images.stride(), *mask.stride(), *out.stride()[:2], step)
+    sizes = (rows, channels, height, width, *strides)
     function = kernel_for(images.dtype, out.dtype, resident)
     with torch_stream(images) as stream:
         with warnings.catch_warnings():

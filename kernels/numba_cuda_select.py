@@ -55,14 +55,20 @@ def read_shared(source: Any, i: Any) -> Any:
 
 @device
 def read_plane(source: Any, i: Any) -> Any:
-    """Return the key of annulus pixel ``i``, or the largest integer if the pixel is excluded."""
-    keys, real, load, images, start, pixels, mask, mask_start, masked, for_nan = source[:10]
+    """Return the key of listed pixel ``i``, or the largest integer if the pixel is excluded."""
+    keys, real, load, images, start, pixels, bad, strides, masked, for_nan = source[:10]
+    mask, mask_start, mask_row, mask_column = bad
+    width, row_stride, column_stride = strides
     key = keys.dtype.type
-    value = real(load(images, start + pixels[i]))
+    pixel = np.uint32(pixels[i])
+    row, column = np.int32(pixel // width), np.int32(pixel % width)
+    value = real(load(images, start + (row * row_stride + column * column_stride)))
     value = value if value == value else for_nan
     if source[11]:
         value = abs(value - source[10])
-    if value != value or (masked and mask[np.uint64(mask_start + pixels[i])]):
+    if value != value or (
+        masked and mask[np.uint64(mask_start + (row * mask_row + column * mask_column))]
+    ):
         return key(np.iinfo(key).max)
     return to_key(value, key)
 

@@ -1,6 +1,6 @@
 """The normalisation on a GPU, in Triton: one program per plane, one read and write per pixel.
 
-A program gathers its annulus into registers, finds the median and the MAD there
+A program gathers the pixels of its footprint into registers, finds the median and the MAD there
 by counting, then streams the plane: subtract, divide, clip, turn, cast, store.
 docs/kernels.md explains why every step is exact and what it costs.
 
@@ -10,6 +10,8 @@ upper case a compile-time constant. Addresses are int64.
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,24 +21,41 @@ import triton.language as tl
 from torch import Tensor
 
 from fastnorm.kernels.triton_select import middle_pair
-from fastnorm.kernels.triton_store import store_straight, store_turned, widened
+from fastnorm.kernels.triton_store import (
+    offset_of,
+    store_straight,
+    store_turned,
+    widened,
+)
 
 MOST_PIXELS = 24_576  # most annulus pixels that 512 threads keep in registers, also in float64
 REGISTERS_OF_VALUES = 48  # 32-bit registers for values per thread
 # A quotient is normal or 0 if the median is at least this times the scale; see docs/kernels.md.
 LEAST_MEDIAN = tl.constexpr(2.0**-100)
+# Views at any address, of any strides, with any options, run one compiled kernel.
+POINTERS = [f"p_{name}" for name in ("images", "mask", "index", "dihedral", "out")]
+POINTERS += [f"p_{name}" for name in ("median", "mad", "scale")]
+RUNTIME = ["rows", "image_stride", "channel_stride", "row_stride", "column_stride"]
+RUNTIME += ["mask_image_stride", "mask_channel_stride", "mask_row_stride", "mask_column_stride"]
+RUNTIME += ["eps_bits", "clip_bits"]
 
 
 @triton.jit
-def _annulus_values(p_plane, p_mask, p_pixels, lane, m_lane, COMPUTE, NAN_TO_ZERO):
-    """Load annulus pixels, +inf where a pixel is missing or bad, and 1 for every valid pixel."""
+def _listed_values(
+    p_plane, p_mask, p_pixels, lane, row_stride, column_stride, mask_row_stride, mask_column_stride,
+    PIXELS: tl.constexpr, WIDTH: tl.constexpr, COMPUTE, NAN_TO_ZERO, IS_STRIDED: tl.constexpr,
+):  # fmt: skip
+    """Load listed pixels, +inf where a pixel is missing or bad, and 1 for every valid pixel."""
+    m_lane = lane < PIXELS
     pixel = tl.load(p_pixels + lane, mask=m_lane, other=0)
-    value = widened(tl.load(p_plane + pixel, mask=m_lane, other=0), COMPUTE)
+    offset = offset_of(pixel, row_stride, column_stride, WIDTH) if IS_STRIDED else pixel
+    value = widened(tl.load(p_plane + offset, mask=m_lane, other=0), COMPUTE)
     if NAN_TO_ZERO:
         value = tl.where(value == value, value, 0.0)
     m_value = m_lane & (value == value)
     if p_mask is not None:
-        m_value = m_value & (tl.load(p_mask + pixel, mask=m_lane, other=1) == 0)
+        p_bad = p_mask + offset_of(pixel, mask_row_stride, mask_column_stride, WIDTH)
+        m_value = m_value & (tl.load(p_bad, mask=m_lane, other=1) == 0)
     return tl.where(m_value, value, float("inf")), m_value.to(tl.int32)
 
 
@@ -72,39 +91,52 @@ def _median_mad(a, b, c, n, p_passes):
     return tl.where(is_defined, median, 0.0), tl.where(is_defined, mad, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=RUNTIME, do_not_specialize_on_alignment=POINTERS)
 def _normalize_plane(
     p_images, p_mask, p_pixels, p_index, p_dihedral, p_out, p_median, p_mad, p_scale, p_passes,
-    mask_image_stride, mask_channel_stride,
+    rows, image_stride, channel_stride, row_stride, column_stride,
+    mask_image_stride, mask_channel_stride, mask_row_stride, mask_column_stride,
+    eps_bits, clip_bits,
     PIXELS: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
     CHANNELS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, COMPUTE: tl.constexpr,
-    EPS: tl.constexpr, CLIP: tl.constexpr, NAN_TO_ZERO: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+    NAN_TO_ZERO: tl.constexpr, CHANNELS_LAST: tl.constexpr, IS_STRIDED: tl.constexpr,
 ):  # fmt: skip
     SIZE: tl.constexpr = HEIGHT * WIDTH
     plane = tl.program_id(0).to(tl.int64)
     image, channel = plane // CHANNELS, plane % CHANNELS
-    start = plane * SIZE
-    row, p_source = image, p_images
+    row = image
     if p_index is not None:
         row = tl.load(p_index + image)
-        p_source += (row - image) * CHANNELS * SIZE
-    p_plane = p_source + start
+    # A row out of range is never read: an illegal access would cost the whole CUDA context.
+    is_row = (row >= 0) & (row < rows)
+    row = tl.where(is_row, row, 0)
+    p_plane = p_images + (row * image_stride + channel * channel_stride)
     if p_mask is not None:
         p_mask += row * mask_image_stride + channel * mask_channel_stride
     if p_passes is not None:
         p_passes += plane * 4
 
     lane = tl.arange(0, LANES)
-    a, n_a = _annulus_values(p_plane, p_mask, p_pixels, lane, lane < PIXELS, COMPUTE, NAN_TO_ZERO)
-    lane += LANES
-    b, n_b = _annulus_values(p_plane, p_mask, p_pixels, lane, lane < PIXELS, COMPUTE, NAN_TO_ZERO)
-    lane += LANES
-    c, n_c = _annulus_values(p_plane, p_mask, p_pixels, lane, lane < PIXELS, COMPUTE, NAN_TO_ZERO)
+    a, n_a = _listed_values(
+        p_plane, p_mask, p_pixels, lane, row_stride, column_stride,
+        mask_row_stride, mask_column_stride, PIXELS, WIDTH, COMPUTE, NAN_TO_ZERO, IS_STRIDED,
+    )  # fmt: skip
+    b, n_b = _listed_values(
+        p_plane, p_mask, p_pixels, lane + LANES, row_stride, column_stride,
+        mask_row_stride, mask_column_stride, PIXELS, WIDTH, COMPUTE, NAN_TO_ZERO, IS_STRIDED,
+    )  # fmt: skip
+    c, n_c = _listed_values(
+        p_plane, p_mask, p_pixels, lane + 2 * LANES, row_stride, column_stride,
+        mask_row_stride, mask_column_stride, PIXELS, WIDTH, COMPUTE, NAN_TO_ZERO, IS_STRIDED,
+    )  # fmt: skip
     median, mad = _median_mad(a, b, c, tl.sum(n_a + n_b + n_c), p_passes)
-    scale = (mad.to(tl.float64) + EPS).to(COMPUTE)
-    tl.store(p_median + plane, median)
-    tl.store(p_mad + plane, mad)
-    tl.store(p_scale + plane, scale)
+    scale = (mad.to(tl.float64) + eps_bits.to(tl.float64, bitcast=True)).to(COMPUTE)
+    nan: tl.constexpr = float("nan")
+    tl.store(p_median + plane, tl.where(is_row, median, nan))
+    if p_mad is not None:
+        tl.store(p_mad + plane, tl.where(is_row, mad, nan))
+    if p_scale is not None:
+        tl.store(p_scale + plane, tl.where(is_row, scale, nan))
 
     if p_out is not None:
         # If the quotient cannot be subnormal, this product rounds to the same value.
@@ -112,42 +144,40 @@ def _normalize_plane(
         is_exact = (tl.abs(median) < float("inf")) & (scale < float("inf"))
         is_exact &= (tl.abs(median).to(tl.float64) >= wide * LEAST_MEDIAN) & (COMPUTE == tl.float32)
         inverse = tl.where(is_exact, 1.0 / wide, 0.0)
+        # Every product with NaN is NaN, which is no NaN of the image and never becomes 0.
+        inverse = tl.where(is_row, inverse, nan)
+        limit = clip_bits.to(tl.float64, bitcast=True).to(COMPUTE)
+        STEP: tl.constexpr = CHANNELS if CHANNELS_LAST else 1
+        p_out += image * CHANNELS * SIZE + channel * (1 if CHANNELS_LAST else SIZE)
         if p_dihedral is None:
-            p_channel = p_out + (image * CHANNELS * SIZE + channel)
             store_straight(
-                p_source, p_out, p_channel, start, median, scale, inverse,
-                SIZE, CHANNELS, CLIP, NAN_TO_ZERO, CHANNELS_LAST, BLOCK,
+                p_plane, p_out, row_stride, column_stride, median, scale, inverse, limit,
+                SIZE, WIDTH, STEP, NAN_TO_ZERO, IS_STRIDED, BLOCK,
             )  # fmt: skip
         else:
-            element = tl.load(p_dihedral + image).to(tl.int32)
-            first = image * CHANNELS * SIZE + channel if CHANNELS_LAST else start
             store_turned(
-                p_plane, p_out + first, element, median, scale, inverse,
-                HEIGHT, CHANNELS if CHANNELS_LAST else 1, CLIP, NAN_TO_ZERO, TILE,
+                p_plane, p_out, row_stride, column_stride, tl.load(p_dihedral + image).to(tl.int32),
+                median, scale, inverse, limit, HEIGHT, STEP, NAN_TO_ZERO, IS_STRIDED, TILE,
             )  # fmt: skip
 
 
+@lru_cache(maxsize=256)
 def constants(
     pixels: int,
     shape: tuple[int, int, int],
     compute: torch.dtype,
-    eps: float,
-    clip: float | None,
     nan_to_zero: bool,
     channels_last: bool,
+    is_strided: bool,
 ) -> dict[str, Any]:
     """Return the compilation options: constants, warps, and no fused multiply-add.
 
-    There is no autotuning: the number of warps follows from the registers that an
-    annulus of ``pixels`` values of the dtype ``compute`` needs.
+    There is no autotuning: the number of warps follows from the registers that a
+    footprint of ``pixels`` values of the dtype ``compute`` needs.
     """
     lanes = max(64, triton.next_power_of_2(-(-pixels // 3)))
     registers = 3 * lanes * compute.itemsize // 4
     warps = min(max(1, registers // (32 * REGISTERS_OF_VALUES)), 16)
-    if clip is not None and compute != torch.float64:
-        # NumPy rounds it: a tensor may be made on a device, and would be waited for.
-        with np.errstate(over="ignore"):
-            clip = float(np.float32(clip))
     return {
         "PIXELS": pixels,
         "LANES": lanes,
@@ -157,13 +187,24 @@ def constants(
         "HEIGHT": shape[1],
         "WIDTH": shape[2],
         "COMPUTE": tl.float64 if compute == torch.float64 else tl.float32,
-        "EPS": eps,
-        "CLIP": None if clip == float("inf") else clip,
         "NAN_TO_ZERO": nan_to_zero,
         "CHANNELS_LAST": channels_last,
+        "IS_STRIDED": is_strided,
         "num_warps": warps,
         "enable_fp_fusion": False,
     }
+
+
+@lru_cache(maxsize=256)
+def _bits(value: float, compute: torch.dtype | None = None) -> int:
+    """Return the bits of a float64, since Triton would pass the number itself as a float32.
+
+    A number for a computation in float32 is rounded first.
+    """
+    if compute == torch.float32:
+        with np.errstate(over="ignore"):
+            value = float(np.float32(value))
+    return int(np.float64(value).view(np.int64))
 
 
 def _raw(tensor: Tensor | None) -> Tensor | None:
@@ -180,8 +221,8 @@ def launch(
     dihedral: Tensor | None,
     out: Tensor | None,
     median: Tensor,
-    mad: Tensor,
-    scale: Tensor,
+    mad: Tensor | None,
+    scale: Tensor | None,
     eps: float,
     clip: float | None,
     nan_to_zero: bool,
@@ -191,33 +232,37 @@ def launch(
 
     Parameters
     ----------
-    images : (N, C, H, W) tensor, contiguous
-        float16, bfloat16, float32 or float64.
+    images : (N, C, H, W) tensor
+        float16, bfloat16, float32 or float64, with any strides.
     mask : (N, C, H, W) bool tensor, optional
-        True is bad. The last two dimensions are contiguous; the first two may be broadcast.
+        True is bad. Any strides, those of a broadcast included.
     pixels : (n,) int32 tensor
-        Flat indices of the annulus pixels, ascending, at most `MOST_PIXELS`.
+        Flat indices of the pixels that the statistics use, ascending, at most `MOST_PIXELS`.
     index : (M,) int64 tensor, optional
-        Rows of ``images``; without it M is N.
+        Rows of ``images``; without it M is N. A row out of range gives NaN.
     dihedral : (M,) integer tensor, optional
         Dihedral element 0 to 7 for every image; images must then be square.
     out : (M, C, H, W) tensor, optional
         Contiguous or ``channels_last``, of any dtype that ``images`` may have.
-    median, mad, scale : (M, C) tensors, contiguous
+    median : (M, C) tensor, contiguous
         float64 for float64 images, else float32.
+    mad, scale : (M, C) tensors, contiguous, optional
+        Of the same dtype.
     eps, clip, nan_to_zero
         Same as in `fastnorm.normalize_outer_annulus`.
     passes : (M, C, 2, 2) int32 tensor, optional
         Written: number of counting and bisecting passes of the median and of the MAD.
     """
     count, channels = median.shape
-    height, width = images.shape[-2:]
+    rows, _, height, width = images.shape
+    strides = images.stride()
+    is_strided = strides[2] != width or strides[3] != 1
     is_last = out is not None and channels > 1 and not out.is_contiguous()
-    strides = (0, 0) if mask is None else mask.stride()[:2]
     settings = constants(
-        pixels.numel(), (channels, height, width), median.dtype, eps, clip, nan_to_zero, is_last
+        pixels.shape[0], (channels, height, width), median.dtype, nan_to_zero, is_last, is_strided
     )
     _normalize_plane[(count * channels,)](
         _raw(images), _raw(mask), pixels, index, dihedral, _raw(out), median, mad, scale, passes,
-        *strides, **settings,
+        rows, *strides, *((0, 0, 0, 0) if mask is None else mask.stride()),
+        _bits(eps), _bits(math.inf if clip is None else clip, median.dtype), **settings,
     )  # fmt: skip

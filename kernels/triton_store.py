@@ -5,7 +5,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-ALIGNED = tl.constexpr(8)  # elements: 128 bits of 16-bit output, 256 of float32
+ALIGNED = tl.constexpr(8)  # elements of the output: 128 bits of 16-bit dtypes, 256 of float32
+VECTOR = tl.constexpr(16)  # bytes
+IS_INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
+
+
+@triton.jit
+def offset_of(pixel, row_stride, column_stride, WIDTH: tl.constexpr):
+    """Convert flat indices of pixels to offsets in a plane of any strides."""
+    return (pixel // WIDTH).to(tl.int64) * row_stride + pixel % WIDTH * column_stride
 
 
 @triton.jit
@@ -19,20 +27,23 @@ def widened(raw, COMPUTE):
 
 
 @triton.jit
-def _narrowed(y, OUT, HAS_NAN):
+def _narrowed(y, OUT):
     """Cast a result to the dtype of the output, via float32 to 16 bits, as torch does."""
     if OUT.primitive_bitwidth == 16:
         y = y.to(tl.float32)
     if OUT == tl.int16:
-        # Round explicitly: Triton's interpreter truncates to bfloat16, a GPU rounds to even.
-        bits = y.to(tl.int32, bitcast=True)
-        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-        y = tl.where(y == y, bits, 0x7FC0) if HAS_NAN else bits
+        if IS_INTERPRETED:
+            # Triton's interpreter truncates to bfloat16, a GPU rounds to even.
+            bits = y.to(tl.int32, bitcast=True)
+            bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+            y = tl.where(y == y, bits, 0x7FC0)
+        else:
+            y = y.to(tl.bfloat16).to(tl.int16, bitcast=True)
     return y.to(OUT)
 
 
 @triton.jit
-def normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO):
+def normalized(raw, median, scale, inverse, limit, OUT, NAN_TO_ZERO):
     """Normalise loaded pixels: (x - median) / scale, correctly rounded, clipped and cast."""
     x = widened(raw, scale.dtype)
     if NAN_TO_ZERO:
@@ -44,46 +55,87 @@ def normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO):
         y = y / scale if scale.dtype == tl.float64 else tl.div_rn(y, scale)
         if NAN_TO_ZERO:
             y = tl.where(y == y, y, 0.0)
-    if CLIP is not None and scale.dtype == tl.float64:
-        y = tl.where(tl.abs(y) > CLIP, tl.where(y < 0, -CLIP, CLIP), y)
-    elif CLIP is not None:
-        y = tl.clamp(y, -CLIP, CLIP, propagate_nan=tl.PropagateNan.ALL)
-    return _narrowed(y, OUT, not NAN_TO_ZERO)
+    if scale.dtype == tl.float64:
+        y = tl.where(tl.abs(y) > limit, tl.where(y < 0, -limit, limit), y)
+    else:
+        y = tl.clamp(y, -limit, limit, propagate_nan=tl.PropagateNan.ALL)
+    return _narrowed(y, OUT)
+
+
+@triton.jit
+def _to_alignment(p, BYTES: tl.constexpr):
+    """Return the bytes from an address to the next multiple of ``BYTES``."""
+    return (-p.to(tl.int64)) & (BYTES - 1)
+
+
+@triton.jit
+def _store_body(
+    p_plane, p_out, first, count, row_stride, column_stride, median, scale, inverse, limit,
+    WIDTH: tl.constexpr, STEP, NAN_TO_ZERO, IS_STRIDED: tl.constexpr, BLOCK,
+):  # fmt: skip
+    """Store ``count`` pixels from ``first`` on; ``p_out`` is where the first of them goes."""
+    OUT: tl.constexpr = p_out.dtype.element_ty
+    for block in range(0, count, BLOCK):
+        i = block + tl.arange(0, BLOCK)
+        p_pixel = p_plane + i
+        if IS_STRIDED:
+            p_pixel = p_plane + offset_of(first + i, row_stride, column_stride, WIDTH)
+        raw = tl.load(p_pixel, mask=i < count)
+        y = normalized(raw, median, scale, inverse, limit, OUT, NAN_TO_ZERO)
+        tl.store(p_out + i * STEP, y, mask=i < count)
 
 
 @triton.jit
 def store_straight(
-    p_source, p_out, p_channel, start, median, scale, inverse,
-    SIZE, CHANNELS, CLIP, NAN_TO_ZERO, CHANNELS_LAST, BLOCK,
+    p_plane, p_out, row_stride, column_stride, median, scale, inverse, limit,
+    SIZE: tl.constexpr, WIDTH: tl.constexpr, STEP: tl.constexpr, NAN_TO_ZERO,
+    IS_STRIDED: tl.constexpr, BLOCK,
 ):  # fmt: skip
-    """Store ``SIZE`` elements from ``start`` on, 128 bits at a time except at the ends."""
+    """Store a plane, 128 bits at a time except at the ends; pixel ``i`` goes to ``i * STEP``."""
     OUT: tl.constexpr = p_out.dtype.element_ty
-    stop = start + SIZE
-    first, last = (start + ALIGNED - 1) // ALIGNED * ALIGNED, stop // ALIGNED * ALIGNED
-    for block in range(first, last, BLOCK):
-        i = block + tl.arange(0, BLOCK)
-        raw = tl.load(p_source + i, mask=i < last)
-        y = normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO)
-        p_y = p_channel + (i - start) * CHANNELS if CHANNELS_LAST else p_out + i
-        tl.store(p_y, y, mask=i < last)
+    # Stores decide what is aligned, or loads, if stores are too far apart to be wide.
+    p_wide = p_out if STEP == 1 else p_plane
+    ITEM: tl.constexpr = p_wide.dtype.element_ty.primitive_bitwidth // 8
+    head = tl.minimum(_to_alignment(p_wide, ALIGNED * ITEM) // ITEM, SIZE).to(tl.int32)
+    body = (SIZE - head) // ALIGNED * ALIGNED
+    p_body = tl.multiple_of(p_out + head, VECTOR) if STEP == 1 else p_out + head * STEP
+    if IS_STRIDED:
+        _store_body(
+            p_plane, p_body, head, body, row_stride, column_stride, median, scale, inverse, limit,
+            WIDTH, STEP, NAN_TO_ZERO, True, BLOCK,
+        )  # fmt: skip
+    elif _to_alignment(p_plane + head, VECTOR) == 0:
+        _store_body(
+            tl.multiple_of(p_plane + head, VECTOR), p_body, head, body, 0, 0, median, scale,
+            inverse, limit, WIDTH, STEP, NAN_TO_ZERO, False, BLOCK,
+        )  # fmt: skip
+    else:
+        _store_body(
+            p_plane + head, p_body, head, body, 0, 0, median, scale, inverse, limit,
+            WIDTH, STEP, NAN_TO_ZERO, False, BLOCK,
+        )  # fmt: skip
     i = tl.arange(0, 2 * ALIGNED)
-    i = tl.where(i < ALIGNED, start + i, last + i - ALIGNED)
-    m_end = ((i < first) | (i >= last)) & (i < stop)
-    raw = tl.load(p_source + i, mask=m_end)
-    y = normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO)
-    p_y = p_channel + (i - start) * CHANNELS if CHANNELS_LAST else p_out + i
-    tl.store(p_y, y, mask=m_end)
+    i = tl.where(i < ALIGNED, i, head + body + i - ALIGNED)
+    m_end = ((i < head) | (i >= head + body)) & (i < SIZE)
+    p_pixel = p_plane + i
+    if IS_STRIDED:
+        p_pixel = p_plane + offset_of(i, row_stride, column_stride, WIDTH)
+    raw = tl.load(p_pixel, mask=m_end)
+    y = normalized(raw, median, scale, inverse, limit, OUT, NAN_TO_ZERO)
+    tl.store(p_out + i * STEP, y, mask=m_end)
 
 
 @triton.jit
 def store_turned(
-    p_plane, p_channel, element, median, scale, inverse,
-    SIDE, STRIDE, CLIP, NAN_TO_ZERO, TILE,
+    p_plane, p_out, row_stride, column_stride, element, median, scale, inverse, limit,
+    SIDE, STEP, NAN_TO_ZERO, IS_STRIDED: tl.constexpr, TILE,
 ):  # fmt: skip
     """Store a square plane flipped and turned, in tiles, so that loads and stores go by rows."""
-    OUT: tl.constexpr = p_channel.dtype.element_ty
+    OUT: tl.constexpr = p_out.dtype.element_ty
     LAST: tl.constexpr = SIDE - 1
     TILES: tl.constexpr = (SIDE + TILE - 1) // TILE
+    if not IS_STRIDED:
+        row_stride, column_stride = SIDE, 1
     turns, is_flipped = element % 4, element >= 4
     is_transposed = turns % 2 == 1
     # The pixel (row, column) goes to corner + row * down + column * right.
@@ -92,15 +144,15 @@ def store_turned(
     right = tl.where(is_flipped, -right, right)
     corner = tl.where(down < 0, -down, 0) * LAST + tl.where(right < 0, -right, 0) * LAST
     lane = tl.arange(0, TILE)
-    taken = lane[:, None] * SIDE + lane[None, :]
-    placed = lane[:, None] * tl.where(is_transposed, right, down) * STRIDE
-    placed += lane[None, :] * tl.where(is_transposed, down, right) * STRIDE
+    taken = lane[:, None] * row_stride + lane[None, :] * column_stride
+    placed = lane[:, None] * tl.where(is_transposed, right, down) * STEP
+    placed += lane[None, :] * tl.where(is_transposed, down, right) * STEP
     for tile in range(TILES * TILES):
         # The last tiles overlap earlier ones: equal values are stored twice, and none outside.
         row = tl.minimum(tile // TILES * TILE, SIDE - TILE)
         column = tl.minimum(tile % TILES * TILE, SIDE - TILE)
-        raw = tl.load(p_plane + (row * SIDE + column) + taken)
-        y = normalized(raw, median, scale, inverse, OUT, CLIP, NAN_TO_ZERO)
+        raw = tl.load(p_plane + (row * row_stride + column * column_stride) + taken)
+        y = normalized(raw, median, scale, inverse, limit, OUT, NAN_TO_ZERO)
         if is_transposed:
             y = tl.trans(y)
-        tl.store(p_channel + (corner + row * down + column * right) * STRIDE + placed, y)
+        tl.store(p_out + (corner + row * down + column * right) * STEP + placed, y)

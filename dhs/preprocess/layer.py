@@ -63,7 +63,7 @@ class Preprocess(nn.Module):
             clip=None if has_residual else spec.clip_range,
             nan_to_zero=not has_residual,
             eps=spec.eps,
-            dtype=None if has_residual else dtype,
+            dtype=torch.float32 if has_residual or dtype is None else dtype,
             channels_last=channels_last and not has_residual,
         )
         self.residual = RadialResidual(side, spec.clip_range, dtype) if has_residual else None
@@ -107,16 +107,28 @@ class Preprocess(nn.Module):
             )
         if mask is not None:
             mask = mask.expand(images.shape)[..., self._window, self._window]
-        images = images[..., self._window, self._window].float()
+        # The normaliser reads the window in place, in 16 bits as well, so that a stack that stays
+        # on a device is never copied.
+        images = images[..., self._window, self._window]
+        if images.dtype == torch.float64:
+            images, index, mask = _gather(images, index, mask)
+            images = images.float()
         if self.residual is None:
             return cast(Tensor, self.normalize(images, index=index, dihedral=dihedral, mask=mask))
-        if index is not None:
-            images, mask = images[index], None if mask is None else mask[index]
+        images, index, mask = _gather(images, index, mask)
         images = torch.where(images.isnan(), 0, images)
         out: Tensor = self.residual(self.normalize(images, mask=mask))
         if dihedral is not None:
             out = turn(out, dihedral)
         return out.contiguous(memory_format=torch.channels_last) if self.channels_last else out
+
+
+def _gather(
+    images: Tensor, index: Tensor | None, mask: Tensor | None
+) -> tuple[Tensor, None, Tensor | None]:
+    if index is None:
+        return images, None, mask
+    return images[index], None, None if mask is None else mask[index]
 
 
 class RadialResidual(nn.Module):

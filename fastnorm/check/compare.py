@@ -189,15 +189,13 @@ def _normalize_on_gpu(
         out = None
     done = gpu.normalize(
         images,
-        annulus.r_in,
-        annulus.r_out,
+        annulus,
         index=index,
         dihedral=dihedral,
         mask=mask,
         out=out,
         **options,
     )
-    assert done.out is not None
     return {"out": done.out.cpu(), "median": done.median.cpu(), "scale": done.scale.cpu()}
 
 

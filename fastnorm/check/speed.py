@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 import fastnorm
+from fastnorm.annulus import Annulus
 from fastnorm.dispatch import threads
 from fastnorm.normalize import gpu
 
-RADII = (32.5, 45.0)
+ANNULUS = Annulus(32.5, 45.0)
 CLIP = 10.0
 SHAPE = (3, 101, 101)
 PIXELS = 3 * 101 * 101
@@ -150,7 +151,7 @@ def _contenders(
 
 
 def _normalize(sources: list[Tensor], targets: list[Tensor], backend: str, i: int) -> None:
-    fastnorm.normalize_outer_annulus(sources[i], *RADII, clip=CLIP, out=targets[i], backend=backend)
+    fastnorm.normalize_footprint(sources[i], ANNULUS, clip=CLIP, out=targets[i], backend=backend)
 
 
 def _train(
@@ -163,7 +164,7 @@ def _train(
 ) -> None:
     """Do the work of a training loop: gather, normalise, turn, cast to bfloat16, channels last."""
     gpu.normalize(
-        sources[i], *RADII, index=index, dihedral=dihedral, clip=CLIP, nan_to_zero=True,
+        sources[i], ANNULUS, index=index, dihedral=dihedral, clip=CLIP, nan_to_zero=True,
         dtype=torch.bfloat16, channels_last=True, backend=backend,
     )  # fmt: skip
 

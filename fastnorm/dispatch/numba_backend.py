@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnorm.annulus import Annulus
 from fastnorm.dispatch.planes import Options, Planes
 from fastnorm.dispatch.threads import notice_if_slow, read_only, share_out
+from fastnorm.footprint import Footprint
 from fastnorm.kernels import numba_cpu
 
 PLANES_PER_TASK = 256
@@ -19,8 +19,8 @@ STREAMING_BYTES = 32 * 2**20  # a larger output does not fit in a typical last-l
 
 
 @lru_cache(maxsize=64)
-def _plan(annulus: Annulus, height: int, width: int, itemsize: int) -> numba_cpu.GatherPlan:
-    return numba_cpu.gather_plan(annulus.pixels(height, width), height * width, itemsize)
+def _plan(footprint: Footprint, height: int, width: int, itemsize: int) -> numba_cpu.GatherPlan:
+    return numba_cpu.gather_plan(footprint.pixels(height, width), height * width, itemsize)
 
 
 _compiled: set[np.dtype[Any]] = set()
@@ -31,7 +31,7 @@ def run(planes: Planes, options: Options) -> None:
     count, height, width = planes.images.shape
     dtype = planes.images.dtype
     real = dtype.type
-    plan = _plan(options.annulus, height, width, dtype.itemsize)
+    plan = _plan(options.footprint, height, width, dtype.itemsize)
     # Numba compiles separately for read-only arrays, so these two are always read-only.
     images = read_only(planes.images.reshape(count, height * width))
     no_masks = np.empty((count, 0), bool)

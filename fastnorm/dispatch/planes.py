@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnorm.annulus import Annulus
+from fastnorm.footprint import Footprint
 
 
 class Planes(NamedTuple):
@@ -31,7 +31,7 @@ class Planes(NamedTuple):
 class Options(NamedTuple):
     """Options that apply to every plane; see `fastnorm.normalize_outer_annulus`."""
 
-    annulus: Annulus
+    footprint: Footprint
     eps: float
     clip: float | None
     nan_to_zero: bool

@@ -51,7 +51,7 @@ def _run_reference(planes: Planes, options: Options) -> None:
         mask = None if planes.masks is None else planes.masks[i]
         out, planes.median[i], planes.mad[i] = reference.normalize_plane(
             image,
-            options.annulus,
+            options.footprint,
             mask=mask,
             eps=options.eps,
             clip=options.clip,

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fastnorm.layer.module import OuterAnnulusNorm
+from fastnorm.layer.module import FootprintNorm, OuterAnnulusNorm
 
-__all__ = ["OuterAnnulusNorm"]
+__all__ = ["FootprintNorm", "OuterAnnulusNorm"]

@@ -1,7 +1,7 @@
 """The exact subgradient of the normalisation, through the median and the MAD.
 
 For ``y = (x - m) / s`` with ``m`` the median and ``s = MAD + eps`` of the
-annulus values ``v``, and ``g`` the gradient of ``y``::
+values ``v`` of the footprint, and ``g`` the gradient of ``y``::
 
     dL/dx_i  = g_i / s                         every pixel
     dL/ds    = -sum(g_i * y_i) / s
@@ -20,9 +20,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastnorm.annulus import Annulus
-from fastnorm.normalize.tensors import annulus_pixels
-
 
 def subgradient(
     grad: Tensor,
@@ -32,7 +29,7 @@ def subgradient(
     mask: Tensor | None,
     median: Tensor,
     scale: Tensor,
-    annulus: Annulus,
+    pixels: Tensor,
     clip: float | None,
     nan_to_zero: bool,
 ) -> Tensor:
@@ -52,8 +49,8 @@ def subgradient(
         True is bad.
     median, scale : (...) tensors
         Results of the forward pass.
-    annulus : Annulus
-        Pixels that the statistics use.
+    pixels : (n,) int64 tensor
+        Flat indices of the pixels that the statistics use.
     clip : float or None
         Limit of the result.
     nan_to_zero : bool
@@ -73,7 +70,6 @@ def subgradient(
     grad_scale = grad_scale - (grad * y).sum((-2, -1)) / scale
     grad_median = grad_median - grad.sum((-2, -1)) / scale
 
-    pixels = annulus_pixels(annulus, *images.shape[-2:], images.device, torch.int64)
     values = x.flatten(-2)[..., pixels]
     bad = values.isnan()
     if mask is not None:

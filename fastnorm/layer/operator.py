@@ -1,4 +1,4 @@
-"""``torch.ops.fastnorm.normalize_outer_annulus``: one operator, differentiable and compilable.
+"""``torch.ops.fastnorm.normalize_footprint``: one operator, differentiable and compilable.
 
 It takes raw images, optionally gathers rows of a larger stack, normalises every
 plane, and optionally turns or flips each image as it stores it. On the CPU it runs
@@ -14,16 +14,69 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastnorm.annulus import Annulus
+from fastnorm.footprint import PixelFootprint
 from fastnorm.layer.gradient import subgradient
 from fastnorm.normalize import cpu, gpu, tensors
 
+_library: Any = torch.library.Library("fastnorm", "DEF")  # type: ignore[no-untyped-call]
+# The overload itself: a call by the name of the operator would look it up every time.
+_library.define(
+    "normalize_footprint(Tensor images, Tensor pixels, Tensor? index=None, "
+    "Tensor? dihedral=None, Tensor? mask=None, float eps=1e-8, float? clip=None, "
+    "bool nan_to_zero=False, ScalarType? dtype=None, bool channels_last=False) "
+    "-> (Tensor out, Tensor median, Tensor scale)"
+)
+normalize_footprint = torch.ops.fastnorm.normalize_footprint.default
+normalize_footprint.__doc__ = """Normalise images by the median and MAD of listed pixels.
 
-@torch.library.custom_op("fastnorm::normalize_outer_annulus", mutates_args=(), device_types="cpu")
-def normalize_outer_annulus(
+Parameters
+----------
+images : (..., H, W) tensor
+    float16, bfloat16, float32 or float64, with any strides: a crop is read in place.
+pixels : (n,) int32 tensor
+    Flat row-major indices of the pixels that the statistics use, ascending, each once, on
+    the device of ``images``. `fastnorm.normalize.tensors.device_pixels` makes one.
+index : (N,) int64 tensor, optional
+    Rows of ``images`` to gather, in this order; repeats are allowed. An index out of
+    range is an error on a CPU. On a GPU it gives planes, medians and scales of NaN, and an
+    error only if the environment has ``FASTNORM_DEBUG=1``, since that waits for the device.
+dihedral : (N,) integer tensor, optional
+    Element 0 to 7 of the dihedral group for every image, ``k + 4 * f``: after
+    the normalisation reverse the columns if ``f``, then make ``k`` quarter
+    turns. Images must be square.
+mask : bool tensor, broadcastable to ``images``, optional
+    True is bad; gathered like the images.
+eps : float
+    Added to the MAD in float64.
+clip : float, optional
+    Limit the result to ``[-clip, clip]``; NaN stays NaN.
+nan_to_zero : bool
+    Replace NaN by 0 before the statistics and after the division.
+dtype : torch.dtype, optional
+    Floating dtype of the result; that of ``images`` by default.
+channels_last : bool
+    Store (N, C, H, W) in ``torch.channels_last`` format.
+
+Returns
+-------
+out : (..., H, W) tensor
+    The normalised images.
+median, scale : (...) tensors
+    Median and ``MAD + eps`` of every plane, in the unit of ``images``; float64
+    for float64 images, else float32.
+
+Raises
+------
+TypeError, BackendUnavailableError
+    Same as in `fastnorm.normalize_footprint`.
+ValueError
+    Same as in `fastnorm.normalize_footprint`; or ``index`` or ``dihedral`` is out of range.
+"""
+
+
+def _on_cpu(
     images: Tensor,
-    r_in: float,
-    r_out: float,
+    pixels: Tensor,
     index: Tensor | None = None,
     dihedral: Tensor | None = None,
     mask: Tensor | None = None,
@@ -33,59 +86,16 @@ def normalize_outer_annulus(
     dtype: torch.dtype | None = None,
     channels_last: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalise images by the median and MAD of their outer annulus.
-
-    Parameters
-    ----------
-    images : (..., H, W) tensor
-        float16, bfloat16, float32 or float64.
-    r_in, r_out : float
-        Radii of the annulus in pixels.
-    index : (N,) int64 tensor, optional
-        Rows of ``images`` to gather, in this order; repeats are allowed. On a GPU
-        the range is checked only if the environment has ``FASTNORM_DEBUG=1``, since
-        the check waits for the device; results for a row out of range are undefined.
-    dihedral : (N,) integer tensor, optional
-        Element 0 to 7 of the dihedral group for every image, ``k + 4 * f``: after
-        the normalisation reverse the columns if ``f``, then make ``k`` quarter
-        turns. Images must be square.
-    mask : bool tensor, broadcastable to ``images``, optional
-        True is bad; gathered like the images.
-    eps : float
-        Added to the MAD in float64.
-    clip : float, optional
-        Limit the result to ``[-clip, clip]``; NaN stays NaN.
-    nan_to_zero : bool
-        Replace NaN by 0 before the statistics and after the division.
-    dtype : torch.dtype, optional
-        Floating dtype of the result; that of ``images`` by default.
-    channels_last : bool
-        Store (N, C, H, W) in ``torch.channels_last`` format.
-
-    Returns
-    -------
-    out : (..., H, W) tensor
-        The normalised images.
-    median, scale : (...) tensors
-        Median and ``MAD + eps`` of every plane, in the unit of ``images``; float64
-        for float64 images, else float32.
-
-    Raises
-    ------
-    TypeError, BackendUnavailableError
-        Same as in `fastnorm.normalize_outer_annulus`.
-    ValueError
-        Same as in `fastnorm.normalize_outer_annulus`; or ``index`` or ``dihedral`` is
-        out of range.
-    """
+    tensors.check_pixels(pixels, images)
     tensors.check_index(index, images)
     tensors.check_channels_last(channels_last, images)
-    rows, bad = _gather(images.detach(), index, mask)
+    rows, bad = images.detach(), mask
+    if index is not None:
+        rows, bad = rows[index], None if mask is None else mask.expand(images.shape)[index]
     tensors.check_dihedral(dihedral, rows, rows.shape[0] if rows.ndim > 2 else 1)
-    out, median, scale = cpu.normalize_outer_annulus(
+    out, median, scale = cpu.normalize_footprint(
         rows,
-        r_in,
-        r_out,
+        PixelFootprint.of_pixels(pixels.numpy(), *images.shape[-2:]),
         mask=bad,
         eps=eps,
         clip=clip,
@@ -100,50 +110,18 @@ def normalize_outer_annulus(
     return out, median, scale
 
 
-@normalize_outer_annulus.register_kernel("cuda")
-def _(
+def _on_gpu(images: Tensor, pixels: Tensor, *options: Any, **more: Any) -> gpu.Normalized:
+    names = ("index", "dihedral", "mask", "eps", "clip", "nan_to_zero", "dtype", "channels_last")
+    return gpu.normalize_pixels(images, pixels, **dict(zip(names, options, strict=False)), **more)
+
+
+_library.impl("normalize_footprint", _on_cpu, "CPU")
+_library.impl("normalize_footprint", _on_gpu, "CUDA")
+
+
+def _shapes(
     images: Tensor,
-    r_in: float,
-    r_out: float,
-    index: Tensor | None = None,
-    dihedral: Tensor | None = None,
-    mask: Tensor | None = None,
-    eps: float = 1e-8,
-    clip: float | None = None,
-    nan_to_zero: bool = False,
-    dtype: torch.dtype | None = None,
-    channels_last: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    done = gpu.normalize(
-        images,
-        r_in,
-        r_out,
-        index=index,
-        dihedral=dihedral,
-        mask=mask,
-        eps=eps,
-        clip=clip,
-        nan_to_zero=nan_to_zero,
-        dtype=dtype,
-        channels_last=channels_last,
-    )
-    assert done.out is not None
-    return done.out, done.median, done.scale
-
-
-def _gather(
-    images: Tensor, index: Tensor | None, mask: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    if index is None:
-        return images, mask
-    return images[index], None if mask is None else mask.expand(images.shape)[index]
-
-
-@normalize_outer_annulus.register_fake
-def _(
-    images: Tensor,
-    r_in: float,
-    r_out: float,
+    pixels: Tensor,
     index: Tensor | None = None,
     dihedral: Tensor | None = None,
     mask: Tensor | None = None,
@@ -156,37 +134,35 @@ def _(
     shape = images.shape if index is None else (index.shape[0], *images.shape[1:])
     layout = torch.channels_last if channels_last else torch.contiguous_format
     out = images.new_empty(shape, dtype=dtype or images.dtype).contiguous(memory_format=layout)
-    statistics = images.new_empty(shape[:-2], dtype=_computed_in(images))
+    statistics = images.new_empty(shape[:-2], dtype=tensors.computed_in(images.dtype))
     return out, statistics, torch.empty_like(statistics)
 
 
-def _computed_in(images: Tensor) -> torch.dtype:
-    return torch.float64 if images.dtype == torch.float64 else torch.float32
+torch.library.register_fake("fastnorm::normalize_footprint", _shapes, lib=_library)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    images, r_in, r_out, index, dihedral, mask, _, clip, nan_to_zero, _, _ = inputs
-    ctx.settings = (r_in, r_out, clip, nan_to_zero)
-    ctx.save_for_backward(images, index, dihedral, mask, output[1], output[2])
+    images, pixels, index, dihedral, mask, _, clip, nan_to_zero, _, _ = inputs
+    ctx.settings = (clip, nan_to_zero)
+    ctx.save_for_backward(images, pixels, index, dihedral, mask, output[1], output[2])
 
 
-@torch.library.custom_op("fastnorm::normalize_outer_annulus_backward", mutates_args=())
-def normalize_outer_annulus_backward(
+@torch.library.custom_op("fastnorm::normalize_footprint_backward", mutates_args=())
+def normalize_footprint_backward(
     grad: Tensor,
     grad_median: Tensor,
     grad_scale: Tensor,
     images: Tensor,
+    pixels: Tensor,
     index: Tensor | None,
     dihedral: Tensor | None,
     mask: Tensor | None,
     median: Tensor,
     scale: Tensor,
-    r_in: float,
-    r_out: float,
     clip: float | None,
     nan_to_zero: bool,
 ) -> Tensor:
-    """Compute the gradient of the images of `normalize_outer_annulus`.
+    """Compute the gradient of the images of `normalize_footprint`.
 
     Parameters
     ----------
@@ -196,6 +172,8 @@ def normalize_outer_annulus_backward(
         Gradients of ``median`` and ``scale``.
     images : (..., H, W) tensor
         The raw images.
+    pixels : (n,) int32 tensor
+        Flat indices of the pixels that the statistics use.
     index : (N,) int64 tensor or None
         Rows of ``images``.
     dihedral : (N,) integer tensor or None
@@ -204,8 +182,6 @@ def normalize_outer_annulus_backward(
         True is bad.
     median, scale : (...) tensors
         Results of the forward pass.
-    r_in, r_out : float
-        Radii of the annulus in pixels.
     clip : float or None
         Limit of the result.
     nan_to_zero : bool
@@ -219,8 +195,13 @@ def normalize_outer_annulus_backward(
     --------
     fastnorm.layer.gradient.subgradient : The formula.
     """
-    rows, bad = _gather(images, index, mask)
-    computed = _computed_in(images)
+    rows, bad, is_row = images, mask, None
+    if index is not None:
+        # On a GPU an index out of range must not be an illegal access: its planes are NaN.
+        is_row = (index >= 0) & (index < images.shape[0])
+        index = torch.where(is_row, index, 0)
+        rows, bad = images[index], None if mask is None else mask.expand(images.shape)[index]
+    computed = tensors.computed_in(images.dtype)
     if dihedral is not None:
         grad = tensors.turn_back(grad, dihedral)
     result = subgradient(
@@ -231,16 +212,17 @@ def normalize_outer_annulus_backward(
         bad,
         median,
         scale,
-        Annulus(r_in, r_out),
+        pixels.long(),
         clip,
         nan_to_zero,
     ).to(images.dtype)
-    if index is None:
+    if index is None or is_row is None:
         return result
+    result = torch.where(is_row.reshape(-1, *[1] * (result.ndim - 1)), result, 0)
     return torch.zeros_like(images).index_add(0, index, result)
 
 
-@normalize_outer_annulus_backward.register_fake
+@normalize_footprint_backward.register_fake
 def _(grad: Tensor, grad_median: Tensor, grad_scale: Tensor, images: Tensor, *rest: Any) -> Tensor:
     return torch.empty_like(images, memory_format=torch.contiguous_format)
 
@@ -248,13 +230,15 @@ def _(grad: Tensor, grad_median: Tensor, grad_scale: Tensor, images: Tensor, *re
 def _backward(
     ctx: Any, grad: Tensor, grad_median: Tensor, grad_scale: Tensor
 ) -> tuple[Tensor | None, ...]:
-    result = normalize_outer_annulus_backward(
+    result = normalize_footprint_backward(
         grad, grad_median, grad_scale, *ctx.saved_tensors, *ctx.settings
     )
-    return result, *[None] * 10
+    return result, *[None] * 9
 
 
-normalize_outer_annulus.register_autograd(_backward, setup_context=_save)
+torch.library.register_autograd(
+    "fastnorm::normalize_footprint", _backward, setup_context=_save, lib=_library
+)
 
 
 def _loop_over_examples(op: Any) -> Any:
@@ -277,5 +261,7 @@ def _loop_over_examples(op: Any) -> Any:
     return rule
 
 
-for _op in (normalize_outer_annulus, normalize_outer_annulus_backward):
-    _op.register_vmap(_loop_over_examples(_op))
+torch.library.register_vmap(
+    "fastnorm::normalize_footprint", _loop_over_examples(normalize_footprint), lib=_library
+)
+normalize_footprint_backward.register_vmap(_loop_over_examples(normalize_footprint_backward))

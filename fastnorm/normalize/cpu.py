@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fastnorm.annulus import Annulus
 from fastnorm.dispatch import registry, threads
 from fastnorm.dispatch.planes import Options, Planes, Run
+from fastnorm.footprint import Footprint, open_footprint
 from fastnorm.normalize.arrays import (
     Stack,
     is_tensor,
@@ -113,22 +114,79 @@ def normalize_outer_annulus(
     arithmetic follows IEEE 754: modes that flush subnormals to zero, such as
     `torch.set_flush_denormal`, are not part of the definition.
     """
+    return normalize_footprint(
+        images, Annulus(r_in, r_out), mask=mask, eps=eps, clip=clip, nan_to_zero=nan_to_zero,
+        dtype=dtype, out=out, backend=backend, return_stats=return_stats,
+    )  # fmt: skip
+
+
+def normalize_footprint(
+    images: Any,
+    footprint: Any,
+    *,
+    mask: Any = None,
+    eps: float = 1e-8,
+    clip: float | None = None,
+    nan_to_zero: bool = False,
+    dtype: Any = None,
+    out: Any = None,
+    backend: str | None = None,
+    return_stats: bool = False,
+) -> Any:
+    """Normalise every image by the median and MAD of the pixels of any footprint.
+
+    The same as `normalize_outer_annulus`, which is the special case of an `Annulus`.
+
+    Parameters
+    ----------
+    images : numpy.ndarray or torch.Tensor, shape (..., H, W)
+        float16, bfloat16, float32 or float64, in any unit. Never modified.
+    footprint : Annulus, EllipticalAnnulus, or (H, W) bool array or tensor
+        Pixels that the statistics use: those where it is True. A tensor must be on the
+        device of ``images``, and reading it waits for that device.
+    mask, eps, clip, nan_to_zero, dtype, out, backend, return_stats
+        Same as in `normalize_outer_annulus`.
+
+    Returns
+    -------
+    result, median, scale
+        Same as in `normalize_outer_annulus`.
+
+    Raises
+    ------
+    TypeError
+        Same as in `normalize_outer_annulus`; or ``footprint`` is not a footprint.
+    ValueError
+        Same as in `normalize_outer_annulus`; or the footprint is empty, is not of the shape of
+        an image, is on another device, or has more than 24,576 pixels on a GPU.
+    BackendUnavailableError
+        Same as in `normalize_outer_annulus`.
+
+    Examples
+    --------
+    >>> corners = np.ones((101, 101), bool)
+    >>> corners[10:-10, 10:-10] = False
+    >>> cutout = np.random.default_rng(1).normal(5, 2, (101, 101))
+    >>> result, median, scale = normalize_footprint(cutout, corners, return_stats=True)
+    >>> bool(median == np.median(cutout[corners]))
+    True
+    """
     if _is_for_gpu(images, backend):
-        gpu = importlib.import_module("fastnorm.normalize.gpu")
         refuse_gradient("images", images)
+        gpu = importlib.import_module("fastnorm.normalize.gpu")
         done = gpu.normalize(
-            images, r_in, r_out, mask=mask, eps=eps, clip=clip, nan_to_zero=bool(nan_to_zero),
+            images, footprint, mask=mask, eps=eps, clip=clip, nan_to_zero=bool(nan_to_zero),
             dtype=dtype, out=out, backend=backend,
         )  # fmt: skip
-        return (done.out, done.median, done.scale) if return_stats else done.out
+        return tuple(done) if return_stats else done.out
     stack = open_images(images)
-    annulus = _open_annulus(r_in, r_out, stack.plane)
+    opened = _open_footprint(footprint, images, stack.plane)
     compute = _compute_dtype(stack)
     eps, clip = check_eps_and_clip(eps, clip, np.finfo(compute))
     masks = open_mask(mask, stack.array.shape)
     run = registry.choose(backend)
     result, target = open_output(images, stack, masks, dtype, out)
-    options = Options(annulus, eps, clip, bool(nan_to_zero))
+    options = Options(opened, eps, clip, bool(nan_to_zero))
     median, mad = _run_in_pieces(run, options, stack, masks, target)
     if not return_stats:
         return result
@@ -166,18 +224,51 @@ def annulus_median_mad(
     TypeError, ValueError, BackendUnavailableError
         Same as in `normalize_outer_annulus`.
     """
+    return footprint_median_mad(images, Annulus(r_in, r_out), mask=mask, backend=backend)
+
+
+def footprint_median_mad(
+    images: Any, footprint: Any, *, mask: Any = None, backend: str | None = None
+) -> tuple[Any, Any]:
+    """Compute the median and MAD of the pixels of any footprint, for every image.
+
+    Parameters
+    ----------
+    images : numpy.ndarray or torch.Tensor, shape (..., H, W)
+        float16, bfloat16, float32 or float64, in any unit. NaN pixels are excluded.
+    footprint : Annulus, EllipticalAnnulus, or (H, W) bool array or tensor
+        Pixels that the statistics use; see `normalize_footprint`.
+    mask : bool array or tensor, broadcastable to ``images``, optional
+        True means bad: excluded from the statistics.
+    backend : str, optional
+        A name from `fastnorm.backends`.
+
+    Returns
+    -------
+    median, mad : arrays or tensors, shape (...)
+        Same as in `annulus_median_mad`.
+
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        Same as in `normalize_footprint`.
+
+    Examples
+    --------
+    >>> image = np.arange(20.0).reshape(4, 5)
+    >>> [float(value) for value in footprint_median_mad(image, image > 10)]
+    [15.0, 2.0]
+    """
     if _is_for_gpu(images, backend):
-        gpu = importlib.import_module("fastnorm.normalize.gpu")
         refuse_gradient("images", images)
-        done = gpu.normalize(
-            images, r_in, r_out, mask=mask, eps=1.0, statistics_only=True, backend=backend
-        )
-        return done.median, done.mad
+        gpu = importlib.import_module("fastnorm.normalize.gpu")
+        statistics: tuple[Any, Any] = gpu.median_mad(images, footprint, mask=mask, backend=backend)
+        return statistics
     stack = open_images(images)
-    annulus = _open_annulus(r_in, r_out, stack.plane)
+    opened = _open_footprint(footprint, images, stack.plane)
     masks = open_mask(mask, stack.array.shape)
     run = registry.choose(backend)
-    options = Options(annulus, 1.0, None, False)
+    options = Options(opened, 1.0, None, False)
     median, mad = _run_in_pieces(run, options, stack, masks, None)
     return like_images(images, median), like_images(images, mad)
 
@@ -188,11 +279,12 @@ def _is_for_gpu(images: Any, backend: str | None) -> bool:
     return registry.device_of(backend) == "cuda"
 
 
-def _open_annulus(r_in: float, r_out: float, plane: tuple[int, int]) -> Annulus:
-    annulus = Annulus(r_in, r_out)
-    annulus.pixels(*plane)
-    annulus.warn_if_inside_galaxy(*plane)
-    return annulus
+def _open_footprint(footprint: Any, images: Any, plane: tuple[int, int]) -> Footprint:
+    opened = open_footprint(footprint, images)
+    opened.pixels(*plane)
+    if isinstance(opened, Annulus):
+        opened.warn_if_inside_galaxy(*plane)
+    return opened
 
 
 def _compute_dtype(stack: Stack) -> np.dtype[Any]:

@@ -7,7 +7,6 @@ arguments. Triton's interpreter and Numba's simulator take CPU tensors.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,26 +15,89 @@ from torch import Tensor
 
 from fastnorm.annulus import Annulus
 from fastnorm.dispatch import registry
+from fastnorm.dispatch.planes import Launch
+from fastnorm.footprint import open_footprint
 from fastnorm.normalize import tensors
 from fastnorm.normalize.eps_clip import check_eps_and_clip
 
 MOST_PIXELS = 24_576
 MOST_PLANES = 2**31 - 1
+_LIMITS: dict[torch.dtype, np.finfo[Any]] = {torch.float32: np.finfo(np.float32), torch.float64: np.finfo(np.float64)}
 
 
 class Normalized(NamedTuple):
-    """Results of a launch: ``out``, None for statistics only, and the (...) statistics."""
+    """Results of a launch: the normalised images, and their (...) statistics."""
 
-    out: Tensor | None
+    out: Tensor
     median: Tensor
-    mad: Tensor
     scale: Tensor
 
 
 def normalize(
+    images: Tensor, footprint: Any, *, backend: str | None = None, **options: Any
+) -> Normalized:
+    """Normalise tensors on a GPU by the statistics of a footprint.
+
+    Parameters
+    ----------
+    images : (..., H, W) tensor
+        float16, bfloat16, float32 or float64.
+    footprint : Annulus, EllipticalAnnulus or (H, W) bool array or tensor
+        Pixels that the statistics use.
+    backend : str, optional
+        A name from `fastnorm.backends`; the first available by default.
+    **options
+        Same as in `normalize_pixels`.
+
+    Returns
+    -------
+    Normalized
+
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        Same as in `normalize_pixels`; or the footprint does not fit the images.
+    """
+    _check_images(images)
+    pixels = _table(footprint, images)
+    return normalize_pixels(images, pixels, backend=backend, **options)
+
+
+def median_mad(
+    images: Tensor, footprint: Any, *, mask: Tensor | None = None, backend: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Compute the statistics of a footprint on a GPU.
+
+    Parameters
+    ----------
+    images, footprint, mask, backend
+        Same as in `normalize`.
+
+    Returns
+    -------
+    median, mad : (...) tensors
+
+    Raises
+    ------
+    TypeError, ValueError, BackendUnavailableError
+        Same as in `normalize`.
+    """
+    _check_images(images)
+    launch = _choose(images, backend)
+    pixels = _table(footprint, images)
+    lead = _lead(images, None)
+    median, mad = (_statistic(images, lead) for _ in range(2))
+    if median.numel():
+        _launch_on(
+            images, launch, _planes(images, lead[1]), _mask_planes(mask, images, lead[1]), pixels,
+            None, None, None, median, mad, None, 1.0, None, False,
+        )  # fmt: skip
+    return median.reshape(images.shape[:-2]), mad.reshape(images.shape[:-2])
+
+
+def normalize_pixels(
     images: Tensor,
-    r_in: float,
-    r_out: float,
+    pixels: Tensor,
     *,
     index: Tensor | None = None,
     dihedral: Tensor | None = None,
@@ -46,19 +108,25 @@ def normalize(
     dtype: torch.dtype | None = None,
     channels_last: bool = False,
     out: Tensor | None = None,
-    statistics_only: bool = False,
     backend: str | None = None,
 ) -> Normalized:
-    """Normalise tensors on a GPU.
+    """Normalise tensors on a GPU by the statistics of listed pixels.
+
+    It allocates its results and nothing else, copies nothing (except images with a negative
+    bit, or with more than four dimensions and strides that no reshape can express), and reads
+    no value, so that a CUDA graph can capture it.
 
     Parameters
     ----------
     images : (..., H, W) tensor
-        float16, bfloat16, float32 or float64.
-    r_in, r_out : float
-        Radii of the annulus in pixels.
+        float16, bfloat16, float32 or float64, with any strides: a crop of a stack is read in
+        place.
+    pixels : (n,) int32 tensor
+        Flat indices of the pixels that the statistics use, ascending; see
+        `fastnorm.normalize.tensors.device_pixels`.
     index : (N,) int64 tensor, optional
-        Rows of ``images`` to gather.
+        Rows of ``images`` to gather. A row out of range gives planes of NaN, or, with
+        ``FASTNORM_DEBUG=1`` or on a CPU, an error.
     dihedral : (N,) integer tensor, optional
         Dihedral element of every image, 0 to 7; see `fastnorm.layer.operator`.
     mask : bool tensor, broadcastable to ``images``, optional
@@ -75,8 +143,6 @@ def normalize(
         Store a new (N, C, H, W) result in ``torch.channels_last`` format.
     out : (..., H, W) tensor, optional
         Contiguous tensor for the result, which does not share memory with ``images``.
-    statistics_only : bool
-        Compute the statistics only; ``out`` of the result is None.
     backend : str, optional
         A name from `fastnorm.backends`; the first available by default.
 
@@ -89,58 +155,73 @@ def normalize(
     TypeError
         An argument has the wrong type or dtype.
     ValueError
-        A value is out of range, shapes do not match, tensors are on different devices, the
-        annulus has fewer than 100 or more than 24,576 pixels, or ``out`` cannot hold the result.
+        A value is out of range, shapes do not match, tensors are on different devices, there
+        are no or more than 24,576 pixels, or ``out`` cannot hold the result.
     BackendUnavailableError
         ``backend`` cannot run here, or no GPU backend can.
     """
     _check_images(images)
-    launch = registry.choose(backend, "cuda")
-    if images.device.type != "cuda" and not registry.takes_cpu_tensors(backend):
-        raise ValueError(
-            f"images is on {images.device}, but backend={backend!r} needs tensors on a CUDA "
-            "device; pass images.cuda(), or backend=None for the CPU."
-        )
-    height, width = images.shape[-2:]
-    pixels = _open_annulus(Annulus(r_in, r_out), images)
-    compute = torch.float64 if images.dtype == torch.float64 else torch.float32
-    limits = np.finfo(np.float64 if compute == torch.float64 else np.float32)
-    eps, clip = check_eps_and_clip(eps, clip, limits)
+    launch = _choose(images, backend)
+    tensors.check_pixels(pixels, images)
+    if not 0 < pixels.shape[0] <= MOST_PIXELS:
+        raise ValueError(_wrong_count(pixels.shape[0], images))
+    eps, clip = check_eps_and_clip(eps, clip, _LIMITS[tensors.computed_in(images.dtype)])
     tensors.check_index(index, images)
-    count = images.shape[0] if index is None else index.numel()
-    tensors.check_dihedral(dihedral, images, count)
+    lead = _lead(images, index)
+    tensors.check_dihedral(dihedral, images, lead[0])
     tensors.check_channels_last(channels_last, images)
-    expanded = tensors.open_mask(mask, images)
-
-    shape = images.shape if index is None else torch.Size((count, *images.shape[1:]))
-    lead = (1, 1) if images.ndim == 2 else (count, math.prod(images.shape[1:-2]))
-    if not statistics_only:
-        out = _open_output(out, images, shape, dtype, channels_last)
-    statistics = [torch.empty(lead, dtype=compute, device=images.device) for _ in range(3)]
-    if math.prod(lead) > 0:
-        stack = images.detach().resolve_neg().contiguous()
-        arguments = (
-            stack.reshape(-1, lead[1], height, width),
-            None if expanded is None else _open_planes(expanded, lead[1]),
-            pixels,
+    bad = _mask_planes(mask, images, lead[1])
+    shape = images.shape if index is None else (lead[0], *images.shape[1:])
+    out = _open_output(out, images, shape, dtype, channels_last)
+    median, scale = _statistic(images, lead), _statistic(images, lead)
+    if median.numel():
+        _launch_on(
+            images, launch, _planes(images, lead[1]), bad, pixels,
             None if index is None else index.contiguous(),
             None if dihedral is None else dihedral.contiguous(),
-            None if out is None else out.view(*lead, height, width),
-            *statistics,
-            eps,
-            clip,
-            nan_to_zero,
-        )
-        with _on_device(images):
-            launch(*arguments)
-    return Normalized(out, *(value.reshape(shape[:-2]) for value in statistics))
+            out if images.ndim == 4 else out.view(*lead, *shape[-2:]),
+            median, None, scale, eps, clip, nan_to_zero,
+        )  # fmt: skip
+    if images.ndim == 4:
+        return Normalized(out, median, scale)
+    return Normalized(out, median.reshape(shape[:-2]), scale.reshape(shape[:-2]))
 
 
-def _on_device(images: Tensor) -> AbstractContextManager[Any]:
+def _launch_on(images: Tensor, launch: Launch, *arguments: Any) -> None:
     if images.device.type == "cuda":
-        return torch.cuda.device(images.device)
-    # NumPy then interprets the kernel, and would warn about valid IEEE arithmetic.
-    return np.errstate(all="ignore")
+        with torch.cuda.device(images.device):
+            launch(*arguments)
+    else:
+        # NumPy then interprets the kernel, and would warn about valid IEEE arithmetic.
+        with np.errstate(all="ignore"):
+            launch(*arguments)
+
+
+def _lead(images: Tensor, index: Tensor | None) -> tuple[int, int]:
+    """Return the numbers of images and of planes of each in the result."""
+    if images.ndim == 2:
+        return 1, 1
+    count = images.shape[0] if index is None else index.shape[0]
+    return count, math.prod(images.shape[1:-2])
+
+
+def _statistic(images: Tensor, lead: tuple[int, int]) -> Tensor:
+    return torch.empty(lead, dtype=tensors.computed_in(images.dtype), device=images.device)
+
+
+def _planes(images: Tensor, channels: int) -> Tensor:
+    """Return the images as (N, C, H, W), as a view wherever strides allow it."""
+    images = images.detach()
+    if images.is_neg():
+        images = images.resolve_neg()
+    return images if images.ndim == 4 else images.reshape(-1, channels, *images.shape[-2:])
+
+
+def _mask_planes(mask: Tensor | None, images: Tensor, channels: int) -> Tensor | None:
+    expanded = tensors.open_mask(mask, images)
+    if expanded is None or expanded.ndim == 4:
+        return expanded
+    return expanded.reshape(-1, channels, *expanded.shape[-2:])
 
 
 def _check_images(images: Any) -> None:
@@ -166,30 +247,41 @@ def _check_images(images: Any) -> None:
         )
 
 
-def _open_annulus(annulus: Annulus, images: Tensor) -> Tensor:
-    height, width = images.shape[-2:]
-    count = annulus.pixels(height, width).size
-    annulus.warn_if_inside_galaxy(height, width)
-    if count > MOST_PIXELS:
+def _choose(images: Tensor, backend: str | None) -> Launch:
+    launch = registry.choose(backend, "cuda")
+    if images.device.type != "cuda" and not registry.takes_cpu_tensors(backend):
         raise ValueError(
-            f"the annulus ({annulus.r_in}, {annulus.r_out}) has {count} pixels on {height} x "
-            f"{width}; the GPU limit is {MOST_PIXELS}, enough for 65 to 90 % of the half-width of "
-            "283 x 283. Choose a narrower annulus, or normalise on the CPU: images.cpu()."
+            f"images is on {images.device}, but backend={backend!r} needs tensors on a CUDA "
+            "device; pass images.cuda(), or backend=None for the CPU."
         )
-    return tensors.annulus_pixels(annulus, height, width, images.device, torch.int32)
+    return launch
 
 
-def _open_planes(mask: Tensor, channels: int) -> Tensor:
-    """Return the mask as (N, C, H, W), contiguous within a plane and broadcast over the others."""
-    height, width = mask.shape[-2:]
-    planes = mask.reshape(-1, channels, height, width)
-    return planes if planes.stride()[2:] == (width, 1) else planes.contiguous()
+def _table(footprint: Any, images: Tensor) -> Tensor:
+    """Return the pixels of a footprint on the device of the images, from the cache."""
+    height, width = images.shape[-2:]
+    opened = open_footprint(footprint, images)
+    count = opened.pixels(height, width).size
+    if isinstance(opened, Annulus):
+        opened.warn_if_inside_galaxy(height, width)
+    if count > MOST_PIXELS:
+        raise ValueError(_wrong_count(count, images))
+    return tensors.device_pixels(opened, height, width, images.device)
+
+
+def _wrong_count(count: int, images: Tensor) -> str:
+    height, width = images.shape[-2:]
+    return (
+        f"the footprint has {count} pixels on {height} x {width}; the GPU takes 1 to "
+        f"{MOST_PIXELS}, enough for 65 to 90 % of the half-width of 283 x 283. Choose a narrower "
+        "annulus, or normalise on the CPU: images.cpu()."
+    )
 
 
 def _open_output(
     out: Tensor | None,
     images: Tensor,
-    shape: torch.Size,
+    shape: tuple[int, ...],
     dtype: torch.dtype | None,
     channels_last: bool,
 ) -> Tensor:
@@ -202,7 +294,7 @@ def _open_output(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     if out is None:
         return torch.empty(shape, dtype=dtype, device=images.device, memory_format=layout)
-    if not isinstance(out, Tensor) or out.shape != shape or out.dtype != dtype:
+    if not isinstance(out, Tensor) or out.shape != tuple(shape) or out.dtype != dtype:
         raise ValueError(f"out must be a tensor of shape {tuple(shape)} and dtype {dtype}.")
     if out.device != images.device or not out.is_contiguous() or out.is_neg():
         raise ValueError(f"out must be a contiguous tensor on {images.device}.")

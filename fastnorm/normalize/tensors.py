@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastnorm.annulus import Annulus
+from fastnorm.footprint import Footprint
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -35,6 +37,8 @@ def check_index(index: Tensor | None, images: Tensor) -> None:
         )
     _check_device("index", index, images)
     count = images.shape[0]
+    if count == 0 and index.shape[0]:
+        raise ValueError(f"index has {index.shape[0]} rows, but images has none.")
     if may_look(index):
         wrong = index[(index < 0) | (index >= count)]
         if wrong.numel():
@@ -111,53 +115,95 @@ def open_mask(mask: Tensor | None, images: Tensor) -> Tensor | None:
         ) from None
 
 
-@lru_cache(maxsize=64)
-def annulus_pixels(
-    annulus: Annulus, height: int, width: int, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """Return the flat indices of the annulus pixels, ascending, as a cached tensor.
+@cache
+def device_pixels(footprint: Footprint, height: int, width: int, device: torch.device) -> Tensor:
+    """Return the flat indices of the pixels of a footprint as a tensor that stays on its device.
+
+    Tables are kept for the life of the process: a captured CUDA graph holds their addresses.
 
     Parameters
     ----------
-    annulus : Annulus
-        The annulus.
+    footprint : Footprint
+        An annulus or another footprint.
     height, width : int
         Size of a plane in pixels.
     device : torch.device
         Device of the result.
-    dtype : torch.dtype
-        Integer dtype of the result.
 
     Returns
     -------
-    (n,) tensor
+    (n,) int32 tensor
 
     Raises
     ------
     ValueError
-        The annulus has fewer than 100 pixels.
+        The footprint does not fit the planes.
+    RuntimeError
+        A CUDA graph is being captured, which the copy to the device would break.
     """
+    pixels = footprint.pixels(height, width).astype(np.int32)
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"the pixels of {footprint} on {height} x {width} are not on {device} yet, and cannot "
+            "be copied while a CUDA graph is captured; call the layer once on such images before."
+        )
     # Inference tensors cannot be saved for a gradient, so create a normal tensor in any mode.
     with torch.inference_mode(False):
-        return torch.from_numpy(annulus.pixels(height, width).copy()).to(device, dtype)
+        return torch.from_numpy(pixels).to(device)
 
 
-@lru_cache(maxsize=64)
-def _sources(side: int, device: torch.device) -> Tensor:
-    """Return the source of every pixel, (8, side * side), for every dihedral element."""
-    with torch.inference_mode(False):
-        pixels = torch.arange(side * side, device=device).reshape(side, side)
-        kinds = (pixels, pixels.flip(-1))
-        turned = [kinds[d // 4].rot90(d % 4, (-2, -1)).flatten() for d in range(8)]
-        return torch.stack(turned)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def constant_pixels(footprint: Footprint, height: int, width: int, device: torch.device) -> Tensor:
+    """Do the same as `device_pixels`; compilers then call it while they trace, not in a graph."""
+    if isinstance(footprint, Annulus):
+        footprint.warn_if_inside_galaxy(height, width)
+    return device_pixels(footprint, height, width, device)
+
+
+def check_pixels(pixels: Tensor, images: Tensor) -> None:
+    """Raise an error if ``pixels`` is not a table like that of `device_pixels`.
+
+    Raises
+    ------
+    TypeError
+        It is not one-dimensional and int32.
+    ValueError
+        It is on another device than ``images``.
+    """
+    if pixels.dtype != torch.int32 or pixels.ndim != 1:
+        raise TypeError(
+            f"pixels has dtype {pixels.dtype} and shape {tuple(pixels.shape)}; expected int32 (n,)."
+        )
+    _check_device("pixels", pixels, images)
+
+
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of the computation for images of a dtype: float64, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def turn_back(images: Tensor, dihedral: Tensor) -> Tensor:
+    """Undo `turn` for every image of (N, ..., H, H), with no table that would have to stay."""
+    side = images.shape[-1]
+    turns, is_flipped = dihedral.long() % 4, dihedral >= 4
+    is_transposed = turns % 2 == 1
+    # As in the kernel: `turn` moves pixel (row, column) to corner + row * down + column * right.
+    down = torch.where(is_transposed, 1, side) * torch.where(turns >= 2, -1, 1)
+    right = torch.where(is_transposed, side, 1)
+    right = right * torch.where(((turns == 1) | (turns == 2)) != is_flipped, -1, 1)
+    corner = (side - 1) * (torch.where(down < 0, -down, 0) + torch.where(right < 0, -right, 0))
+    step = torch.arange(side, device=images.device)
+    places = corner[:, None, None] + step[:, None] * down[:, None, None]
+    places = (places + step * right[:, None, None]).flatten(-2)
+    places = places.reshape(-1, *[1] * (images.ndim - 3), side * side)
+    planes = images.flatten(-2)
+    return planes.gather(-1, places.expand(planes.shape)).reshape(images.shape)
 
 
 def turn(images: Tensor, dihedral: Tensor) -> Tensor:
     """Apply to every image of (N, ..., H, H) its dihedral element."""
-    sources = _sources(images.shape[-1], images.device)[dihedral.long()]
-    sources = sources.reshape(-1, *[1] * (images.ndim - 3), sources.shape[-1])
-    planes = images.flatten(-2)
-    return planes.gather(-1, sources.expand(planes.shape)).reshape(images.shape)
+    # A flip is its own inverse, and so is a flip followed by a turn.
+    return turn_back(images, torch.where(dihedral < 4, (4 - dihedral) % 4, dihedral))
 
 
 def turn_each(images: Tensor, dihedral: Tensor) -> Tensor:
@@ -167,8 +213,3 @@ def turn_each(images: Tensor, dihedral: Tensor) -> Tensor:
         flipped = image.flip(-1) if element >= 4 else image
         target.copy_(flipped.rot90(element % 4, (-2, -1)))
     return out
-
-
-def turn_back(images: Tensor, dihedral: Tensor) -> Tensor:
-    """Undo `turn`: a flip is its own inverse, and so is a flip followed by a turn."""
-    return turn(images, torch.where(dihedral < 4, (4 - dihedral) % 4, dihedral))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import fastnorm
 from fastnorm import OuterAnnulusNorm
 from fastnorm.check.adversarial import nasty_stack
-from fastnorm.layer.operator import normalize_outer_annulus
-from fastnorm.normalize.tensors import turn_back
+from fastnorm.layer.operator import normalize_footprint, normalize_footprint_backward
+from fastnorm.normalize.tensors import device_pixels, turn, turn_back
 from tests.fastnorm.nasty import assert_same
 
 R_IN, R_OUT = 4.0, 10.0
@@ -39,10 +39,14 @@ def images(dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def run(x: Tensor, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    result: tuple[Tensor, Tensor, Tensor] = torch.ops.fastnorm.normalize_outer_annulus(
-        x, R_IN, R_OUT, **options
+    result: tuple[Tensor, Tensor, Tensor] = torch.ops.fastnorm.normalize_footprint(
+        x, pixels(x), **options
     )
     return result
+
+
+def pixels(x: Tensor) -> Tensor:
+    return device_pixels(fastnorm.Annulus(R_IN, R_OUT), *x.shape[-2:], x.device)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -73,6 +77,7 @@ def test_dihedral_elements(element: int) -> None:
     np.testing.assert_array_equal(turned[0].numpy(), expected)
     assert torch.equal(turned[1], median)
     assert torch.equal(turned[2], scale)
+    assert torch.equal(turn(plain, torch.full((4,), element)), turned[0])
     assert torch.equal(turn_back(turned[0], torch.full((4,), element)), plain)
 
 
@@ -100,8 +105,8 @@ def test_output_dtype_and_layout(dtype: torch.dtype, channels_last: bool) -> Non
 @pytest.mark.parametrize("name", OPTIONS)
 def test_opcheck(name: str) -> None:
     x = images().requires_grad_()
-    operator = torch.ops.fastnorm.normalize_outer_annulus
-    checks = torch.library.opcheck(operator, (x, R_IN, R_OUT), OPTIONS[name])
+    operator = torch.ops.fastnorm.normalize_footprint
+    checks = torch.library.opcheck(operator, (x, pixels(x)), OPTIONS[name])
     assert set(checks.values()) == {"SUCCESS"}
 
 
@@ -195,11 +200,16 @@ def test_runs_in_a_worker_of_a_data_loader() -> None:
         ({"clip": -1.0}, ValueError, "clip=-1.0"),
         ({"dtype": torch.int32}, ValueError, "dtype=torch.int32"),
         ({"mask": torch.zeros(4, 2, 25, 25)}, TypeError, "mask has dtype torch.float32"),
+        ({"pixels": torch.arange(9)}, TypeError, r"pixels has dtype torch.int64 and shape \(9,\)"),
+        ({"pixels": torch.tensor([3, 625]).int()}, ValueError, "ascending flat indices.*0 to 624"),
+        ({"pixels": torch.tensor([3, 3]).int()}, ValueError, "ascending.*each once"),
+        ({"pixels": torch.zeros(0).int()}, ValueError, "footprint is empty"),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    x = images()
     with pytest.raises(error, match=message):
-        run(images(), **options)
+        normalize_footprint(x, **{"pixels": pixels(x), **options})
 
 
 def test_dihedral_needs_square_images() -> None:
@@ -229,7 +239,9 @@ def test_state_dict_of_another_annulus_is_refused() -> None:
     same = nn.Sequential(OuterAnnulusNorm(32.5, 45), nn.Linear(2, 2))
     legacy = nn.Sequential(OuterAnnulusNorm(20.0, 32.0), nn.Linear(2, 2))
     same.half().load_state_dict(corrected.state_dict())
-    with pytest.raises(ValueError, match=r"annulus \(20.0, 32.0\).*this layer has \(32.5, 45.0\)"):
+    with pytest.raises(
+        ValueError, match=r"annulus \(20.0, 32.0\).*this layer has the annulus \(32.5"
+    ):
         same.load_state_dict(legacy.state_dict())
     without = {name: value for name, value in legacy.state_dict().items() if "extra" not in name}
     with pytest.raises(RuntimeError, match="Missing key"):
@@ -237,4 +249,66 @@ def test_state_dict_of_another_annulus_is_refused() -> None:
 
 
 def test_direct_call_is_the_registered_operator() -> None:
-    assert torch.equal(normalize_outer_annulus(images(), R_IN, R_OUT)[0], run(images())[0])
+    x = images()
+    assert torch.equal(normalize_footprint(x, pixels(x))[0], run(x)[0])
+
+
+def test_the_gradient_of_rows_out_of_range_is_zero() -> None:
+    """Check what a GPU does, where such an index is no error and its planes are NaN."""
+    x, wrong = images(), torch.tensor([1, 4, -1])
+    out, median, scale = run(x, index=torch.tensor([1, 0, 0]))
+    for values in (median, scale):
+        values[1:] = torch.nan
+    grad = torch.ones_like(out)
+    grad[1:] = torch.nan
+    gradient = normalize_footprint_backward(
+        grad, torch.zeros_like(median), torch.zeros_like(scale), x, pixels(x), wrong, None, None,
+        median, scale, None, False,
+    )  # fmt: skip
+    assert torch.isfinite(gradient).all()
+    assert gradient[1].any()
+    assert not gradient[[0, 2, 3]].any()
+
+
+class Recorder:
+    """A backend of torch.compile that keeps the graphs and runs them as they are."""
+
+    def __init__(self) -> None:
+        self.graphs: list[torch.fx.GraphModule] = []
+
+    def __call__(self, graph: torch.fx.GraphModule, _: list[Tensor]) -> torch.fx.GraphModule:
+        self.graphs.append(graph)
+        return graph
+
+
+def test_a_compiled_layer_makes_its_table_before_its_graph_runs() -> None:
+    recorder = Recorder()
+    annulus = fastnorm.Annulus(3.25, 9.125)  # no other test has its table
+    layer = OuterAnnulusNorm(annulus.r_in, annulus.r_out)
+    compiled = torch.compile(layer, fullgraph=True, backend=recorder)
+    x = images(torch.float32)
+    expected = fastnorm.normalize_outer_annulus(
+        x, annulus.r_in, annulus.r_out, clip=10.0, nan_to_zero=True
+    )
+    misses = device_pixels.cache_info().misses
+    assert torch.equal(compiled(x), expected)
+    assert device_pixels.cache_info().misses == misses + 1
+    called = [node.target for node in recorder.graphs[0].graph.nodes if "call" in node.op]
+    assert called[0] is normalize_footprint
+    assert len(called) == 2  # the operator, and the first of its results
+
+
+def test_sizes_that_change_have_tables_of_their_own() -> None:
+    layer = OuterAnnulusNorm(R_IN, R_OUT)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for height, width in ((25, 25), (27, 25), (29, 31), (25, 25)):
+        x = torch.rand(2, height, width)
+        assert torch.equal(compiled(x), layer(x))
+
+
+def test_a_table_stays_where_a_captured_graph_expects_it() -> None:
+    device = torch.device("cpu")
+    first = device_pixels(fastnorm.Annulus(R_IN, R_OUT), 25, 25, device)
+    for i in range(200):
+        device_pixels(fastnorm.Annulus(1, 10 + i / 1000), 25, 25, device)
+    assert device_pixels(fastnorm.Annulus(R_IN, R_OUT), 25, 25, device) is first

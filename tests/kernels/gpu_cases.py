@@ -15,68 +15,33 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 import fastnorm
+import tests.kernels.gpu_view_cases  # noqa: F401  # registers its checks
 from fastnorm import Annulus, dispatch, reference
-from fastnorm.check.adversarial import nasty_planes, nasty_stack
+from fastnorm.check.adversarial import nasty_planes
 from fastnorm.checksums import EXPECTED_CHECKSUMS, checksum, synthetic_cutout
 from fastnorm.normalize import gpu
 from tests import SHARED
-from tests.kernels.gpu_oracle import definition, poisoned, same
+from tests.kernels.gpu_oracle import (
+    CHECKS,
+    SMALL,
+    SMALL_ANNULUS,
+    check,
+    compare,
+    definition,
+    nasty,
+    noise,
+    poisoned,
+    same,
+)
 
 CUTOUTS = SHARED / "data" / "dr10_cutouts"
-SMALL, SMALL_ANNULUS = (21, 21), Annulus(2, 9)
-Check = Callable[[str, torch.device], int]
-CHECKS: dict[str, Check] = {}
-
-
-def check(function: Check) -> Check:
-    CHECKS[function.__name__] = function
-    return function
-
-
-def compare(
-    backend: str,
-    device: torch.device,
-    images: Tensor,
-    annulus: Annulus = SMALL_ANNULUS,
-    masks: NDArray[np.bool_] | None = None,
-    eps: float = 1e-8,
-    **options: Any,
-) -> int:
-    """Run a backend on images and compare all results with the definition."""
-    done = gpu.normalize(
-        images.to(device),
-        annulus.r_in,
-        annulus.r_out,
-        mask=None if masks is None else torch.from_numpy(masks).to(device),
-        eps=eps,
-        backend=backend,
-        **options,
-    )
-    assert done.out is not None
-    out, median, mad = definition(images, annulus, masks, eps=eps, **options)
-    same(done.median, median, "median")
-    same(done.mad, mad, "MAD")
-    same(done.scale, np.asarray(reference.scale_of(mad, eps)), "scale")
-    same(done.out, out, "out")
-    return median.size
-
-
-def nasty(dtype: Any, every: int = 1, shape: tuple[int, int] = SMALL, seed: int = 0) -> Tensor:
-    annulus = SMALL_ANNULUS if shape == SMALL else Annulus.default(*shape)
-    return torch.from_numpy(nasty_stack(shape, dtype, seed, annulus)[1][::every].copy())
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(5).normal(0.1, 1, shape).astype(np.float32))
 
 
 @check
@@ -113,13 +78,15 @@ def masks(backend: str, device: torch.device) -> int:
     ):
         full = np.broadcast_to(mask, tuple(images.shape))
         done = gpu.normalize(
-            images.to(device), 2, 9, mask=torch.from_numpy(mask).to(device), backend=backend
+            images.to(device),
+            SMALL_ANNULUS,
+            mask=torch.from_numpy(mask).to(device),
+            backend=backend,
         )
-        assert done.out is not None
         out, median, mad = definition(images, SMALL_ANNULUS, full)
         same(done.out, out)
         same(done.median, median)
-        same(done.mad, mad)
+        same(done.scale, np.asarray(reference.scale_of(mad, 1e-8)))
         count += median.size
     return count
 
@@ -148,13 +115,11 @@ def index_with_repeats(backend: str, device: torch.device) -> int:
     rows = torch.tensor([4, 0, 0, 3, 4])
     done = gpu.normalize(
         images.to(device),
-        2,
-        9,
+        SMALL_ANNULUS,
         index=rows.to(device),
         mask=torch.from_numpy(bad).to(device),
         backend=backend,
     )
-    assert done.out is not None
     out, median, _ = definition(images[rows], SMALL_ANNULUS, bad[rows.numpy()])
     same(done.out, out)
     same(done.median, median)
@@ -168,13 +133,11 @@ def every_dihedral_element(backend: str, device: torch.device) -> int:
         images, annulus = noise(8, 2, side, side), Annulus(2, 9)
         done = gpu.normalize(
             images.to(device),
-            annulus.r_in,
-            annulus.r_out,
+            annulus,
             dihedral=torch.arange(8, dtype=torch.int32).to(device),
             channels_last=channels_last,
             backend=backend,
         )
-        assert done.out is not None
         out = definition(images, annulus)[0]
         for element in range(8):
             kind = out[element, :, :, ::-1] if element >= 4 else out[element]
@@ -195,9 +158,12 @@ def every_output(backend: str, device: torch.device) -> int:
     ):
         images = nasty("float32", 23)[:3].to(source).reshape(1, 3, *SMALL)
         done = gpu.normalize(
-            images.to(device), 2, 9, dtype=dtype, channels_last=channels_last, backend=backend
+            images.to(device),
+            SMALL_ANNULUS,
+            dtype=dtype,
+            channels_last=channels_last,
+            backend=backend,
         )
-        assert done.out is not None
         layout = torch.channels_last if channels_last else torch.contiguous_format
         assert done.out.is_contiguous(memory_format=layout)
         same(done.out, torch.from_numpy(definition(images, SMALL_ANNULUS)[0]).to(dtype))
@@ -212,8 +178,7 @@ def everything_at_once(backend: str, device: torch.device) -> int:
     bad = np.random.default_rng(9).random((33, 33)) < 0.2
     done = gpu.normalize(
         images.to(device),
-        annulus.r_in,
-        annulus.r_out,
+        annulus,
         index=rows.to(device),
         dihedral=elements.to(device),
         mask=torch.from_numpy(bad).to(device),
@@ -223,7 +188,6 @@ def everything_at_once(backend: str, device: torch.device) -> int:
         channels_last=True,
         backend=backend,
     )
-    assert done.out is not None
     full = np.broadcast_to(bad, (3, 3, 33, 33))
     out = definition(images[rows], annulus, full, clip=1.5, nan_to_zero=True)[0]
     for got, wanted, element in zip(done.out, out, elements.tolist(), strict=True):
@@ -267,8 +231,7 @@ def statistics_alone(backend: str, device: torch.device) -> int:
 
 @check
 def nothing_to_do(backend: str, device: torch.device) -> int:
-    done = gpu.normalize(torch.empty(0, 3, *SMALL, device=device), 2, 9, backend=backend)
-    assert done.out is not None
+    done = gpu.normalize(torch.empty(0, 3, *SMALL, device=device), SMALL_ANNULUS, backend=backend)
     assert (tuple(done.out.shape), tuple(done.median.shape)) == ((0, 3, *SMALL), (0, 3))
     return 0
 

@@ -15,8 +15,8 @@ import torch
 
 from tests.conftest import DEVICE_CODE
 from tests.kernels import beside
-from tests.kernels.gpu_cases import CHECKS, CUTOUTS
-from tests.kernels.gpu_oracle import poisoned
+from tests.kernels.gpu_cases import CUTOUTS
+from tests.kernels.gpu_oracle import CHECKS, poisoned
 
 MODES = {
     "triton": ("TRITON_INTERPRET", "Triton's interpreter"),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import fastnorm
 from fastnorm import OuterAnnulusNorm
+from fastnorm.normalize.tensors import device_pixels
 from tests.kernels.gpu_oracle import definition, same
 
 pytestmark = pytest.mark.gpu
@@ -27,8 +28,8 @@ def images(dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def run(x: Tensor, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    result: tuple[Tensor, Tensor, Tensor] = torch.ops.fastnorm.normalize_outer_annulus(
-        x, ANNULUS.r_in, ANNULUS.r_out, **options
+    result: tuple[Tensor, Tensor, Tensor] = torch.ops.fastnorm.normalize_footprint(
+        x, device_pixels(ANNULUS, *x.shape[-2:], x.device), **options
     )
     return result
 
@@ -67,9 +68,10 @@ def test_the_operator_gives_the_same_on_both_devices() -> None:
 
 def test_opcheck() -> None:
     x = images().cuda().requires_grad_()
-    operator = torch.ops.fastnorm.normalize_outer_annulus.default
+    operator = torch.ops.fastnorm.normalize_footprint.default
+    pixels = device_pixels(ANNULUS, *x.shape[-2:], x.device)
     for extra in ({}, {**options("cuda"), "dtype": None}):
-        torch.library.opcheck(operator, (x, ANNULUS.r_in, ANNULUS.r_out), extra)
+        torch.library.opcheck(operator, (x, pixels), extra)
 
 
 def test_gradients_are_those_of_the_cpu() -> None:
@@ -99,7 +101,7 @@ def test_nothing_waits_for_the_device() -> None:
 
 def test_a_cuda_graph_captures_it() -> None:
     x, extra = images().cuda(), options("cuda")
-    run(x, **extra)  # compiles and copies the annulus to the device
+    run(x, **extra)  # compiles, and copies the table to the device
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         out = run(x, **extra)[0]
@@ -126,6 +128,23 @@ def test_an_index_out_of_range_is_found_where_waiting_is_allowed(
     monkeypatch.setenv("FASTNORM_DEBUG", "1")
     with pytest.raises(ValueError, match="index contains 4"):
         run(images().cuda(), index=torch.tensor([4]).cuda())
+
+
+def test_an_index_out_of_range_gives_nan_and_leaves_the_device_usable() -> None:
+    x = images().cuda().requires_grad_()
+    out = run(x, index=torch.tensor([1, 4, -1, 2**40]).cuda())[0]
+    same(out[:1], run(images()[1:2])[0])
+    assert out[1:].isnan().all()
+    (gradient,) = torch.autograd.grad(out[0].sum(), x)
+    assert gradient.isfinite().all()
+    same(run(images().cuda())[0], run(images())[0])
+
+
+def test_a_capture_before_the_table_is_there_is_refused() -> None:
+    layer, x = OuterAnnulusNorm(2.125, 9.0), images().cuda()
+    graph = torch.cuda.CUDAGraph()
+    with pytest.raises(RuntimeError, match="call the layer once"), torch.cuda.graph(graph):
+        layer(x)
 
 
 def test_the_public_function_takes_cuda_tensors() -> None:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from fastnorm.check.speed import Room, Speed
 from fastnorm.checksums import synthetic_cutout
 from fastnorm.dispatch import registry
 from fastnorm.dispatch.planes import Options, Planes
+from fastnorm.footprint import PixelFootprint
 from fastnorm.normalize import gpu, tensors
 from fastnorm.reference import normalize_plane, scale_of
 
@@ -232,7 +232,7 @@ def launch(
     dihedral: Tensor | None,
     out: Tensor | None,
     median: Tensor,
-    mad: Tensor,
+    mad: Tensor | None,
     scale: Tensor,
     eps: float,
     clip: float | None,
@@ -240,19 +240,20 @@ def launch(
 ) -> None:
     """Compute the results of a GPU kernel with NumPy and torch."""
     assert out is not None
-    annulus: Any = SimpleNamespace(pixels=lambda height, width: pixels.numpy())
+    assert mad is None
+    listed = PixelFootprint.of_pixels(pixels.numpy(), *images.shape[-2:])
     rows = torch.arange(len(images)) if index is None else index
     for i, row in enumerate(rows):
         for band in range(images.shape[1]):
             plane, *statistics = normalize_plane(
                 images[row, band].to(median.dtype).numpy(),
-                annulus,
+                listed,
                 mask=None if mask is None else mask[row, band].numpy(),
                 eps=eps,
                 clip=clip,
                 nan_to_zero=nan_to_zero,
             )
-            median[i, band], mad[i, band] = map(float, statistics)
+            median[i, band] = float(statistics[0])
             scale[i, band] = float(scale_of(statistics[1], eps))
             result = torch.from_numpy(plane)[None]
             if dihedral is not None:
@@ -344,7 +345,6 @@ def test_wrong_layout_is_seen(replace: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
     def contiguous(*arguments: Any, **options: Any) -> gpu.Normalized:
         done = normalize(*arguments, **options)
-        assert done.out is not None
         return done._replace(out=done.out.contiguous())
 
     monkeypatch.setattr(gpu, "normalize", contiguous)
