@@ -37,7 +37,6 @@ POINTERS = [f"p_{name}" for name in ("images", "mask", "index", "dihedral", "out
 POINTERS += [f"p_{name}" for name in ("median", "mad", "scale")]
 RUNTIME = ["rows", "image_stride", "channel_stride", "row_stride", "column_stride"]
 RUNTIME += ["mask_image_stride", "mask_channel_stride", "mask_row_stride", "mask_column_stride"]
-RUNTIME += ["eps_bits", "clip_bits"]
 
 
 @triton.jit
@@ -94,9 +93,11 @@ def _median_mad(a, b, c, n, p_passes):
 @triton.jit(do_not_specialize=RUNTIME, do_not_specialize_on_alignment=POINTERS)
 def _normalize_plane(
     p_images, p_mask, p_pixels, p_index, p_dihedral, p_out, p_median, p_mad, p_scale, p_passes,
-    rows, image_stride, channel_stride, row_stride, column_stride,
-    mask_image_stride, mask_channel_stride, mask_row_stride, mask_column_stride,
-    eps_bits, clip_bits,
+    rows: tl.int64, image_stride: tl.int64, channel_stride: tl.int64,
+    row_stride: tl.int64, column_stride: tl.int64,
+    mask_image_stride: tl.int64, mask_channel_stride: tl.int64,
+    mask_row_stride: tl.int64, mask_column_stride: tl.int64,
+    eps: tl.float64, clip: tl.float64,
     PIXELS: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
     CHANNELS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, COMPUTE: tl.constexpr,
     NAN_TO_ZERO: tl.constexpr, CHANNELS_LAST: tl.constexpr, IS_STRIDED: tl.constexpr,
@@ -130,7 +131,7 @@ def _normalize_plane(
         mask_row_stride, mask_column_stride, PIXELS, WIDTH, COMPUTE, NAN_TO_ZERO, IS_STRIDED,
     )  # fmt: skip
     median, mad = _median_mad(a, b, c, tl.sum(n_a + n_b + n_c), p_passes)
-    scale = (mad.to(tl.float64) + eps_bits.to(tl.float64, bitcast=True)).to(COMPUTE)
+    scale = (mad.to(tl.float64) + eps).to(COMPUTE)
     nan: tl.constexpr = float("nan")
     tl.store(p_median + plane, tl.where(is_row, median, nan))
     if p_mad is not None:
@@ -146,7 +147,7 @@ def _normalize_plane(
         inverse = tl.where(is_exact, 1.0 / wide, 0.0)
         # Every product with NaN is NaN, which is no NaN of the image and never becomes 0.
         inverse = tl.where(is_row, inverse, nan)
-        limit = clip_bits.to(tl.float64, bitcast=True).to(COMPUTE)
+        limit = tl.full((), clip, COMPUTE)
         STEP: tl.constexpr = CHANNELS if CHANNELS_LAST else 1
         p_out += image * CHANNELS * SIZE + channel * (1 if CHANNELS_LAST else SIZE)
         if p_dihedral is None:
@@ -161,7 +162,6 @@ def _normalize_plane(
             )  # fmt: skip
 
 
-@lru_cache(maxsize=256)
 def constants(
     pixels: int,
     shape: tuple[int, int, int],
@@ -196,21 +196,31 @@ def constants(
 
 
 @lru_cache(maxsize=256)
-def _bits(value: float, compute: torch.dtype | None = None) -> int:
-    """Return the bits of a float64, since Triton would pass the number itself as a float32.
+def _rounded(value: float | None, compute: torch.dtype) -> float:
+    """Return a limit as a number of the dtype of the computation, inf for None."""
+    # NumPy rounds it: a tensor may be made on a device, and would be waited for.
+    with np.errstate(over="ignore"):
+        number = np.float64(math.inf if value is None else value)
+        return float(number.astype(np.float64 if compute == torch.float64 else np.float32))
 
-    A number for a computation in float32 is rounded first.
-    """
-    if compute == torch.float32:
-        with np.errstate(over="ignore"):
-            value = float(np.float32(value))
-    return int(np.float64(value).view(np.int64))
+
+_BITS = {torch.bfloat16: torch.int16, torch.bool: torch.uint8}
 
 
 def _raw(tensor: Tensor | None) -> Tensor | None:
     """View a tensor in a dtype that the kernel takes: bfloat16 as its bits, bool as bytes."""
-    views = {torch.bfloat16: torch.int16, torch.bool: torch.uint8}
-    return tensor if tensor is None else tensor.view(views.get(tensor.dtype, tensor.dtype))
+    if tensor is None or tensor.dtype not in _BITS:
+        return tensor
+    return tensor.view(_BITS[tensor.dtype])
+
+
+def _kind(tensor: Tensor | None) -> Any:
+    return None if tensor is None else tensor.dtype
+
+
+# Compiled kernels by all that their code depends on, with their constants. Triton's own cache
+# looks at every argument, which takes the host twice as long.
+_compiled: dict[tuple[Any, ...], tuple[Any, tuple[Any, ...]]] = {}
 
 
 def launch(
@@ -258,11 +268,24 @@ def launch(
     strides = images.stride()
     is_strided = strides[2] != width or strides[3] != 1
     is_last = out is not None and channels > 1 and not out.is_contiguous()
-    settings = constants(
-        pixels.shape[0], (channels, height, width), median.dtype, nan_to_zero, is_last, is_strided
-    )
-    _normalize_plane[(count * channels,)](
+    arguments = (
         _raw(images), _raw(mask), pixels, index, dihedral, _raw(out), median, mad, scale, passes,
         rows, *strides, *((0, 0, 0, 0) if mask is None else mask.stride()),
-        _bits(eps), _bits(math.inf if clip is None else clip, median.dtype), **settings,
+        eps, _rounded(clip, median.dtype),
     )  # fmt: skip
+    of_code = (
+        pixels.shape[0], (channels, height, width), median.dtype, nan_to_zero, is_last, is_strided
+    )  # fmt: skip
+    key = of_code, (
+        images.device, images.dtype, mask is None, index is None, _kind(dihedral), _kind(out),
+        mad is None, scale is None, passes is None, pixels.data_ptr() % 16,
+    )  # fmt: skip
+    grid = (count * channels, 1, 1)
+    if key in _compiled:
+        kernel, values = _compiled[key]
+        kernel[grid](*arguments, *values)
+        return
+    settings = constants(*of_code)
+    kernel = _normalize_plane[grid](*arguments, **settings)
+    if kernel is not None:  # as in Triton's interpreter
+        _compiled[key] = kernel, tuple(v for name, v in settings.items() if name.isupper())

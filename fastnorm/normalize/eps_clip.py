@@ -40,7 +40,10 @@ def check_eps_and_clip(eps: Any, clip: Any, limits: np.finfo[Any]) -> tuple[floa
 
 
 def _positive(name: str, value: Any, least: float, most: float) -> float:
-    if not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_):
+    # The first test is the usual case, and ten times faster than the others.
+    if type(value) is not float and (
+        not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_)
+    ):
         raise TypeError(f"{name}={value!r} is not a number.")
     try:
         number = float(value)

@@ -188,7 +188,10 @@ def normalize_pixels(
 
 
 def _launch_on(images: Tensor, launch: Launch, *arguments: Any) -> None:
-    if images.device.type == "cuda":
+    if images.is_cuda:
+        if images.get_device() == torch.cuda.current_device():
+            launch(*arguments)
+            return
         with torch.cuda.device(images.device):
             launch(*arguments)
     else:

@@ -36,7 +36,11 @@ def views_are_read_in_place(backend: str, device: torch.device) -> int:
         elements = torch.tensor([5, 4 - i % 4])
         out = definition(view.cpu(), SMALL_ANNULUS)[0]
         same(gpu.normalize(view, SMALL_ANNULUS, backend=backend).out, out, name)
-        gathered: dict[str, Any] = {"index": rows.to(device), "channels_last": True, "backend": backend}
+        gathered: dict[str, Any] = {
+            "index": rows.to(device),
+            "channels_last": True,
+            "backend": backend,
+        }
         same(gpu.normalize(view, SMALL_ANNULUS, **gathered).out, out[rows], name)
         turned = turn_each(torch.from_numpy(out[rows]), elements)
         done = gpu.normalize(view, SMALL_ANNULUS, dihedral=elements.to(device), **gathered)

@@ -186,14 +186,14 @@ def test_the_legacy_annulus_on_large_images_warns() -> None:
         normalize(torch.zeros(1, 101, 101), 20, 32)
 
 
-def test_options_of_a_launch_need_no_tensor() -> None:
+@pytest.mark.parametrize(
+    ("clip", "expected"), [(None, np.inf), (10.1, float(np.float32(10.1))), (1e300, np.inf)]
+)
+def test_options_of_a_launch_need_no_tensor(clip: float | None, expected: float) -> None:
     # A tensor made here would be on the default device; its value could not be read.
     with torch.device("meta"):
-        bits = triton_normalize._bits(10.1, torch.float32)
-    assert np.int64(bits).view(np.float64) == np.float32(10.1)
-    beyond = triton_normalize._bits(1e300, torch.float32)
-    assert np.int64(beyond).view(np.float64) == np.inf
-    assert np.int64(triton_normalize._bits(1e-8)).view(np.float64) == 1e-8
+        assert triton_normalize._rounded(clip, torch.float32) == expected
+        assert triton_normalize._rounded(clip, torch.float64) == (np.inf if clip is None else clip)
 
 
 class Strict(TorchDispatchMode):  # type: ignore[no-untyped-call]
