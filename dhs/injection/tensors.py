@@ -6,6 +6,8 @@ Conventions as in `dhs.injection`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.psf import SIDE, padded_size
 from dhs.injection.psf_models import Profile, psf_profile
 from dhs.injection.rendering import render
+from dhs.injection.transfer import send, to_device
 from fastnorm.annulus import Annulus
 from fastnorm.normalize import annulus_median_mad
 
@@ -48,6 +51,9 @@ def inject_tensors(
     backend: str | None = None,
 ) -> InjectedTensors:
     """Inject one arc into each host, on the device of the hosts.
+
+    The host waits for a GPU once, to read what is measured, and once more to read the arcs if
+    noise is drawn for them.
 
     Parameters
     ----------
@@ -82,23 +88,27 @@ def inject_tensors(
     rendered = render(
         lens, unit, (height, width), bands=("r",), seed=seed, ids=ids, backend=backend
     )
-    light = torch.as_tensor(rendered, device=hosts.device)
-    flux = torch.from_numpy(source.fluxes().astype(np.float32)).to(hosts.device)
-    kernels = psf_kernels(torch.from_numpy(fwhm_arcsec).to(hosts))
-    arc = convolve(light, kernels) * flux[:, :, None, None]
+    light = to_device(torch.as_tensor(rendered), hosts.device)
+    flux, fwhm = send([source.fluxes(), fwhm_arcsec], hosts.device)
+    arc = convolve(light, psf_kernels(fwhm.to(hosts.dtype))) * flux[:, :, None, None]
     annulus = Annulus.default(height, width)
     _, mad = annulus_median_mad(hosts, annulus.r_in, annulus.r_out)
-    sigma = SIGMA_PER_MAD * np.asarray(mad.cpu(), np.float64)
+    is_inside, pixels = _snr_annulus(height, width, hosts.device)
+    sums = [
+        light.sum((1, 2, 3), dtype=torch.float64)[:, None],
+        arc.sum((2, 3), dtype=torch.float64),
+        (arc * is_inside).sum((2, 3), dtype=torch.float64),
+        mad.double(),
+    ]
+    magnification, flux_out, signal, mads = _read_together(sums)
+    sigma = SIGMA_PER_MAD * mads
     added = arc
     if noise.gain is not None or noise.texture is not None:
         noisy = noise.apply(arc.cpu().numpy(), sigma, seed, ids)
-        added = torch.from_numpy(noisy).to(hosts.device)
-    measured = {"magnification": _numpy(light.sum((1, 2, 3), dtype=torch.float64))}
-    flux_out = _numpy(arc.sum((2, 3), dtype=torch.float64))
-    is_inside, pixels = _snr_annulus(height, width)
-    signal = _numpy((arc * is_inside.to(arc.device)).sum((2, 3), dtype=torch.float64))
+        added = to_device(torch.from_numpy(noisy), hosts.device)
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = signal / (sigma * np.sqrt(pixels))
+    measured = {"magnification": magnification[:, 0]}
     for k, band in enumerate(BANDS):
         measured |= {f"flux_out_{band}": flux_out[:, k], f"arc_snr_{band}": snr[:, k]}
     return InjectedTensors(hosts + added, measured)
@@ -164,11 +174,14 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     return whole[:, :, top : top + height, left : left + width]
 
 
-def _snr_annulus(height: int, width: int) -> tuple[Tensor, int]:
+@lru_cache(maxsize=16)
+def _snr_annulus(height: int, width: int, device: torch.device) -> tuple[Tensor, int]:
+    """Return the pixels of `SNR_ANNULUS` as 0 and 1, kept on the device, and their number."""
     is_inside = SNR_ANNULUS.contains(height, width)
-    return torch.from_numpy(is_inside.astype(np.float32)), int(is_inside.sum())
+    return torch.from_numpy(is_inside.astype(np.float32)).to(device), int(is_inside.sum())
 
 
-def _numpy(values: Tensor) -> NDArray[np.float64]:
-    array: NDArray[np.float64] = values.cpu().numpy()
-    return array
+def _read_together(columns: Sequence[Tensor]) -> list[NDArray[np.float64]]:
+    """Read tensors (B, n) from their device in one copy."""
+    ends = np.cumsum([column.shape[1] for column in columns])[:-1]
+    return np.split(torch.cat(list(columns), 1).cpu().numpy(), ends, axis=1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dhs.model.finder import LensFinder
 from dhs.model.inference import Rows, run_batches
+from dhs.model.transfer import Gathered
 
 
 def last_layer(model: LensFinder) -> nn.Linear:
@@ -66,17 +67,19 @@ def features_of(
     """
     layer = last_layer(model)
     features = np.zeros((len(data), layer.in_features), np.float32)
+    gathered = Gathered(features, device)
     seen: list[Tensor] = []
 
     def watch(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen.append(inputs[0])
 
     def keep(start: int, logits: Tensor) -> None:
-        features[start : start + len(logits)] = seen.pop()[: len(logits)].float().cpu().numpy()
+        gathered.add(start, seen.pop()[: len(logits)])
 
     hook = layer.register_forward_pre_hook(watch)
     try:
         run_batches(model, data, batch_size, device, keep, progress=progress)
     finally:
         hook.remove()
+    gathered.read()
     return features

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dhs.model.transfer import Gathered, sent_ahead
+
 
 class Rows(Protocol):
     """A source of raw cutouts by position, such as `dhs.data.LensDataset`."""
@@ -57,11 +59,11 @@ def logits_of(
         Logits; 0 for the batches of other processes.
     """
     logits = np.zeros(len(data), np.float32)
-
-    def keep(start: int, got: Tensor) -> None:
-        logits[start : start + len(got)] = got.float().cpu().numpy()
-
-    run_batches(model, data, batch_size, device, keep, rank=rank, world=world, progress=progress)
+    gathered = Gathered(logits, device)
+    run_batches(
+        model, data, batch_size, device, gathered.add, rank=rank, world=world, progress=progress
+    )
+    gathered.read()
     return logits
 
 
@@ -78,6 +80,9 @@ def run_batches(
 ) -> None:
     """Run a lens finder over a dataset, and pass the logits of each batch to a function.
 
+    On a GPU, a batch is copied while the model works on the one before, and the host waits for
+    the device only where two batches are queued.
+
     Parameters
     ----------
     model : nn.Module
@@ -90,7 +95,7 @@ def run_batches(
         Device of the model.
     keep : function
         Called after each batch with the position of its first cutout and the logits of its
-        cutouts, without those of the copies.
+        cutouts, without those of the copies, on the device. A GPU may still be computing them.
     rank : int
         Number of this process, from 0.
     world : int
@@ -100,11 +105,12 @@ def run_batches(
     """
     model.eval()
     count = len(data)
+    starts = range(rank * batch_size, count, world * batch_size)
+    stacks = (
+        data.read(np.minimum(np.arange(start, start + batch_size), count - 1)) for start in starts
+    )
     with torch.inference_mode():
-        for start in range(rank * batch_size, count, world * batch_size):
-            wanted = np.arange(start, start + batch_size)
-            images, mask = data.read(np.minimum(wanted, count - 1))
-            bad = None if mask is None else mask.to(device)
-            keep(start, model(images.to(device), mask=bad)[: count - start])
+        for start, (images, mask) in zip(starts, sent_ahead(stacks, device), strict=True):
+            keep(start, model(images, mask=mask)[: count - start])
             if progress is not None:
                 progress(min(start + batch_size, count), count)

@@ -17,7 +17,7 @@ from pyarrow import parquet
 from torch import Tensor
 
 from dhs.manifest.format import METADATA_KEY
-from dhs.model.inference import logits_of
+from dhs.model.transfer import Gathered, Stack, sent_ahead, stage
 from dhs.score.ensemble import Member
 from dhs.score.input import Input, InputCutout
 from dhs.score.parts import (
@@ -105,16 +105,24 @@ class Work:
         rejected: list[Rejected] = []
         ids: list[str] = []
         paths: list[str] = []
-        logits = [np.empty((0, len(self._members)), np.float32)]
         cutouts = self._accepted(start, stop, rejected)
-        while batch := list(islice(cutouts, self._batch_size)):
-            logits.append(self._logits(batch))
-            ids += [seen.id for seen in batch]
-            paths += [seen.path for seen in batch]
-            report(min(len(ids) + len(rejected), stop - start))
-        return Part(
-            np.array(ids, object), np.array(paths, object), np.concatenate(logits), rejected
-        )
+
+        def stacks() -> Iterator[Stack]:
+            while batch := list(islice(cutouts, self._batch_size)):
+                ids.extend(seen.id for seen in batch)
+                paths.extend(seen.path for seen in batch)
+                yield stack_of(batch, self._batch_size, self._device)
+
+        logits = np.empty((stop - start, len(self._members)), np.float32)
+        gathered, done = Gathered(logits, self._device), 0
+        with torch.inference_mode():
+            for images, mask in sent_ahead(stacks(), self._device):
+                gathered.add(done, self._logits(images, mask)[: len(ids) - done])
+                done = len(ids)
+                report(min(done + len(rejected), stop - start))
+        gathered.read()
+        self._require_finite(logits[:done], ids)
+        return Part(np.array(ids, object), np.array(paths, object), logits[:done], rejected)
 
     def _accepted(self, start: int, stop: int, rejected: list[Rejected]) -> Iterator[InputCutout]:
         for found in self._cutouts.read(start, stop):
@@ -123,27 +131,31 @@ class Work:
             else:
                 yield found
 
-    def _logits(self, batch: list[InputCutout]) -> NDArray[np.float32]:
-        """Compute the logits (B, M) of all members."""
-        stack = _Stack(batch, self._device)
+    def _logits(self, images: Tensor, mask: Tensor | None) -> Tensor:
+        """Compute the logits (B, M) of all members, on the device."""
         columns = []
         for finder, loaded in self._members:
             try:
-                logits = logits_of(finder, stack, self._batch_size, self._device)
+                columns.append(finder.eval()(images, mask=mask))
             except torch.OutOfMemoryError as error:
                 raise ValueError(
                     f"a batch of {self._batch_size} cutouts does not fit into the memory of "
                     f"{self._device} with {loaded.path}; give a smaller batch size."
                 ) from error
-            wrong = np.flatnonzero(~np.isfinite(logits))
-            if wrong.size:
-                raise ValueError(
-                    f"{loaded.path} gives NaN or infinite logits for {wrong.size} of the "
-                    f"{len(batch)} cutouts of a batch, the first {batch[wrong[0]].id}: its weights "
-                    "are damaged, or its training diverged. Give a different checkpoint."
-                )
-            columns.append(logits)
-        return np.stack(columns, axis=1)
+        return torch.stack(columns, 1)
+
+    def _require_finite(self, logits: NDArray[np.float32], ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), self._batch_size):
+            batch = logits[start : start + self._batch_size]
+            for (_, loaded), column in zip(self._members, batch.T, strict=True):
+                wrong = np.flatnonzero(~np.isfinite(column))
+                if wrong.size:
+                    raise ValueError(
+                        f"{loaded.path} gives NaN or infinite logits for {wrong.size} of the "
+                        f"{len(batch)} cutouts of a batch, the first {ids[start + wrong[0]]}: its "
+                        "weights are damaged, or its training diverged. Give a different "
+                        "checkpoint."
+                    )
 
     def rows(self) -> int:
         """Count the cutouts with a score."""
@@ -180,25 +192,35 @@ def _report(progress: Callable[[int, int], None], before: int, total: int, count
     progress(before + count, total)
 
 
-class _Stack:
-    """Cutouts on the device, for `dhs.model.inference.logits_of`."""
+def stack_of(batch: Sequence[InputCutout], count: int, device: torch.device) -> Stack:
+    """Stack cutouts in host memory, to be copied to a device.
 
-    def __init__(self, batch: list[InputCutout], device: torch.device) -> None:
-        self._images = torch.from_numpy(np.stack([seen.pixels for seen in batch])).to(device)
-        self._masks: Tensor | None = None
-        if any(seen.mask is not None for seen in batch):
-            masks = [
-                np.zeros(seen.pixels.shape, bool) if seen.mask is None else seen.mask
-                for seen in batch
-            ]
-            self._masks = torch.from_numpy(np.stack(masks)).to(device)
+    The last bits of a logit depend on the batch size, so copies of the last cutout fill the stack.
 
-    def __len__(self) -> int:
-        return len(self._images)
+    Parameters
+    ----------
+    batch : sequence of InputCutout
+        At most ``count`` cutouts.
+    count : int
+        Number of images in the stack.
+    device : torch.device
+        Device that the stack is for.
 
-    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
-        wanted = torch.from_numpy(rows)
-        return self._images[wanted], None if self._masks is None else self._masks[wanted]
+    Returns
+    -------
+    images : (count, 3, H, W) float32 tensor
+    mask : bool tensor like ``images``, or None
+    """
+    full = [*batch, *[batch[-1]] * (count - len(batch))]
+    shape = (count, *batch[0].pixels.shape)
+    images = stage(shape, torch.float32, device)
+    np.stack([seen.pixels for seen in full], out=images.numpy())
+    if all(seen.mask is None for seen in batch):
+        return images, None
+    mask = stage(shape, torch.bool, device)
+    for row, seen in zip(mask.numpy(), full, strict=True):
+        row[...] = False if seen.mask is None else seen.mask
+    return images, mask
 
 
 def configuration(metadata: Mapping[str, Any]) -> dict[str, Any]:

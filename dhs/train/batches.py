@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dhs.data import LensDataset
+from dhs.model.transfer import pinned, stage, to_device
 from dhs.train.augmentation import dihedral_elements, is_dihedral
 from dhs.train.sampler import BatchSampler
 from dhs.transforms import AugmentConfig
@@ -52,14 +53,17 @@ class Batch:
     index: Tensor | None
     positions: NDArray[np.int64]
 
+    def pinned(self) -> Batch:
+        """Return this batch in pinned memory, so that `to` does not wait."""
+        return self._each(pinned)
+
     def to(self, device: torch.device) -> Batch:
         """Return this batch on a device."""
-        if device.type == "cpu":
-            return self
+        return self._each(lambda tensor: to_device(tensor, device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         tensors = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
         return Batch(**(vars(self) | tensors))
 
@@ -105,7 +109,7 @@ class Batches:
         self.augment, self.seed, self.resident, self.prefetch = augment, seed, resident, prefetch
         if prefetch < 1:
             raise ValueError(f"prefetch={prefetch} must be at least 1.")
-        self._memory = _Memory(is_pinned=device.type == "cuda")
+        self._memory = _Memory(device)
 
     def __iter__(self) -> Generator[Batch]:
         """Yield batches, and raise here any error of the reading thread."""
@@ -114,7 +118,7 @@ class Batches:
 
         def read_ahead(count: int) -> None:
             for positions in islice(ahead, count):
-                pending.append(reader.submit(self._read, positions, epoch))
+                pending.append(reader.submit(self._staged, positions, epoch))
 
         with ExitStack() as exits:
             reader = ThreadPoolExecutor(1, "dhs-batches", self._start_reader)
@@ -131,6 +135,10 @@ class Batches:
         # Otherwise the thread pins memory on, and takes memory of, the first GPU.
         if self.device.type == "cuda" and self.device.index is not None:
             torch.cuda.set_device(self.device)
+
+    def _staged(self, positions: NDArray[np.int64], epoch: int) -> Batch:
+        batch = self._read(positions, epoch)
+        return batch if self.device.type == "cpu" else batch.pinned()
 
     def _read(self, positions: NDArray[np.int64], epoch: int) -> Batch:
         data, dihedral = self.dataset, None
@@ -154,13 +162,13 @@ class _Memory:
     allocator also reuses buffers, and it waits for pending copies to the GPU.
     """
 
-    def __init__(self, is_pinned: bool) -> None:
-        self._is_pinned = is_pinned
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._free: list[NDArray[np.float32]] = []
 
     def take(self, count: int, shape: tuple[int, ...]) -> Tensor:
-        if self._is_pinned:
-            return torch.empty((count, *shape), pin_memory=True)
+        if self._device.type == "cuda":
+            return stage((count, *shape), torch.float32, self._device)
         images = self._free.pop() if self._free else np.empty((count, *shape), np.float32)
         # The last buffer is the likeliest to be cached. The view lives as long as its tensors.
         lent = images.view()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from dhs.model.inference import logits_of
 from dhs.train.augmentation import augment_batch
 from dhs.train.batches import Batch, Batches
 from dhs.train.config import TrainConfig
+from dhs.train.losses import Losses
 from dhs.train.processes import Processes
 from dhs.train.records import describe, log_to_tensorboard, write_metrics
 from dhs.train.sampler import BatchSampler
@@ -95,6 +96,7 @@ class Loop:
         )
         self._resident = self.data.resident(group.device) if dataset.resident else None
         self._moments: dict[str, Any] | None = None
+        self._losses = Losses(group.device)
         self.progress = Progress()
         self.optimizer: torch.optim.Optimizer
         self.network: nn.Module
@@ -133,7 +135,8 @@ class Loop:
         Raises
         ------
         NonFiniteLossError
-            The training or validation loss is infinite or NaN.
+            The training or validation loss is infinite or NaN. On a GPU the losses are read only
+            every few steps; the steps after such a loss are discarded with it.
         OSError
             A file cannot be read or written.
         """
@@ -187,11 +190,15 @@ class Loop:
         head = cast(Any, backbone).get_classifier()
         head.requires_grad_(True)
         learning = [value for value in backbone.parameters() if value.requires_grad]
+        # Only a fused optimiser skips a step of infinite gradients without a read by the scaler.
+        is_fused = True if self.scaler.is_enabled() else None
         self.optimizer = torch.optim.AdamW(
-            learning, self.options.lr, weight_decay=self.options.weight_decay
+            learning, self.options.lr, weight_decay=self.options.weight_decay, fused=is_fused
         )
         moments, self._moments = self._moments, None
         if moments is not None and not self._thaws_now():
+            for group in moments["param_groups"]:
+                group["fused"] = is_fused
             self.optimizer.load_state_dict(moments)
         network = torch.compile(backbone) if self.options.compile else backbone
         if self.group.world > 1:
@@ -225,17 +232,20 @@ class Loop:
         )
         with closing(iter(batches)) as stream:
             while place.step < self.steps:
-                place.loss_sum += self._step(stream)
+                self._step(stream)
                 place.step += 1
+                if self._losses.are_due:
+                    self._read_losses()
                 advance()
                 is_due = time.perf_counter() - saved > 60 * self.options.save_every_minutes
                 # Several processes have different batch-norm statistics until the epoch ends.
                 if is_due and self.group.world == 1 and place.step < self.steps:
                     self._save_state()
                     saved = time.perf_counter()
+            self._read_losses()
 
-    def _step(self, stream: Iterator[Batch]) -> float:
-        """Do one optimiser step, and return the mean loss of its cutouts in this process."""
+    def _step(self, stream: Iterator[Batch]) -> None:
+        """Do one optimiser step, without waiting for the device."""
         self.optimizer.zero_grad(set_to_none=True)
         losses, seen = [], []
         for k in range(self.accumulated):
@@ -250,11 +260,15 @@ class Loop:
                 torch.autograd.backward(self.scaler.scale(loss))
             losses.append(loss.detach())
             seen.append(batch.positions)
-        values = torch.stack(losses).tolist()
-        self._require_finite(values, seen)
+        self._losses.add(self.progress.step, losses, seen)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return float(sum(values))
+
+    def _read_losses(self) -> None:
+        """Add the losses of the steps since the last read to the sum of the epoch."""
+        for step, values, seen in self._losses.read():
+            self._require_finite(step, values, seen)
+            self.progress.loss_sum += float(sum(values))
 
     def _apart(self) -> AbstractContextManager[None]:
         """Suspend the exchange of gradients between processes."""
@@ -282,13 +296,13 @@ class Loop:
         weights = None if self.options.unweighted_loss else batch.weights
         return binary_cross_entropy_with_logits(logits.float(), batch.labels, weights)
 
-    def _require_finite(self, losses: list[float], seen: list[Any]) -> None:
+    def _require_finite(self, step: int, losses: list[float], seen: Sequence[Any]) -> None:
         for loss, positions in zip(losses, seen, strict=True):
             if not np.isfinite(loss):
                 ids = ", ".join(str(self.data.ids[k]) for k in positions)
                 raise NonFiniteLossError(
                     f"the loss is {loss} in epoch {self.progress.epoch + 1}, step "
-                    f"{self.progress.step + 1}, for the batch of {ids}. This step was "
+                    f"{step + 1}, for the batch of {ids}. This step was "
                     "discarded; check these cutouts or lower train.lr."
                 )
 
@@ -349,6 +363,7 @@ class Loop:
         )
 
     def _save_state(self) -> None:
+        self._read_losses()
         place = self.progress
         place.sampler, place.scaler = self.sampler.state_dict(), self.scaler.state_dict()
         place.threads = torch.get_num_threads()

@@ -2,7 +2,7 @@
 
 On a GPU they run under pytest. Elsewhere they run in a separate process with
 ``TRITON_INTERPRET=1`` or ``NUMBA_ENABLE_CUDASIM=1``, which execute the device code
-in Python: ``python -m tests.kernels.gpu_cases BACKEND`` prints one line of JSON per check.
+in Python: ``python -m tests.kernels.gpu_cases BACKEND [CHECK ...]`` prints one line of JSON per check.
 Each check returns the number of planes that it compared with the definition.
 """
 
@@ -307,17 +307,17 @@ def real_cutouts(backend: str, device: torch.device) -> int:
     return compare(backend, device, torch.from_numpy(np.stack(stack)), Annulus(32.5, 45), clip=10.0)
 
 
-def main(backend: str) -> None:
+def main(backend: str, *names: str) -> None:
     if backend == "numba-cuda":
         # Each thread of a block is a Python thread: use few of them and switch often.
         kernels: Any = importlib.import_module("fastnorm.kernels.numba_cuda_normalize")
         kernels.THREADS = 8
         sys.setswitchinterval(1e-4)
     with poisoned():
-        for name, function in CHECKS.items():
+        for name in names or CHECKS:
             start, error, planes = time.perf_counter(), "", 0
             try:
-                planes = function(backend, torch.device("cpu"))
+                planes = CHECKS[name](backend, torch.device("cpu"))
             except Exception:
                 error = traceback.format_exc()
             line = {"check": name, "planes": planes, "error": error}
@@ -326,4 +326,4 @@ def main(backend: str) -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("error")
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from fastnorm import dispatch
 from fastnorm.footprint import open_footprint
 from fastnorm.normalize import gpu
 from fastnorm.normalize.tensors import device_pixels, turn_each
+from tests.fastnorm.footprints import random_case, statistics_of
 from tests.kernels.gpu_oracle import SMALL, SMALL_ANNULUS, check, definition, noise, same
 
 
@@ -118,3 +120,20 @@ def footprints(backend: str, device: torch.device) -> int:
         for got, right in zip(done[:2], definition(images, opened)[:2], strict=True):
             same(got, right, str(opened))
     return 6 * len(given)
+
+
+@check
+def random_footprints(backend: str, device: torch.device) -> int:
+    """Check the statistics of 40 footprints, or of FOOTPRINTS, against NumPy."""
+    count = int(os.environ.get("FOOTPRINTS", "40"))
+    for seed in range(count):
+        image, footprint, mask = random_case(seed)
+        found = fastnorm.footprint_median_mad(
+            torch.from_numpy(image).to(device),
+            footprint,
+            mask=None if mask is None else torch.from_numpy(mask).to(device),
+            backend=backend,
+        )
+        expected = statistics_of(image, footprint, mask)
+        assert tuple(map(float, found)) == expected, f"footprint {seed}"
+    return count

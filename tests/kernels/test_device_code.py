@@ -53,6 +53,17 @@ def test_in_python(backend: str, name: str, outcomes: Outcomes) -> None:
     assert outcome["planes"] or name in ("nothing_to_do", "passes_are_bounded")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", MODES)
+def test_a_thousand_footprints(backend: str) -> None:
+    """Check 1,000 footprints against NumPy; the default run checks 40 of them."""
+    command = ("tests.kernels.gpu_cases", backend, "random_footprints")
+    beside.begin(*command, **{MODES[backend][0]: "1", "FOOTPRINTS": "1000"})
+    (line,) = map(json.loads, beside.printed_by(*command))
+    assert not line["error"], line["error"]
+    assert line["planes"] == 1000
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", CHECKS)
 @pytest.mark.parametrize("backend", MODES)

@@ -45,7 +45,7 @@ def test_only_the_rows_of_a_batch_are_copied(name: str, dtype: torch.dtype, mask
     pack = torch.rand(60, 3, 101, 101, generator=generator).to(dtype)
     mask = MASK if masked else None
     elements = torch.tensor([1, 6, 0, 3])
-    with Largest() as mode:
+    with Largest() as mode:  # type: ignore[no-untyped-call]
         found = layer(pack, index=ROWS, dihedral=elements, mask=mask)
     assert mode.values <= 2 * len(ROWS) * 3 * 101 * 101
     batch = pack[ROWS].float()
