@@ -22,7 +22,10 @@ from fastnorm.normalize.eps_clip import check_eps_and_clip
 
 MOST_PIXELS = 24_576
 MOST_PLANES = 2**31 - 1
-_LIMITS: dict[torch.dtype, np.finfo[Any]] = {torch.float32: np.finfo(np.float32), torch.float64: np.finfo(np.float64)}
+_LIMITS: dict[torch.dtype, np.finfo[Any]] = {
+    torch.float32: np.finfo(np.float32),
+    torch.float64: np.finfo(np.float64),
+}
 
 
 class Normalized(NamedTuple):

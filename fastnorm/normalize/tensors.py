@@ -154,7 +154,22 @@ def device_pixels(footprint: Footprint, height: int, width: int, device: torch.d
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def constant_pixels(footprint: Footprint, height: int, width: int, device: torch.device) -> Tensor:
-    """Do the same as `device_pixels`; compilers then call it while they trace, not in a graph."""
+    """Return the table of `device_pixels`; compilers call this while they trace, not in a graph.
+
+    Parameters
+    ----------
+    footprint, height, width, device
+        Same as in `device_pixels`.
+
+    Returns
+    -------
+    (n,) int32 tensor
+
+    Warns
+    -----
+    fastnorm.AnnulusWarning
+        The footprint is an annulus inside the galaxy.
+    """
     if isinstance(footprint, Annulus):
         footprint.warn_if_inside_galaxy(height, width)
     return device_pixels(footprint, height, width, device)
