@@ -28,7 +28,7 @@ class Scene(NamedTuple):
     """A row of the table, and pointers to the other tables."""
 
     p_row: Any
-    p_clumps: Any  # clumps of this image; None if no image has clumps
+    p_clumps: Any  # clumps of this image; unused if no image has clumps
     p_coefficients: Any
     p_nodes: Any
     p_start: Any
@@ -99,13 +99,13 @@ def _shoot(x, y, s):
 
 
 @triton.jit
-def _shine(u, v, s):
+def _shine(u, v, s, HAS_CLUMPS: tl.constexpr):
     """Compute the light per pixel of a source of flux 1."""
     across = v * s.inverse_q
     exponent = s.half_power * tl.log2(u * u + across * across + TINY) + s.log2_scale
     exponent = tl.maximum(tl.minimum(exponent, FAINTEST), LEAST)
     light = s.amplitude * tl.exp2(-tl.exp2(exponent))
-    if s.p_clumps is not None:
+    if HAS_CLUMPS:
         # The stride is not a compile-time constant, so that the assembler does not unroll the loop.
         for offset in range(0, s.clumps * s.clump_stride, s.clump_stride):
             p_clump = s.p_clumps + offset
@@ -126,10 +126,10 @@ def _distance(u, v, inverse_q, size):
 
 
 @triton.jit
-def _is_near_a_clump(u, v, size, s):
+def _is_near_a_clump(u, v, size, s, HAS_CLUMPS: tl.constexpr):
     """Return 1 where a pixel or cell is within reach of a clump."""
     is_near = tl.full(u.shape, 0, tl.int32)
-    if s.p_clumps is not None:
+    if HAS_CLUMPS:
         for offset in range(0, s.clumps * s.clump_stride, s.clump_stride):
             p_clump = s.p_clumps + offset
             to_u = u - tl.load(p_clump + column.CLUMP_X)
@@ -140,7 +140,7 @@ def _is_near_a_clump(u, v, size, s):
 
 
 @triton.jit
-def _pixel_level(x, y, u, v, scale, s):
+def _pixel_level(x, y, u, v, scale, s, HAS_CLUMPS: tl.constexpr):
     near = _distance(u, v, s.inverse_q, scale)
     level = (near < tl.load(s.p_row + column.PIXEL_RINGS)).to(tl.int32)
     level += (near < tl.load(s.p_row + column.PIXEL_RINGS + 1)).to(tl.int32)
@@ -156,12 +156,12 @@ def _pixel_level(x, y, u, v, scale, s):
         level += (is_bright & (from_lens < half * half)).to(tl.int32)
         level += (is_bright & (4 * from_lens < half * half)).to(tl.int32)
         level = tl.where(4 * from_lens < scale * scale, column.SPLIT, level)
-    level += column.SPLIT * _is_near_a_clump(u, v, scale, s)
+    level += column.SPLIT * _is_near_a_clump(u, v, scale, s, HAS_CLUMPS)
     return tl.minimum(level, column.SPLIT)
 
 
 @triton.jit
-def _sample(x, y, size, which, part, parts, s):
+def _sample(x, y, size, which, part, parts, s, HAS_CLUMPS: tl.constexpr):
     """Sum by lane the weighted light of nodes ``part``, ``part + parts``, ... of a set."""
     stop = tl.load(s.p_start + which + 1)
     total = tl.full((LANES,), 0.0, tl.float32)
@@ -172,12 +172,12 @@ def _sample(x, y, size, which, part, parts, s):
         at_y = y + size * tl.load(s.p_nodes + s.nodes + node, mask=m_node, other=0)
         weight = tl.load(s.p_nodes + 2 * s.nodes + node, mask=m_node, other=0)
         u, v = _shoot(at_x, at_y, s)
-        total += weight * _shine(u, v, s)
+        total += weight * _shine(u, v, s, HAS_CLUMPS)
     return total
 
 
 @triton.jit
-def _split(x, y, scale, s):
+def _split(x, y, scale, s, HAS_CLUMPS: tl.constexpr):
     """Sum by lane a part of the light of one pixel, whose cells are spread over the lanes."""
     lane = tl.arange(0, LANES)
     begin = tl.load(s.p_start + column.CELLS)
@@ -198,29 +198,30 @@ def _split(x, y, scale, s):
         near = _distance(u, v, s.inverse_q, size)
         level = (near < tl.load(s.p_row + column.CELL_RINGS)).to(tl.int32)
         level += (near < tl.load(s.p_row + column.CELL_RINGS + 1)).to(tl.int32)
-        level = tl.where(m_cell, tl.maximum(level, _is_near_a_clump(u, v, size, s)), -1)
-        total += tl.where((level == 0) & (part == 0), _shine(u, v, s), 0.0)
+        level = tl.where(m_cell, tl.maximum(level, _is_near_a_clump(u, v, size, s, HAS_CLUMPS)), -1)
+        total += tl.where((level == 0) & (part == 0), _shine(u, v, s, HAS_CLUMPS), 0.0)
         if tl.max((level == 1).to(tl.int32)) > 0:
-            finer = _sample(at_x, at_y, size, column.CELL_NODES + 1, part, parts, s)
+            finer = _sample(at_x, at_y, size, column.CELL_NODES + 1, part, parts, s, HAS_CLUMPS)
             total += tl.where(level == 1, finer, 0.0)
         chosen = tl.max(tl.where(level == 2, cell, -1))
         while chosen >= 0:
             cell_x, cell_y = x + scale * tl.load(p_x + chosen), y + scale * tl.load(p_y + chosen)
-            total += _sample(cell_x, cell_y, size, column.CELL_NODES + 2, lane, LANES, s)
+            finest = column.CELL_NODES + 2
+            total += _sample(cell_x, cell_y, size, finest, lane, LANES, s, HAS_CLUMPS)
             level = tl.where(cell == chosen, -1, level)
             chosen = tl.max(tl.where(level == 2, cell, -1))
     return total * share
 
 
 @triton.jit
-def _tile_light(x, y, left, top, m_lit, scale, s):
+def _tile_light(x, y, left, top, m_lit, scale, s, HAS_CLUMPS: tl.constexpr):
     """Compute the mean light in the pixels of a tile, at least one of which is lit."""
     lane = tl.arange(0, LANES)
     u, v = _shoot(x, y, s)
-    level = tl.where(m_lit, _pixel_level(x, y, u, v, scale, s), 0)
-    light = _shine(u, v, s)
+    level = tl.where(m_lit, _pixel_level(x, y, u, v, scale, s, HAS_CLUMPS), 0)
+    light = _shine(u, v, s, HAS_CLUMPS)
     if tl.max((level == 1).to(tl.int32)) > 0:
-        light = tl.where(level == 1, _sample(x, y, scale, 1, lane * 0, 1, s), light)
+        light = tl.where(level == 1, _sample(x, y, scale, 1, lane * 0, 1, s, HAS_CLUMPS), light)
     # Pixels of higher levels one at a time, the split ones first.
     waiting = tl.where(level > 1, level * LANES + lane, -1)
     chosen = tl.max(waiting)
@@ -228,9 +229,9 @@ def _tile_light(x, y, left, top, m_lit, scale, s):
         at_x = (left + chosen % TILE_WIDTH) * scale
         at_y = (top + chosen % LANES // TILE_WIDTH) * scale
         if chosen >= column.SPLIT * LANES:
-            part = _split(at_x, at_y, scale, s)
+            part = _split(at_x, at_y, scale, s, HAS_CLUMPS)
         else:
-            part = _sample(at_x, at_y, scale, 2, lane, LANES, s)
+            part = _sample(at_x, at_y, scale, 2, lane, LANES, s, HAS_CLUMPS)
         light = tl.where(waiting == chosen, tl.sum(part), light)
         waiting = tl.where(waiting == chosen, -1, waiting)
         chosen = tl.max(waiting)
@@ -241,7 +242,7 @@ def _tile_light(x, y, left, top, m_lit, scale, s):
 def _render_tile(
     p_table, p_clumps, p_flux, p_nodes, p_start, p_coefficients, p_out,
     image_stride, clump_stride, nodes, scale,
-    BANDS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+    BANDS: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, HAS_CLUMPS: tl.constexpr,
 ):  # fmt: skip
     ACROSS: tl.constexpr = (WIDTH + TILE_WIDTH - 1) // TILE_WIDTH
     TILES: tl.constexpr = (HEIGHT + TILE_HEIGHT - 1) // TILE_HEIGHT * ACROSS
@@ -258,10 +259,9 @@ def _render_tile(
     m_lit = m_pixel & (x * x + y * y < reach * reach)
     light = tl.full((LANES,), 0.0, tl.float32)
     if tl.max(m_lit.to(tl.int32)) > 0:
-        if p_clumps is not None:
-            p_clumps += image * image_stride
+        p_clumps += image * image_stride
         scene = _scene(p_row, p_clumps, p_coefficients, p_nodes, p_start, nodes, clump_stride)
-        light = _tile_light(x, y, left, top, m_lit, scale, scene)
+        light = _tile_light(x, y, left, top, m_lit, scale, scene, HAS_CLUMPS)
     p_pixel = p_out + image * BANDS * HEIGHT * WIDTH + i * WIDTH + j
     for band in range(BANDS):
         amount = tl.load(p_flux + image * BANDS + band)
@@ -300,7 +300,8 @@ def launch(
     count, bands, height, width = out.shape
     tiles = -(-height // TILE_HEIGHT.value) * -(-width // TILE_WIDTH.value)
     _render_tile[(count * tiles,)](
-        table, clumps if clumps.shape[1] else None, flux, nodes, start, coefficients, out,
+        table, clumps if clumps.shape[1] else table, flux, nodes, start, coefficients, out,
         clumps.shape[1] * column.CLUMP_COLUMNS, column.CLUMP_COLUMNS, nodes.shape[1], pixel_scale,
-        BANDS=bands, HEIGHT=height, WIDTH=width, num_warps=1, enable_fp_fusion=False,
+        BANDS=bands, HEIGHT=height, WIDTH=width, HAS_CLUMPS=clumps.shape[1] > 0,
+        num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip

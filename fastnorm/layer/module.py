@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fastnorm.annulus import Annulus
 from fastnorm.footprint import EllipticalAnnulus, Footprint, PixelFootprint, open_footprint
 from fastnorm.layer.operator import normalize_footprint
-from fastnorm.normalize.tensors import constant_pixels
+from fastnorm.normalize.tensors import constant_pixels, remember
 
 
 class FootprintNorm(nn.Module):
@@ -62,6 +62,7 @@ class FootprintNorm(nn.Module):
     ) -> None:
         super().__init__()
         self.footprint: Footprint = open_footprint(footprint)
+        self._key = remember(self.footprint)
         self.clip = clip
         self.nan_to_zero = nan_to_zero
         self.eps = eps
@@ -109,7 +110,7 @@ class FootprintNorm(nn.Module):
         height, width = operator.index(images.shape[-2]), operator.index(images.shape[-1])
         out: Tensor = normalize_footprint(
             images,
-            constant_pixels(self.footprint, height, width, images.device),
+            constant_pixels(self._key, height, width, images.device),
             index,
             dihedral,
             mask,
@@ -120,6 +121,11 @@ class FootprintNorm(nn.Module):
             self.channels_last,
         )[0]
         return out
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A pickled layer may arrive in a process that does not know its footprint.
+        super().__setstate__(state)
+        self._key = remember(self.footprint)
 
     def extra_repr(self) -> str:
         return (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from hashlib import sha256
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fastnorm.annulus import Annulus
-from fastnorm.footprint import Footprint
+from fastnorm.footprint import Footprint, PixelFootprint
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -152,13 +153,27 @@ def device_pixels(footprint: Footprint, height: int, width: int, device: torch.d
         return torch.from_numpy(pixels).to(device)
 
 
+_footprints: dict[str, Footprint] = {}
+
+
+def remember(footprint: Footprint) -> str:
+    """Keep a footprint for `constant_pixels`, and return its key."""
+    key = str(footprint)
+    if isinstance(footprint, PixelFootprint):
+        key += f" {sha256(footprint.listed).hexdigest()}"
+    _footprints[key] = footprint
+    return key
+
+
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def constant_pixels(footprint: Footprint, height: int, width: int, device: torch.device) -> Tensor:
+def constant_pixels(key: str, height: int, width: int, device: torch.device) -> Tensor:
     """Return the table of `device_pixels`; compilers call this while they trace, not in a graph.
 
     Parameters
     ----------
-    footprint, height, width, device
+    key : str
+        From `remember`: compilers take text as a constant, but not every object.
+    height, width, device
         Same as in `device_pixels`.
 
     Returns
@@ -170,6 +185,7 @@ def constant_pixels(footprint: Footprint, height: int, width: int, device: torch
     fastnorm.AnnulusWarning
         The footprint is an annulus inside the galaxy.
     """
+    footprint = _footprints[key]
     if isinstance(footprint, Annulus):
         footprint.warn_if_inside_galaxy(height, width)
     return device_pixels(footprint, height, width, device)

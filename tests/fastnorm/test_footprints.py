@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -169,3 +172,17 @@ def test_a_layer_refuses_images_of_another_size() -> None:
         layer(torch.zeros(1, 21, 22))
     with pytest.raises(ValueError, match=r"shape \(21,\)"):
         layer(torch.zeros(21))
+
+
+@pytest.mark.parametrize("name", _layers())
+def test_a_layer_travels_to_other_processes(name: str) -> None:
+    layer = _layers()[name]
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        there = executor.submit(_run, pickle.dumps(layer)).result()
+    assert torch.equal(torch.from_numpy(there), _run(pickle.dumps(layer), as_tensor=True))
+
+
+def _run(pickled: bytes, as_tensor: bool = False) -> Any:
+    layer = pickle.loads(pickled)
+    x = torch.randn(2, 3, 21, 21, generator=torch.Generator().manual_seed(1))
+    return layer(x) if as_tensor else layer(x).numpy()
