@@ -15,7 +15,7 @@ endif
 export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell cat kernels/*.py | sha256sum | cut -c1-12)
 
 .PHONY: help demo test test-slow test-gpu test-docs fuzz soak docs report bench bench-compare \
-  bench-check bench-history bench-injection bench-grid lint format clean
+  bench-check bench-history bench-injection bench-grid gpu-evidence wheels lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -82,6 +82,23 @@ bench-injection: $(STAMP)  ## time the renderer against lenstronomy and caustics
 bench-grid: $(STAMP)  ## time injection and recovery against a loop over stamps, and model them on GPUs
 	$(BIN)/python -W ignore -m benchmarks.grid
 	$(BIN)/python -W ignore -m benchmarks.scaling
+
+# An environment made from wheels sees the packages of $(PYTHON), its torch and Triton among them.
+ifdef WHEELS
+EVIDENCE_BIN := build/gpu_evidence_env/bin
+gpu-evidence: build/gpu_evidence_env
+build/gpu_evidence_env: $(wildcard $(WHEELS)/*.whl)
+	$(PYTHON) -m benchmarks.gpu_evidence.wheels install '$(WHEELS)' $@
+else
+EVIDENCE_BIN := $(BIN)
+gpu-evidence: $(STAMP)
+endif
+
+gpu-evidence:  ## measure on a GPU all that only a GPU can tell (OUT=FOLDER, WHEELS=FOLDER without an index)
+	$(EVIDENCE_BIN)/python -m benchmarks.gpu_evidence $(if $(OUT),--out '$(OUT)')
+
+wheels: $(STAMP)  ## fill build/wheels for make gpu-evidence WHEELS=build/wheels (FOR_PYTHON=3.12)
+	$(BIN)/python -m benchmarks.gpu_evidence.wheels fill build/wheels $(if $(FOR_PYTHON),--python $(FOR_PYTHON))
 
 lint: $(STAMP)  ## ruff, mypy, and the walls between the rooms
 	$(BIN)/ruff check .

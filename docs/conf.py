@@ -16,6 +16,7 @@ version = release = fastnorm.__version__
 
 extensions = [
     "command_pages",
+    "evidence_tables",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",

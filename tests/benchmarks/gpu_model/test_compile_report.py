@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -20,16 +18,21 @@ pytest.importorskip("triton")
 
 import pytest
 
-from benchmarks.gpu_model import compile_report, gpu_model, report_tables, sass, variants
+from benchmarks.gpu_model import (
+    compile_report,
+    executed,
+    flow,
+    gpu_model,
+    report_tables,
+    sass,
+    trace,
+    variants,
+)
 
 pytestmark = pytest.mark.slow
 
 TRIPS = [5, 0, 17, 3]
 TOY = """
-import json
-import sys
-from pathlib import Path
-
 import torch
 import triton
 import triton.language as tl
@@ -65,14 +68,6 @@ def launch(device):
     x = torch.full((64,), -1.0, device=device)
     toy[(len(TRIPS),)](x, trips, torch.zeros(len(TRIPS) * 4096, device=device), num_warps=1)
 
-
-if __name__ == "__main__":
-    from benchmarks.gpu_model.statements import StatementCounter
-
-    counter = StatementCounter(Path(__file__).parent)
-    launch("cpu")
-    programs = counter.take()
-    print(json.dumps([list(program.items()) for program in programs]))
 """.replace("TRIPS", repr(TRIPS))
 
 
@@ -94,19 +89,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def toy_programs(toy: Path) -> list[dict[Any, int]]:
-    printed = subprocess.run(
-        [sys.executable, toy],
-        env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-        timeout=60,
-        capture_output=True,
-        text=True,
-    ).stdout
-    return [
-        {tuple((file, line) for file, line in chain): count for chain, count in program}
-        for program in json.loads(printed)
-    ]
+def toy_programs(toy: Path) -> list[executed.Executed]:
+    return executed.record(lambda: _load(toy).launch("cpu"), 90, toy.parent)
 
 
 def _row(found: dict[str, Any], capability: int) -> dict[str, Any]:
@@ -133,23 +117,44 @@ def _line(toy: Path, text: str) -> int:
     return line
 
 
-def test_statements_are_counted_once_for_every_time_they_run(
-    toy: Path, toy_programs: list[dict[Any, int]]
+def test_lines_are_counted_once_for_every_time_they_run(
+    toy: Path, toy_programs: list[executed.Executed]
 ) -> None:
-    loop, product, inner, store = (
-        _line(toy, text) for text in ("for trip", "x = (", "tl.exp(-", "tl.store(p_y + program")
+    product, inner, store, left = (
+        _line(toy, text)
+        for text in ("x = (", "tl.exp(-", "tl.store(p_y + program", "left = tl.sum(x)")
     )
     assert len(toy_programs) == len(TRIPS)
-    for counts, trips in zip(toy_programs, TRIPS, strict=True):
-        assert counts[("toy.py", _line(toy, "left = tl.sum(x)")),] == 1
-        assert counts[("toy.py", loop),] == max(trips, 1)  # reached once even without a trip
+    for found, trips in zip(toy_programs, TRIPS, strict=True):
+        assert found.programs == 1
+        assert found.counts[("toy.py", left),] == 1
         for chain in ((product,), (store,), (inner, product)):
-            assert counts.get(tuple(("toy.py", line) for line in chain), 0) == trips
+            assert found.counts.get(tuple(("toy.py", line) for line in chain), 0) == trips
+
+
+def test_bytes_are_those_that_a_program_touches(
+    toy: Path, toy_programs: list[executed.Executed]
+) -> None:
+    load, store = (
+        (("toy.py", _line(toy, text)),) for text in ("x = tl.load(", "tl.store(p_y + program")
+    )
+    for found, trips in zip(toy_programs, TRIPS, strict=True):
+        # 64 floats that all programs read are in the L2 cache.
+        assert found.loads[load] == (0, 256)
+        assert found.stores.get(store, (0, 0)) == (256 * trips, 256 * trips)
+
+
+def test_programs_are_added_up(toy_programs: list[executed.Executed]) -> None:
+    both = executed.together(toy_programs[2:])
+    assert both.programs == 2
+    for chain, count in both.counts.items():
+        assert count == sum(found.counts.get(chain, 0) for found in toy_programs[2:])
+    assert sum(t.dram for t in both.stores.values()) == 256 * sum(TRIPS[2:])
 
 
 @pytest.mark.parametrize("capability", [80, 90])
 def test_instructions_of_a_loop_are_counted_as_often_as_it_runs(
-    toy: Path, toy_programs: list[dict[Any, int]], tmp_path: Path, capability: int
+    toy: Path, toy_programs: list[executed.Executed], tmp_path: Path, capability: int
 ) -> None:
     compiled = variants.compile_kernel(lambda: _load(toy).launch("meta"), capability)
     assert compiled.warps == 1
@@ -171,8 +176,8 @@ def test_instructions_of_a_loop_are_counted_as_often_as_it_runs(
     size = sum(len(blocks[i].instructions) for i in loop)
     assert size > 20
     totals = []
-    for counts, trips in zip(toy_programs, TRIPS, strict=True):
-        runs = sass.executions(blocks, counts)
+    for found, trips in zip(toy_programs, TRIPS, strict=True):
+        runs = flow.executions(blocks, flow.paths_of(flow.flow_of(blocks, found.counts)))
         assert sum(runs[i] * len(blocks[i].instructions) for i in loop) == trips * size
         totals.append(sum(n * len(b.instructions) for n, b in zip(runs, blocks, strict=True)))
         never = [i for i, b in enumerate(blocks) if b.instructions[0].kind == "ATOMG"]
@@ -215,9 +220,9 @@ def test_a_figure_that_is_missed_is_told(found: dict[str, Any], key: str, value:
 
 def test_a_kernel_that_does_not_compile_is_a_missed_figure() -> None:
     with mock.patch.object(compile_report, "compile_variant", side_effect=RuntimeError("no")):
-        row, blocks = compile_report.triton_row("float32", 90)
+        row, code = compile_report.triton_row("float32", 90)
     assert row["unavailable"] == "RuntimeError: no"
-    assert blocks == []
+    assert code is None
     assert not compile_report.headline_figures([row])[0]["reached"]
 
 
@@ -250,15 +255,43 @@ def test_passes_are_below_their_bounds(found: dict[str, Any]) -> None:
         assert group["median, counting"]["median"] >= 1
 
 
-def test_model_of_the_issue_and_of_the_memory(found: dict[str, Any]) -> None:
-    memory = gpu_model.memory_seconds(2 * 4 * 101 * 101, 90)
-    assert gpu_model.issue_seconds(25_200, 90) == pytest.approx(memory, rel=1e-3)
-    for group in _row(found, 90)["modelled"].values():
-        assert group["memory_seconds"] == pytest.approx(memory, rel=1e-3)
-        assert group["warp_instructions"] <= group["most_warp_instructions"]
-        functions = sum(group["functions"].values())
-        assert functions <= group["most_warp_instructions"]
-        assert functions == pytest.approx(group["warp_instructions"], rel=0.3)
+def test_the_headline_is_simulated_on_every_device(found: dict[str, Any]) -> None:
+    for capability, names in ((80, {"A100"}), (90, {"H100", "H200"})):
+        for group in _row(found, capability)["modelled"].values():
+            assert set(group["devices"]) == names
+            assert group["warp_instructions"] <= group["most_warp_instructions"]
+            functions = sum(group["functions"].values())
+            assert functions == pytest.approx(group["warp_instructions"], rel=0.3)
+            for name, times in group["devices"].items():
+                device = gpu_model.DEVICES[name]
+                memory = gpu_model.memory_seconds(2 * 4 * 101 * 101, device)
+                assert times["memory_seconds"] == pytest.approx(memory, rel=1e-3)
+                # No faster than a copy, nor than instructions are issued.
+                assert times["share_of_copy"] <= 1.01
+                cycles = times["seconds"] * device.hertz * device.multiprocessors
+                assert cycles >= 0.9 * group["warp_instructions"] / gpu_model.SCHEDULERS
+                assert times["share_of_copy"] > 0.6
+
+
+def test_a_trace_holds_the_path_and_all_bytes(tmp_path: Path) -> None:
+    programs, _ = variants.execute("float32", variants.simulated((101, 101), 1))
+    compiled = variants.compile_variant("float32", 90)
+    cubin = tmp_path / "kernel.cubin"
+    cubin.write_bytes(compiled.cubin)
+    blocks = sass.disassemble(cubin, variants.KERNELS)
+    paths = trace.paths_through(blocks, programs)
+    made = trace.make_trace(blocks, paths, compiled.warps, 90)
+    assert len(made.starts) == len(programs) + 1
+    for i, (each, ways) in enumerate(paths):
+        part = slice(made.starts[i], made.starts[i + 1])
+        runs = flow.executions(blocks, ways)
+        issued = sum(n * len(b.instructions) for n, b in zip(runs, blocks, strict=True))
+        assert part.stop - part.start == issued
+        moved = compiled.warps * made.bytes[part, 0].sum()
+        stored = sum(t.dram for t in each.stores.values())
+        assert stored == pytest.approx(4 * 101 * 101, rel=0.01)
+        # Each plane is read once and written once.
+        assert moved == pytest.approx(2 * 4 * 101 * 101, rel=0.01)
 
 
 def test_without_numba_cuda_the_row_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,6 +354,8 @@ def test_disassembly_is_split_at_labels_and_jumps(
         .L_x_4:
             /*0080*/                   EXIT ;
     """
+    # With the two halves of each encoding.
+    listing = listing.replace(";\n", "; /* 0x0000000000000000 */\n    /* 0x000fca0000000000 */\n")
     monkeypatch.setattr(sass, "run_tool", lambda *_: listing)
     blocks = sass.disassemble(toy, toy.parent)
     assert [[x.opcode for x in block.instructions] for block in blocks] == [
@@ -339,5 +374,6 @@ def test_disassembly_is_split_at_labels_and_jumps(
     assert [x.chain for x in blocks[0].instructions] == [inlined, inlined]
     assert blocks[1].instructions[0].chain == inlined[1:]
     assert [x.is_predicated for x in blocks[0].instructions] == [True, False]
+    assert {x.control for block in blocks for x in block.instructions} == {sass.Control(5, 7, 7, 0)}
     assert [block.is_slow for block in blocks] == [False] * 4 + [True, False, False]
-    assert sass.successors(blocks) == [[2, 1], [5], [3], [6, 4], [5], [6], []]
+    assert flow.successors(blocks) == [[2, 1], [5], [3], [6, 4], [5], [6], []]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from fastnorm import Annulus
 
 pytest.importorskip("triton")
-from benchmarks.gpu_model import gpu_model, sass, variants
+from benchmarks.gpu_model import flow, gpu_model, sass, variants
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +75,31 @@ def _block(label: str, count: int, *opcodes: str) -> sass.Block:
 )
 def test_executions_are_a_flow(blocks: list[sass.Block], expected: list[int]) -> None:
     counts: dict[Any, int] = {(("kernel.py", count),): count for count in range(21)}
-    assert sass.executions(blocks, counts) == expected
+    paths = flow.paths_of(flow.flow_of(blocks, counts))
+    assert flow.executions(blocks, paths) == expected
+    (path,) = paths
+    onward = flow.successors(blocks)
+    assert path[0] == 0
+    assert all(j in onward[i] for i, j in pairwise(path))
+
+
+def test_programs_that_go_different_ways_have_a_path_each() -> None:
+    blocks = [
+        _block("kernel", 5, "@P0 BRA `(.L_2)"),
+        _block(".L_1", 14, "@P0 BRA `(.L_1)"),
+        _block(".L_2", 5, "EXIT "),
+    ]
+    counts: dict[Any, int] = {(("kernel.py", count),): count for count in (5, 14)}
+    paths = flow.paths_of(flow.flow_of(blocks, counts, programs=5))
+    assert flow.executions(blocks, paths) == [5, 14, 5]
+    assert [(path[0], path[-1]) for path in paths] == [(0, 2)] * 5
+
+
+def test_control_bits_are_decoded() -> None:
+    # LDC R1, c[0x0][0x28], the first instruction of many kernels: stall 1, scoreboard 0.
+    assert sass.Control.of(0x000E220000000800) == sass.Control(1, 0, 7, 0)
+    # IMAD.SHL.U32: stall 5, waits for scoreboard 1.
+    assert sass.Control.of(0x002FCA00078E00FF) == sass.Control(5, 7, 7, 2)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +121,17 @@ def test_cycles_of_a_pipe(opcode: str, on_90: dict[str, int], on_80: dict[str, i
 
 @pytest.mark.parametrize(
     ("registers", "shared_bytes", "warps", "resident"),
-    [(128, 0, 2, 16), (96, 0, 2, 20), (16, 0, 2, 64), (16, 0, 1, 32), (16, 100 << 10, 4, 8)],
+    [
+        (128, 0, 2, 16),
+        (96, 0, 2, 20),
+        (16, 0, 2, 64),
+        (16, 0, 1, 32),
+        (16, 100 << 10, 4, 8),
+        (255, 0, 4, 8),
+        (168, 0, 4, 12),
+        (40, 0, 8, 48),
+        (32, 0, 8, 64),
+    ],
 )
 def test_resident_warps(registers: int, shared_bytes: int, warps: int, resident: int) -> None:
     assert gpu_model.resident_warps(registers, shared_bytes, warps, 90) == resident

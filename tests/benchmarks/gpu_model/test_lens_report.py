@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -15,18 +12,14 @@ import pytest
 from rich.console import Console
 
 pytest.importorskip("triton")
-from benchmarks.gpu_model import costs, lens_report, report_tables, sass, variants
+from benchmarks.gpu_model import costs, lens_report, report_tables, variants
+from benchmarks.gpu_model.executed import Executed
 from tests.dhs.injection import lens_draws
 
 pytestmark = pytest.mark.slow
 
 SHAPE = (13, 16)
 PROGRAMS = 8
-INTERPRET = f"""
-import json
-from benchmarks.gpu_model import lens_report
-print(json.dumps(lens_report.interpret("smooth", slice(1, 2), {SHAPE})))
-"""
 CASES = [(group, capability) for group in lens_report.GROUPS.values() for capability in (80, 90)]
 
 
@@ -36,17 +29,9 @@ def compiled(group: str, capability: int) -> variants.Compiled:
 
 
 @pytest.fixture(scope="module")
-def interpreted() -> dict[str, Any]:
-    """Count the statements of a small image."""
-    done = subprocess.run(
-        [sys.executable, "-c", INTERPRET],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+def executed() -> list[Executed]:
+    """Execute a small image."""
+    return lens_report.execute("lens", slice(1, 2), SHAPE)
 
 
 def close(saved: Any, planned: Any) -> bool:
@@ -82,28 +67,25 @@ def test_arithmetic_is_in_float32(group: str, capability: int) -> None:
     assert not re.findall(r"[a-z][\w.]*\.f64\b.*", result.ptx)
 
 
-def test_counts_are_those_of_the_source(interpreted: dict[str, Any]) -> None:
-    assert interpreted["programs"] == PROGRAMS
-    (counts,) = (dict(program) for program in variants.programs_of(interpreted))
+def test_counts_are_those_of_the_source(executed: list[Executed]) -> None:
+    (image,) = executed
+    assert image.programs == PROGRAMS
     by_line: dict[str, int] = {}
     lines = (variants.KERNELS / "triton_lens.py").read_text().splitlines()
-    for chain, count in counts.items():
-        text = lines[chain[0][1] - 1].strip()
-        by_line[text] = by_line.get(text, 0) + count
+    for chain, count in image.counts.items():
+        if chain:
+            text = lines[chain[0][1] - 1].strip()
+            by_line[text] = by_line.get(text, 0) + count
     assert by_line["p_row = p_table + image * column.COLUMNS"] == PROGRAMS
-    # Each copy of an unrolled loop runs once.
-    assert (
-        by_line["term = tl.load(p_last - k)"]
-        == by_line["p_last = s.p_coefficients + (s.terms - 1 - done)"]
-    )
     shots = by_line["r = tl.sqrt(along * along + across * across)"]
     assert shots > 20 * PROGRAMS, "pixels were refined"
-    assert by_line["p_last = s.p_coefficients + (s.terms - 1 - done)"] >= shots
+    assert by_line["term = tl.load(p_last - k)"] >= shots
+    assert sum(traffic.dram for traffic in image.stores.values()) == 4 * 3 * SHAPE[0] * SHAPE[1]
 
 
 @pytest.mark.parametrize("capability", [80, 90])
-def test_cost_of_an_image(capability: int, interpreted: dict[str, Any]) -> None:
-    row = lens_report.row("lens", capability, interpreted)
+def test_cost_of_an_image(capability: int, executed: list[Executed]) -> None:
+    row = lens_report.row("lens", capability, executed)
     modelled = row["modelled"]["smooth"]
     assert 0.85 < modelled["agreement"] <= 1
     assert modelled["warp_instructions"] == modelled["most_warp_instructions"]
@@ -114,7 +96,8 @@ def test_cost_of_an_image(capability: int, interpreted: dict[str, Any]) -> None:
         console.print(report_tables.lens_table([row]))
     printed = captured.get()
     assert "Modelled time per lensed image" in printed
-    assert f"{modelled['issue_seconds'] * 1e6:.3f}" in printed
+    for times in modelled["devices"].values():
+        assert f"{times['seconds'] * 1e6:.3f}" in printed
 
 
 def test_what_does_not_compile_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,18 +105,4 @@ def test_what_does_not_compile_says_why(monkeypatch: pytest.MonkeyPatch) -> None
         raise RuntimeError("no")
 
     monkeypatch.setattr(lens_report, "compile_kernel", broken)
-    assert lens_report.row("lens", 90, {})["unavailable"] == "RuntimeError: no"
-
-
-def test_programs_that_go_different_ways_together() -> None:
-    def block(label: str, count: int, *last: sass.Instruction) -> sass.Block:
-        chain = (("kernel.py", count),)
-        return sass.Block((label,), [sass.Instruction("FADD", "", False, chain)] * 4 + list(last))
-
-    blocks = [
-        block("kernel", 5, sass.Instruction("BRA", "`(.L_2)", True, ())),
-        block(".L_1", 14, sass.Instruction("BRA", "`(.L_1)", True, ())),
-        block(".L_2", 5, sass.Instruction("EXIT", "", False, ())),
-    ]
-    counts: dict[Any, int] = {(("kernel.py", count),): count for count in (5, 14)}
-    assert sass.executions(blocks, counts, programs=5) == [5, 14, 5]
+    assert lens_report.row("lens", 90, [])["unavailable"] == "RuntimeError: no"
