@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dhs.constants import BANDS, PIXEL_SCALE
+from dhs.device.copies import to_device
 from dhs.injection.engine import SIGMA_PER_MAD, SNR_ANNULUS
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.psf import SIDE, padded_size
 from dhs.injection.psf_models import Profile, psf_profile
 from dhs.injection.rendering import render
-from dhs.injection.transfer import send, to_device
+from dhs.injection.transfer import send
 from fastnorm.annulus import Annulus
 from fastnorm.normalize import annulus_median_mad
 

@@ -1,8 +1,4 @@
-"""Transfers of an injection between the host and a device, during which the host does not wait.
-
-A copy from pinned memory returns at once; one from pageable memory may wait for all work that the
-device has queued. PyTorch reuses pinned memory only after the copies from it are complete.
-"""
+"""Tables of an injection, copied to a device while the host does not wait for it."""
 
 from __future__ import annotations
 
@@ -15,17 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dhs.device.copies import stage, to_device
+
 ALIGNMENT = 32
 """Tables start at multiples of this many values, because Triton compiles one kernel for aligned
 pointers and more for others."""
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to a device; one on the host is copied from pinned memory without waiting."""
-    if device.type == "cpu" or tensor.device.type != "cpu":
-        return tensor.to(device)
-    source = tensor if tensor.is_pinned() else tensor.pin_memory()
-    return source.to(device, non_blocking=True)
 
 
 def send(tables: Sequence[NDArray[Any]], device: torch.device) -> list[Tensor]:
@@ -45,7 +35,7 @@ def send(tables: Sequence[NDArray[Any]], device: torch.device) -> list[Tensor]:
     """
     ends = [0, *accumulate(-(-table.size // ALIGNMENT) * ALIGNMENT for table in tables)]
     places = [slice(start, start + table.size) for start, table in zip(ends, tables, strict=False)]
-    buffer = torch.empty(ends[-1], pin_memory=device.type == "cuda")
+    buffer = stage((ends[-1],), torch.float32, device)
     values = buffer.numpy()
     for place, table in zip(places, tables, strict=True):
         np.copyto(values[place].reshape(table.shape), table, "same_kind")

@@ -1,8 +1,4 @@
-"""Transfers between the host and a device, during which the host does not wait for the device.
-
-A copy from pinned memory returns at once; one from pageable memory may wait for all work that the
-device has queued. PyTorch reuses pinned memory only after the copies from it are complete.
-"""
+"""Batches that are copied to a device, and their results, while the host does not wait."""
 
 from __future__ import annotations
 
@@ -14,42 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dhs.device.copies import to_device
+
 BATCHES_PER_READ = {"cpu": 1, "cuda": 16}
 """Batches whose results are read back together. On a CPU there is nothing to wait for."""
 MOST_BATCHES_QUEUED = 2
-
-
-def stage(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Allocate host memory from which a tensor is to be copied to a device.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the tensor.
-    dtype : torch.dtype
-        Dtype of the tensor.
-    device : torch.device
-        Device that the tensor is for.
-
-    Returns
-    -------
-    Tensor
-        Uninitialised, on the CPU; pinned if the device is a GPU.
-    """
-    return torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
-
-
-def pinned(tensor: Tensor) -> Tensor:
-    """Copy a tensor in pageable memory to pinned memory; return any other as it is."""
-    if tensor.device.type != "cpu" or tensor.is_pinned():
-        return tensor
-    return tensor.pin_memory()
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor from the host to a device, from pinned memory and without waiting."""
-    return tensor if device.type == "cpu" else pinned(tensor).to(device, non_blocking=True)
-
 
 Stack = tuple[Tensor, Tensor | None]
 """Images and, or None, their mask."""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from torch import Tensor
 
+from dhs.device.copies import stage
 from dhs.manifest.format import METADATA_KEY
-from dhs.model.transfer import Gathered, Stack, sent_ahead, stage
+from dhs.model.transfer import Gathered, Stack, sent_ahead
 from dhs.score.ensemble import Member
 from dhs.score.input import Input, InputCutout
 from dhs.score.parts import (

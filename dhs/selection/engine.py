@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numba
 import numpy as np
@@ -20,11 +20,13 @@ from torch import Tensor
 import fastnorm
 from dhs import checkpoint
 from dhs.config.file import located
+from dhs.device.copies import stage
 from dhs.injection.priors import injection_priors
 from dhs.manifest.format import METADATA_KEY
 from dhs.manifest.table import content_sha256
 from dhs.model.batch_size import choose_device
 from dhs.model.inference import logits_of
+from dhs.model.transfer import Gathered
 from dhs.score.input import require_same_mask_bits
 from dhs.selection import draws
 from dhs.selection.config import GridConfig
@@ -187,36 +189,50 @@ class Engine:
 
     def _inject(self, shard: Shard, advance: Callable[[int], None]) -> pyarrow.Table:
         size = self.config.batch_size
-        parts = []
-        for start in range(shard.start, shard.stop, size):
-            ids = self.ids(start, min(start + size, shard.stop))
-            result = self.injector.make(ids)
-            logits = self._logits(result.images, result.mask)
-            logits[~result.is_good] = np.nan
-            wrong = result.is_good & ~np.isfinite(logits)
-            if wrong.any():
-                raise ValueError(
-                    f"{self.checkpoint.path} gives {int(wrong.sum())} NaN or infinite of "
-                    f"{len(ids)} logits, the first for injection {ids[wrong][0]}; its weights "
-                    "cannot be used."
-                )
-            scores = {"logit": logits, "score": sigmoid(logits)}
-            parts.append(pyarrow.table(result.columns | scores, schema=SCHEMA))
-            advance(len(ids))
+        ids = (
+            self.ids(start, min(start + size, shard.stop))
+            for start in range(shard.start, shard.stop, size)
+        )
+        logits = np.empty(shard.rows, np.float32)
+        gathered, done = Gathered(logits, self.device), 0
+        made: list[tuple[dict[str, Any], NDArray[np.bool_]]] = []
+        for batch in self.injector.batches(ids):
+            gathered.add(done, self._logits(batch.images, batch.mask))
+            made.append((batch.columns, batch.is_good))
+            done += len(batch.is_good)
+            advance(len(batch.is_good))
+        gathered.read()
+        parts = [
+            self._table(columns, is_good, logits[start : start + size])
+            for start, (columns, is_good) in zip(range(0, done, size), made, strict=True)
+        ]
         return pyarrow.concat_tables(parts).combine_chunks()
 
-    def _logits(self, images: Tensor, mask: Tensor | None) -> NDArray[np.float32]:
+    def _logits(self, images: Tensor, mask: Tensor | None) -> Tensor:
         """Compute logits of at most one batch, which is padded with copies of its last image."""
         count = len(images)
         full = torch.arange(self.config.batch_size, device=images.device).clamp(max=count - 1)
         with torch.inference_mode():
             bad = None if mask is None else mask[full]
             logits = self.finder(images[full] if len(full) > count else images, mask=bad)
-        array: NDArray[np.float32] = logits[:count].float().cpu().numpy().copy()
-        return array
+            return cast(Tensor, logits[:count])
+
+    def _table(
+        self, columns: dict[str, Any], is_good: NDArray[np.bool_], logits: NDArray[np.float32]
+    ) -> pyarrow.Table:
+        """Return the rows of one batch, after a check of its logits."""
+        logits[~is_good] = np.nan
+        wrong = is_good & ~np.isfinite(logits)
+        if wrong.any():
+            raise ValueError(
+                f"{self.checkpoint.path} gives {int(wrong.sum())} NaN or infinite of "
+                f"{len(logits)} logits, the first for injection "
+                f"{columns['injection_id'][wrong][0]}; its weights cannot be used."
+            )
+        return pyarrow.table(columns | {"logit": logits, "score": sigmoid(logits)}, schema=SCHEMA)
 
     def _score(self, shard: Shard, advance: Callable[[int], None]) -> pyarrow.Table:
-        rows = _Subset(self.hosts, np.arange(shard.start, shard.stop))
+        rows = _Subset(self.hosts, np.arange(shard.start, shard.stop), self.device)
         done = 0
 
         def show(count: int, _: int) -> None:
@@ -237,16 +253,17 @@ class Engine:
 
 
 class _Subset:
-    """A subset of the hosts, for `dhs.model.inference.logits_of`."""
+    """A subset of the hosts, for `dhs.model.inference.logits_of` on a device."""
 
-    def __init__(self, hosts: Hosts, chosen: NDArray[np.int64]) -> None:
-        self._data, self._rows = hosts.data, hosts.rows[chosen]
+    def __init__(self, hosts: Hosts, chosen: NDArray[np.int64], device: torch.device) -> None:
+        self._data, self._rows, self._device = hosts.data, hosts.rows[chosen], device
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
-        return self._data.read(self._rows[rows])
+        memory = stage((len(rows), *self._data.shape), torch.float32, self._device)
+        return self._data.read(self._rows[rows], out=memory)
 
 
 def versions() -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dhs.constants import AB_ZEROPOINT_MAG, BANDS
+from dhs.device.copies import stage
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.psf import FWHM_OF_R
 from dhs.injection.tensors import inject_tensors
+from dhs.model.transfer import Stack, sent_ahead
 from dhs.selection.config import GridConfig
-from dhs.selection.draws import Drawer
+from dhs.selection.draws import Drawer, Draws
 from dhs.selection.hosts import Hosts
 
 _REAL, _NARROW = pyarrow.float64(), pyarrow.float32()
@@ -60,6 +64,18 @@ class InjectedBatch(NamedTuple):
     is_good: NDArray[np.bool_]
 
 
+class _Opened(NamedTuple):
+    """Injections whose hosts are read.
+
+    ``rows`` (B,) int64: positions of the hosts in the split. ``is_good``: see `InjectedBatch`.
+    """
+
+    ids: NDArray[np.int64]
+    drawn: Draws
+    rows: NDArray[np.int64]
+    is_good: NDArray[np.bool_]
+
+
 class Injector:
     """Creates injections of a grid in batches on one device.
 
@@ -78,16 +94,41 @@ class Injector:
 
     def make(self, ids: NDArray[np.int64]) -> InjectedBatch:
         """Create the injections with these ids; their cells must have hosts."""
-        drawn = self._drawer.draw(ids)
+        return next(self.batches([ids]))
+
+    def batches(self, ids: Iterable[NDArray[np.int64]]) -> Iterator[InjectedBatch]:
+        """Create injections batch by batch, given the ids of each batch.
+
+        On a GPU, the hosts of a batch are copied while the device works on the batch before.
+        """
+        opened: deque[_Opened] = deque()
+
+        def stacks() -> Iterator[Stack]:
+            for some in ids:
+                batch, stack = self._open(some)
+                opened.append(batch)
+                yield stack
+
+        for hosts, mask in sent_ahead(stacks(), self.device):
+            yield self._inject(opened.popleft(), hosts, mask)
+
+    def _open(self, ids: NDArray[np.int64]) -> tuple[_Opened, Stack]:
+        """Draw injections, and read their hosts and masks into host memory."""
+        drawn, data = self._drawer.draw(ids), self.hosts.data
         rows = self.hosts.rows[drawn.host]
-        pixels, mask = self.hosts.data.read(rows)
+        memory = stage((len(ids), *data.shape), torch.float32, self.device)
+        pixels, mask = data.read(rows, out=memory)
         is_good = torch.isfinite(pixels).flatten(1).all(1)
         if not bool(is_good.all()):
             pixels[~is_good] = 0.0
-        images = pixels.to(self.device, non_blocking=True)
+        return _Opened(ids, drawn, rows, is_good.numpy()), (pixels, mask)
+
+    def _inject(self, opened: _Opened, hosts: Tensor, mask: Tensor | None) -> InjectedBatch:
+        """Inject into hosts that are on the device."""
+        ids, drawn, rows, is_good = opened
         width = self.hosts.fwhm[drawn.host]
         injected = inject_tensors(
-            images,
+            hosts,
             drawn.lens,
             drawn.source,
             _in_all_bands(width),
@@ -115,11 +156,9 @@ class Injector:
         columns |= drawn.lens.arrays()
         columns |= {f"source_{name}": column for name, column in drawn.source.arrays().items()}
         columns |= {name: injected.measured[name] for name in MEASURED}
-        good: NDArray[np.bool_] = is_good.numpy()
         reason = "a pixel of the host is not finite"
-        columns["failure"] = np.where(good, "", reason).tolist()
-        bad = None if mask is None else mask.to(self.device)
-        return InjectedBatch(injected.stamps, images, bad, columns, good)
+        columns["failure"] = np.where(is_good, "", reason).tolist()
+        return InjectedBatch(injected.stamps, hosts, mask, columns, is_good)
 
     def _noise(self) -> Noise:
         noise = self.config.noise

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dhs.data import LensDataset
-from dhs.model.transfer import pinned, stage, to_device
+from dhs.device.copies import pinned, stage, to_device
 from dhs.train.augmentation import dihedral_elements, is_dihedral
 from dhs.train.sampler import BatchSampler
 from dhs.transforms import AugmentConfig

@@ -124,7 +124,7 @@ class FootprintNorm(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A pickled layer may arrive in a process that does not know its footprint.
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._key = remember(self.footprint)
 
     def extra_repr(self) -> str:

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dhs.device.copies import to_device
 from dhs.model.features import features_of
 from dhs.model.finder import LensFinder
 from dhs.model.inference import logits_of, run_batches
-from dhs.model.transfer import BATCHES_PER_READ, Gathered, sent_ahead, to_device
+from dhs.model.transfer import BATCHES_PER_READ, Gathered, sent_ahead
 from tests.dhs.model.fake_gpu import GPU, FakeGPU, HostReads
 from tests.dhs.model.fake_gpu import gpu as gpu
 from tests.dhs.model.model_cases import small

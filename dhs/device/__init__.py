@@ -1,0 +1,1 @@
+"""Copies of tensors from the host to a GPU."""
