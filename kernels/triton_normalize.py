@@ -30,6 +30,7 @@ from fastnorm.kernels.triton_store import (
 
 MOST_PIXELS = 24_576  # most annulus pixels that 512 threads keep in registers, also in float64
 REGISTERS_OF_VALUES = 48  # 32-bit registers for values per thread
+MOST_REGISTERS = 80  # of all kinds, so that 24 warps hide the latency of a multiprocessor
 # A quotient is normal or 0 if the median is at least this times the scale; see docs/kernels.md.
 LEAST_MEDIAN = tl.constexpr(2.0**-100)
 # Views at any address, of any strides, with any options, run one compiled kernel.
@@ -181,7 +182,7 @@ def constants(
     return {
         "PIXELS": pixels,
         "LANES": lanes,
-        "BLOCK": 256 * warps,
+        "BLOCK": 512 * warps,
         "TILE": min(32, triton.next_power_of_2(min(shape[1:]) // 2 + 1)),
         "CHANNELS": shape[0],
         "HEIGHT": shape[1],
@@ -191,6 +192,7 @@ def constants(
         "CHANNELS_LAST": channels_last,
         "IS_STRIDED": is_strided,
         "num_warps": warps,
+        "maxnreg": None if compute == torch.float64 else MOST_REGISTERS,
         "enable_fp_fusion": False,
     }
 

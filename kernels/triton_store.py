@@ -128,12 +128,14 @@ def store_straight(
 @triton.jit
 def store_turned(
     p_plane, p_out, row_stride, column_stride, element, median, scale, inverse, limit,
-    SIDE, STEP, NAN_TO_ZERO, IS_STRIDED: tl.constexpr, TILE,
+    SIDE: tl.constexpr, STEP, NAN_TO_ZERO, IS_STRIDED: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Store a square plane flipped and turned, in tiles, so that loads and stores go by rows."""
     OUT: tl.constexpr = p_out.dtype.element_ty
     LAST: tl.constexpr = SIDE - 1
-    TILES: tl.constexpr = (SIDE + TILE - 1) // TILE
+    TILES: tl.constexpr = SIDE // TILE
+    WHOLE: tl.constexpr = TILES * TILE
+    REST: tl.constexpr = SIDE - WHOLE
     if not IS_STRIDED:
         row_stride, column_stride = SIDE, 1
     turns, is_flipped = element % 4, element >= 4
@@ -148,11 +150,20 @@ def store_turned(
     placed = lane[:, None] * tl.where(is_transposed, right, down) * STEP
     placed += lane[None, :] * tl.where(is_transposed, down, right) * STEP
     for tile in range(TILES * TILES):
-        # The last tiles overlap earlier ones: equal values are stored twice, and none outside.
-        row = tl.minimum(tile // TILES * TILE, SIDE - TILE)
-        column = tl.minimum(tile % TILES * TILE, SIDE - TILE)
+        row, column = tile // TILES * TILE, tile % TILES * TILE
         raw = tl.load(p_plane + (row * row_stride + column * column_stride) + taken)
         y = normalized(raw, median, scale, inverse, limit, OUT, NAN_TO_ZERO)
         if is_transposed:
             y = tl.trans(y)
         tl.store(p_out + (corner + row * down + column * right) * STEP + placed, y)
+    # The border: the rows below the tiles, then the columns on their right.
+    BORDER: tl.constexpr = REST * (SIDE + WHOLE)
+    for first in range(0, BORDER, TILE * TILE):
+        i = first + tl.arange(0, TILE * TILE)
+        j = i - REST * SIDE
+        row = tl.where(j < 0, WHOLE + i // SIDE, j // max(REST, 1))
+        column = tl.where(j < 0, i % SIDE, WHOLE + j % max(REST, 1))
+        p_pixel = p_plane + (row * row_stride + column * column_stride)
+        raw = tl.load(p_pixel, mask=i < BORDER)
+        y = normalized(raw, median, scale, inverse, limit, OUT, NAN_TO_ZERO)
+        tl.store(p_out + (corner + row * down + column * right) * STEP, y, mask=i < BORDER)

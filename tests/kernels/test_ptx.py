@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-import numpy as np
 import pytest
 
 pytest.importorskip("triton")
@@ -33,5 +32,4 @@ def test_rounding_is_ieee_wherever_it_is_seen(variant: str, capability: int) -> 
     if variant == "float32":
         assert found["div.rn.f32"] > found["div.full.f32"]
         assert found["cvt.f64.f32"] > 1, "the product is in float64"
-    eps = np.float64(1e-8).view(np.uint64)
-    assert f"0d{eps:016X}" in ptx, "MAD + eps is summed in float64"
+    assert found["add.rn.f64"] >= 1, "MAD + eps is summed in float64"
