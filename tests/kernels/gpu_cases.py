@@ -1,8 +1,8 @@
 """Checks of every GPU backend, as functions of a backend and a device.
 
 On a GPU they run under pytest. Elsewhere they run in a separate process with
-``TRITON_INTERPRET=1`` or ``NUMBA_ENABLE_CUDASIM=1``, which execute the device code
-in Python: ``python -m tests.kernels.gpu_cases BACKEND [CHECK ...]`` prints a line of JSON per check.
+``TRITON_INTERPRET=1`` or ``NUMBA_ENABLE_CUDASIM=1``, which execute the device code in
+Python: ``python -m tests.kernels.gpu_cases BACKEND [CHECK ...]`` prints JSON, a line per check.
 Each check returns the number of planes that it compared with the definition.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from typing import Any
 
@@ -73,16 +72,19 @@ def mask_broadcasts(backend: str, device: torch.device) -> int:
 @check
 def index_out_of_range(backend: str, device: torch.device) -> int:
     """Check that rows out of range are NaN, also in 16 bits, and change no other row."""
-    images = noise(4, 2, *SMALL)
+    images = noise(4, 1, *SMALL)
     rows = torch.tensor([2, 4, -1, 0, 2**40])
     wanted = images[[2, 0, 0, 0, 0]]
     launch = dispatch.choose(backend, "cuda")
     count = 0
-    for dtype, clip, elements in itertools.product(
-        (torch.float32, torch.bfloat16, torch.float16), (None, 10.0), (None, torch.arange(5))
+    for dtype, clip, elements in (
+        (torch.float32, None, None),
+        (torch.float32, 10.0, torch.arange(5)),
+        (torch.bfloat16, 10.0, None),
+        (torch.float16, None, torch.arange(5)),
     ):
-        out = torch.zeros(5, 2, *SMALL, dtype=dtype, device=device)
-        median, scale = (torch.zeros(5, 2, device=device) for _ in range(2))
+        out = torch.zeros(5, 1, *SMALL, dtype=dtype, device=device)
+        median, scale = (torch.zeros(5, 1, device=device) for _ in range(2))
         pixels = device_pixels(SMALL_ANNULUS, *SMALL, device)
         with np.errstate(all="ignore"):
             launch(
@@ -102,7 +104,7 @@ def index_out_of_range(backend: str, device: torch.device) -> int:
         for got, right in zip((out, median, scale), plain, strict=True):
             right[[1, 2, 4]] = torch.nan
             same(got, right.cpu(), f"{dtype}, clip {clip}")
-        count += 10
+        count += 5
     return count
 
 
