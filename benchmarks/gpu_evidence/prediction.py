@@ -25,14 +25,14 @@ def model() -> Iterator[Row]:
 
     from benchmarks.gpu_evidence.place import place
     from benchmarks.gpu_evidence.speed import FLOAT32
-    from benchmarks.gpu_model.gpu_model import DEVICES
+    from benchmarks.gpu_model.gpu_model import CAPABILITIES
     from benchmarks.gpu_model.variants import VARIANTS
 
     if place().is_rehearsal:
         raise NotMeasuredError("a rehearsal has no device to model")
     major, minor = torch.cuda.get_device_capability()
     capability = 10 * major + minor
-    if capability not in DEVICES:
+    if capability not in CAPABILITIES:
         raise NotMeasuredError(f"the model has no device of compute capability {major}.{minor}")
     yield from _rows_of([FLOAT32], capability)
     yield from _rows_of([name for name in VARIANTS if name != FLOAT32], capability)
@@ -82,20 +82,12 @@ def predicted(variant: str, device_name: str, rows: Sequence[Row]) -> float | No
     float or None
         None without a prediction for this variant and device.
     """
-    found = [row for row in rows if row["variant"] == variant and _is_device(row, device_name)]
-    if not found:
-        return None
-    groups = found[0]["modelled"]
-    figures = groups.get("real") or next(iter(groups.values()), None)
-    if figures is None:
-        return None
-    busiest = max([figures["issue_over_memory"], *figures["pipes_over_memory"].values()])
-    return float(1 / max(1.0, busiest))
-
-
-def _is_device(row: Row, device_name: str) -> bool:
-    """Return whether a row is of this device: "H100 SXM" is of "NVIDIA H100 80GB HBM3"."""
-    from benchmarks.gpu_model.gpu_model import DEVICES
-
-    device = DEVICES.get(row["capability"])
-    return device is not None and device.name.split()[0] in device_name.replace("-", " ").split()
+    words = device_name.replace("-", " ").split()
+    for row in rows:
+        groups = row["modelled"]
+        figures: dict[str, Any] = groups.get("real") or next(iter(groups.values()), {"devices": {}})
+        for name, times in figures["devices"].items():
+            # "H100" is "NVIDIA H100 80GB HBM3" to torch.
+            if row["variant"] == variant and name in words:
+                return min(1.0, float(times["share_of_copy"]))
+    return None

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import statistics
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.gpu_model import gpu_model, sass
-from benchmarks.gpu_model.statements import Chain, function_of
+from benchmarks.gpu_model.executed import Executed
+from benchmarks.gpu_model.flow import agreement, executions
+from benchmarks.gpu_model.multiprocessor import simulate
+from benchmarks.gpu_model.statements import function_of
+from benchmarks.gpu_model.trace import make_trace, paths_through
 from benchmarks.gpu_model.variants import KERNELS, Compiled
 
 
@@ -53,65 +57,63 @@ def analyse_compiled(compiled: Compiled, capability: int) -> Code:
     return code._replace(figures={"seconds": compiled.seconds, "fusion": option, **code.figures})
 
 
-class Work(NamedTuple):
-    """Work for some planes or images."""
-
-    totals: list[int]  # warp instructions of each plane or image
-    functions: Counter[str]  # warp instructions of all, by function
-    pipes: dict[str, float]  # cycles of all, by pipe
-    agreement: float  # fraction of instructions for which flow and counts agree
-
-
-def work(
-    blocks: list[sass.Block],
-    counts: list[dict[Chain, int]],
-    warps: int,
-    capability: int,
-    programs: int = 1,
-) -> Work:
-    """Sum the work of planes or images, each of them counted over ``programs`` programs."""
-    totals: list[int] = []
-    pipes: dict[str, float] = defaultdict(float)
-    functions: Counter[str] = Counter()
-    agreed = disputed = 0
-    # Many planes take the same path.
-    for path, times in Counter(frozenset(each.items()) for each in counts).items():
-        runs = sass.executions(blocks, dict(path), programs)
-        both, either = sass.agreement(blocks, dict(path), runs)
-        agreed, disputed = agreed + times * both, disputed + times * (either - both)
-        total = 0
-        for n, block in zip(runs, blocks, strict=True):
-            total += warps * n * len(block.instructions)
-            for x in block.instructions if n else ():
-                functions[function_of(x.chain, KERNELS)] += times * warps * n
-                for pipe, cycles in gpu_model.pipe_cycles(x.opcode, capability).items():
-                    pipes[pipe] += times * warps * n * cycles
-        totals += times * [total]
-    return Work(totals, functions, pipes, agreed / (agreed + disputed))
-
-
 def modelled(
-    done: Work,
+    code: Code,
+    executed: Sequence[Executed],
     bytes_of_each: int,
     capability: int,
     average: Callable[[list[int]], float] = statistics.median,
 ) -> dict[str, Any]:
-    """Return warp instructions per plane or image, and the times for them and for the bytes."""
-    count, typical = len(done.totals), average(done.totals)
-    issue = gpu_model.issue_seconds(typical, capability)
-    memory = gpu_model.memory_seconds(bytes_of_each, capability)
+    """Return warp instructions per plane or image, and its simulated time on every device.
+
+    Parameters
+    ----------
+    code : Code
+        The binary.
+    executed : sequence of Executed
+        What the programs of each plane or image did.
+    bytes_of_each : int
+        Bytes of a plane or image that a copy would move.
+    capability : int
+        Of the devices, times ten.
+    average : function, optional
+        For warp instructions.
+    """
+    warps, blocks = code.figures["warps"], code.blocks
+    paths = paths_through(blocks, executed)
+    totals: list[int] = []
+    functions: Counter[str] = Counter()
+    agreed = either = 0
+    for each, ways in paths:
+        runs = executions(blocks, ways)
+        in_both, in_either = agreement(blocks, each.counts, runs)
+        agreed, either = agreed + in_both, either + in_either
+        totals.append(
+            warps * sum(n * len(b.instructions) for n, b in zip(runs, blocks, strict=True))
+        )
+        for n, block in zip(runs, blocks, strict=True):
+            for x in block.instructions if n else ():
+                functions[function_of(x.chain, KERNELS)] += warps * n
+    trace = make_trace(blocks, paths, warps, capability)
+    programs = sum(each.programs for each in executed) / len(executed)
+    devices = {}
+    for name, device in gpu_model.DEVICES.items():
+        if device.capability == capability:
+            found = simulate(trace, device, code.figures["resident_warps"] // warps, warps)
+            seconds = found.cycles * programs / (device.multiprocessors * device.hertz)
+            memory = gpu_model.memory_seconds(bytes_of_each, device)
+            devices[name] = {
+                "seconds": seconds,
+                "memory_seconds": memory,
+                "share_of_copy": memory / seconds,
+                "program_seconds": found.latency / device.hertz,
+                "waits": found.waits,
+            }
     return {
-        "planes": count,
-        "warp_instructions": typical,
-        "most_warp_instructions": max(done.totals),
-        "agreement": done.agreement,
-        "issue_seconds": issue,
-        "memory_seconds": memory,
-        "issue_over_memory": issue / memory,
-        # A cycle of a pipe lasts as long as the issue of an instruction.
-        "pipes_over_memory": {
-            pipe: gpu_model.issue_seconds(cycles / count, capability) / memory
-            for pipe, cycles in sorted(done.pipes.items(), key=lambda pipe: -pipe[1])
-        },
-        "functions": {name: n / count for name, n in done.functions.most_common()},
+        "planes": len(totals),
+        "warp_instructions": average(totals),
+        "most_warp_instructions": max(totals),
+        "agreement": agreed / either,
+        "functions": {name: n / len(totals) for name, n in functions.most_common()},
+        "devices": devices,
     }

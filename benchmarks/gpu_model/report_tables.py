@@ -43,52 +43,45 @@ def compiled_table(rows: list[Row]) -> Table:
     return table
 
 
-def modelled_table(rows: list[Row]) -> Table:
-    table = _table(
-        "Modelled time per plane", "kernel", "device", "planes", "warp\ninstructions", "at most",
-        "issue\n(ns)", "memory\n(ns)", "issue /\nmemory", "busiest\npipe", "pipe /\nmemory",
-        words=3,
-    )  # fmt: skip
+def _simulated(table: Table, rows: list[Row], scale: float, digits: int) -> Table:
+    """Add a line for every row, group of images and device; times are multiplied by ``scale``."""
     for label, row in _available(rows, table):
         if "modelled" not in row:
-            table.add_row(*label, "not modelled")
+            table.add_row(*label, "not simulated")
         for group, found in row.get("modelled", {}).items():
-            pipe, share = next(iter(found["pipes_over_memory"].items()))
-            table.add_row(
-                *label,
-                f"{found['planes']} {group}" + (", loops copied" if row["copied"] else ""),
-                f"{found['warp_instructions']:,.0f}",
-                f"{found['most_warp_instructions']:,}",
-                f"{found['issue_seconds'] * 1e9:.1f}",
-                f"{found['memory_seconds'] * 1e9:.1f}",
-                f"{found['issue_over_memory']:.2f}",
-                pipe,
-                f"{share:.2f}",
-            )
+            for device, times in found["devices"].items():
+                reason, share = max(times["waits"].items(), key=lambda wait: wait[1])
+                table.add_row(
+                    label[0],
+                    device,
+                    f"{found['planes']} {group}" + (", loops copied" if row["copied"] else ""),
+                    f"{found['warp_instructions']:,.0f}",
+                    f"{row['resident_warps'] // row['warps']}",
+                    f"{times['program_seconds'] * 1e6:.1f}",
+                    f"{times['seconds'] * scale:.{digits}f}",
+                    f"{times['memory_seconds'] * scale:.{digits}f}",
+                    f"{times['share_of_copy']:.2f}",
+                    f"{reason}, {share:.0%}",
+                )
     return table
+
+
+def modelled_table(rows: list[Row]) -> Table:
+    table = _table(
+        "Modelled time per plane", "kernel", "device", "planes", "warp\ninstructions",
+        "programs\nresident", "program\n(us)", "plane\n(ns)", "copy\n(ns)", "share of\na copy",
+        "warps wait most for", words=3,
+    )  # fmt: skip
+    return _simulated(table, rows, 1e9, 1)
 
 
 def lens_table(rows: list[Row]) -> Table:
     table = _table(
-        "Modelled time per lensed image", "kernel", "device", "images", "programs",
-        "warp\ninstructions", "at most", "issue\n(us)", "busiest\npipe", "pipe\n(us)",
-        "memory\n(us)", words=3,
+        "Modelled time per lensed image", "kernel", "device", "images", "warp\ninstructions",
+        "programs\nresident", "program\n(us)", "image\n(us)", "copy\n(us)", "share of\na copy",
+        "warps wait most for", words=3,
     )  # fmt: skip
-    for label, row in _available(rows, table):
-        for group, found in row["modelled"].items():
-            pipe, share = next(iter(found["pipes_over_memory"].items()))
-            table.add_row(
-                *label,
-                f"{found['planes']} {group}" + (", loops copied" if row["copied"] else ""),
-                f"{row['programs']:,}",
-                f"{found['warp_instructions']:,.0f}",
-                f"{found['most_warp_instructions']:,}",
-                f"{found['issue_seconds'] * 1e6:.3f}",
-                pipe,
-                f"{share * found['memory_seconds'] * 1e6:.3f}",
-                f"{found['memory_seconds'] * 1e6:.3f}",
-            )
-    return table
+    return _simulated(table, rows, 1e6, 3)
 
 
 def functions_table(rows: list[Row], capability: int, each: str) -> Table:

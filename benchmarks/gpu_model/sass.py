@@ -10,22 +10,33 @@ import re
 import struct
 import subprocess
 import tempfile
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import networkx as nx  # type: ignore[import-untyped]
 import triton
 
 from benchmarks.gpu_model.statements import Chain, own_line
 
-AVOIDED = 1_000_000  # weight of a slow path, larger than any number of instructions
-
 _LOCATION = re.compile(r'\s*//## File "([^"]+)", line (\d+)')
 _LABEL = re.compile(r"\s*([.$\w]+):")
 _INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)\s*([^;]*);")
+_UPPER_HALF = re.compile(r"\s*/\* 0x([0-9a-f]{16}) \*/\s*$")
 _TARGET = re.compile(r"`\(([^)]+)\)")
+
+
+class Control(NamedTuple):
+    """Bits by which the assembler schedules an instruction."""
+
+    stall: int = 1  # cycles until the next instruction of the warp
+    written: int = 7  # scoreboard that the result releases; 7 for none
+    read: int = 7  # scoreboard that is released when the operands are read
+    waits: int = 0  # mask of scoreboards that must be released before
+
+    @classmethod
+    def of(cls, high: int) -> Control:
+        """Take the bits from the upper half of an encoded instruction."""
+        bits = high >> 41
+        return cls(bits & 15, bits >> 5 & 7, bits >> 8 & 7, bits >> 11 & 63)
 
 
 class Instruction(NamedTuple):
@@ -35,6 +46,7 @@ class Instruction(NamedTuple):
     operands: str
     is_predicated: bool
     chain: Chain
+    control: Control = Control()
 
     @property
     def kind(self) -> str:
@@ -91,7 +103,8 @@ def disassemble(cubin: Path, directory: Path) -> list[Block]:
     blocks = [Block((), [])]
     chain: Chain = ()
     is_new_place = True
-    for line in run_tool("nvdisasm", "-c", "-gi", cubin).splitlines():
+    pending: Instruction | None = None
+    for line in run_tool("nvdisasm", "-c", "-gi", "-hex", cubin).splitlines():
         if location := _LOCATION.match(line):
             # A place has one line of output per inlined function.
             chain = () if is_new_place else chain
@@ -99,7 +112,10 @@ def disassemble(cubin: Path, directory: Path) -> list[Block]:
             is_new_place = False
         elif found := _INSTRUCTION.match(line):
             is_new_place = True
-            instruction = Instruction(found[2], found[3].strip(), bool(found[1]), chain)
+            pending = Instruction(found[2], found[3].strip(), bool(found[1]), chain)
+        elif (half := _UPPER_HALF.match(line)) and pending:
+            instruction = pending._replace(control=Control.of(int(half[1], 16)))
+            pending = None
             if instruction.kind == "NOP":
                 continue
             blocks[-1].instructions.append(instruction)
@@ -110,88 +126,6 @@ def disassemble(cubin: Path, directory: Path) -> list[Block]:
                 blocks.append(Block((), []))
             blocks[-1] = Block((*blocks[-1].labels, label[1]), [])
     return [block for block in blocks if block.instructions]
-
-
-def successors(blocks: list[Block]) -> list[list[int]]:
-    """Return the successors of each block, without calls and divergent threads."""
-    by_label = {label: i for i, block in enumerate(blocks) for label in block.labels}
-    found = []
-    for i, (_, instructions) in enumerate(blocks):
-        last = instructions[-1]
-        # The condition is a predicate before the instruction or an operand before the label.
-        is_final = not last.is_predicated and (
-            last.kind in ("EXIT", "RET") or bool(last.jump and last.operands.startswith("`"))
-        )
-        to = [by_label[last.jump]] if last.jump else []
-        found.append(to if is_final or i + 1 == len(blocks) else [*to, i + 1])
-    return found
-
-
-def reachable(blocks: list[Block]) -> set[int]:
-    """Return the indices of the blocks that are reachable, see `successors`."""
-    onward = successors(blocks)
-    seen, ahead = set(), [0]
-    while ahead:
-        i = ahead.pop()
-        if i not in seen:
-            seen.add(i)
-            ahead += onward[i]
-    return seen
-
-
-def executions(blocks: list[Block], counts: Mapping[Chain, int], programs: int = 1) -> list[int]:
-    """Return how often each block runs, summed over one warp of every program.
-
-    Every instruction has the count of its chain. The compiler moves some instructions
-    out of a loop, or merges those of two statements, so neighbours disagree. But a warp
-    that leaves a block has to enter another. Of all flows from the entry to an exit, this
-    function returns one that differs least from the counts, summed over the instructions.
-    It avoids calls, the slow paths of divisions, where possible.
-
-    Parameters
-    ----------
-    blocks : list of Block
-        Blocks of the kernel.
-    counts : mapping
-        How often each chain ran, in all programs. Any other chain did not run.
-    programs : int
-        Number of programs, each of which runs from the entry to an exit.
-    """
-    onward = successors(blocks)
-    alive = reachable(blocks)
-    graph = nx.MultiDiGraph()
-    graph.add_node(("into", 0), demand=-programs)
-    graph.add_node("exit", demand=programs)
-    for i in alive:
-        into, out = ("into", i), ("out of", i)
-        instructions = blocks[i].instructions
-        counted = [] if blocks[i].is_slow else [x.chain for x in instructions if x.chain]
-        votes = Counter(counts.get(chain, 0) for chain in counted)
-        # The slope of the sum of |flow - count|, from one count to the next.
-        slope, before = -votes.total(), 0
-        for count in sorted(votes):
-            graph.add_edge(into, out, weight=slope, capacity=count - before)
-            slope, before = slope + 2 * votes[count], count
-        graph.add_edge(into, out, weight=slope + AVOIDED * blocks[i].is_slow)
-        for j in onward[i]:
-            graph.add_edge(out, ("into", j), weight=0)
-        if instructions[-1].kind == "EXIT":
-            graph.add_edge(out, "exit", weight=0)
-    _, flow = nx.network_simplex(graph)
-    return [
-        sum(flow["into", i]["out of", i].values()) if i in alive else 0 for i in range(len(blocks))
-    ]
-
-
-def agreement(blocks: list[Block], counts: Mapping[Chain, int], runs: list[int]) -> tuple[int, int]:
-    """Return the instructions run according to both counts and executions, and to either."""
-    both = either = 0
-    for i in reachable(blocks):
-        for x in () if blocks[i].is_slow else blocks[i].instructions:
-            count = counts.get(x.chain, 0) if x.chain else runs[i]
-            both += min(count, runs[i])
-            either += max(count, runs[i])
-    return both, either
 
 
 def resources(cubin: Path) -> tuple[int, int]:

@@ -1,15 +1,9 @@
-"""Variants of the Triton kernel in the report, compiled without a GPU and interpreted.
-
-Run as a module, it interprets the named variants and prints how often every
-statement ran, as JSON.
-"""
+"""Variants of the Triton kernel in the report, compiled and executed without a GPU."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,11 +20,12 @@ from triton.compiler import ASTSource
 from triton.runtime.driver import driver
 
 import fastnorm.kernels.triton_normalize as triton_normalize
-from benchmarks.gpu_model.statements import Chain, StatementCounter
+from benchmarks.gpu_model.executed import Executed, record
 
 KERNELS = Path(triton_normalize.__file__).resolve().parent
 CUTOUTS = KERNELS.parents[1] / "shared" / "data" / "dr10_cutouts"
 HEADLINE = "float32"
+EXECUTED_CAPABILITY = 90  # source lines run as often on the others
 REAL, SIMULATED = "real", "simulated"
 
 
@@ -58,6 +53,7 @@ VARIANTS = {
     "float64": Variant(dtype=torch.float64, out=torch.float64),
     "annulus 20-32": Variant(radii=(20.0, 32.0)),
     "64 x 64": Variant((64, 64), (20.8, 28.8)),
+    "training": Variant(out=torch.bfloat16, channels_last=True, indexed=True, dihedral=True),
     "256 x 256": Variant((256, 256), (83.2, 115.2)),
 }
 
@@ -109,7 +105,9 @@ def launch(variant: Variant, images: torch.Tensor) -> torch.Tensor:
         torch.empty((count, channels), dtype=dtype, device=device) for _ in range(3)
     )
     passes = torch.zeros((count, channels, 2, 2), dtype=torch.int32, device=device)
-    with np.errstate(all="ignore"):
+    # A kernel that was compiled before would run where it was compiled for.
+    compiled = mock.patch.dict(triton_normalize._compiled, clear=True)
+    with compiled, np.errstate(all="ignore"):
         triton_normalize.launch(
             images,
             torch.zeros_like(images, dtype=torch.bool) if variant.mask else None,
@@ -161,6 +159,24 @@ def recording(capability: int) -> Iterator[list[dict[str, Any]]]:
         yield recorded
 
 
+def _with_first_locations(ptx: str) -> str:
+    """Keep only the first location of inline assembly: those behind are lines that follow it.
+
+    Triton writes loads and stores as inline assembly, whose lines are no lines of a kernel.
+    """
+    blocks = re.compile(r"// begin inline asm.*?// end inline asm", re.DOTALL)
+    return blocks.sub(lambda block: re.sub(r"(?<!asm)\n\t\.loc\t[^\n]*", "", block[0]), ptx)
+
+
+def _tidy(*call: Any) -> tuple[str, str]:
+    """Let a compilation assemble tidied PTX; Triton calls this hook, also for a key."""
+    if call:
+        stages = call[1]
+        write = stages["ptx"]
+        stages["ptx"] = lambda source, metadata: _with_first_locations(write(source, metadata))
+    return "first locations", "first locations"
+
+
 def compile_kernel(run: Callable[[], object], capability: int) -> Compiled:
     """Compile the kernel that ``run`` launches, with the options of that launch."""
     with recording(capability) as recorded:
@@ -168,8 +184,13 @@ def compile_kernel(run: Callable[[], object], capability: int) -> Compiled:
     (call,) = recorded
     options = json.loads(call["specialization_data"])["options"]
     source = ASTSource(call["kernel"], call["signature"], call["constants"], call["configs"][0])
-    with tempfile.TemporaryDirectory() as cache, triton.knobs.cache.scope():
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        triton.knobs.cache.scope(),
+        triton.knobs.runtime.scope(),
+    ):
         triton.knobs.cache.dir = cache
+        triton.knobs.runtime.add_stages_inspection_hook = _tidy
         start = time.perf_counter()
         kernel = triton.compile(
             source,
@@ -189,44 +210,12 @@ def compile_variant(name: str, capability: int) -> Compiled:
     return compile_kernel(lambda: launch(VARIANTS[name], images), capability)
 
 
-def interpret(names: list[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield name, group of images and counts of every variant in the interpreter."""
-    counter = StatementCounter(KERNELS)
-    for name in names:
-        for group, images in stacks(name).items():
-            passes = launch(VARIANTS[name], torch.from_numpy(images))
-            programs = counter.take()
-            chains = sorted(set().union(*programs))
-            counts = [[program.get(chain, 0) for chain in chains] for program in programs]
-            yield name, group, {"chains": chains, "counts": counts, "passes": passes.tolist()}
-
-
-def interpret_elsewhere(names: list[str]) -> dict[str, dict[str, Any]]:
-    """Call `interpret` in another process, and return the counts by name and group.
-
-    The interpreter has to be selected before the kernels are imported.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu_model.variants", *names],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
+def execute(name: str, images: np.ndarray) -> tuple[list[Executed], torch.Tensor]:
+    """Execute a variant on images, and return what every program did, and the passes it took."""
+    passes: list[torch.Tensor] = []
+    programs = record(
+        lambda: passes.append(launch(VARIANTS[name], torch.from_numpy(images))),
+        EXECUTED_CAPABILITY,
+        KERNELS,
     )
-    if done.returncode != 0:
-        raise RuntimeError(f"Triton's interpreter failed:\n{done.stderr}")
-    found: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for line in done.stdout.splitlines():
-        name, group, interpreted = json.loads(line)
-        found[name][group] = interpreted
-    return found
-
-
-def programs_of(interpreted: dict[str, Any]) -> list[dict[Chain, int]]:
-    """Return how often each chain ran in each program, from the result of `interpret`."""
-    chains = [tuple((file, line) for file, line in chain) for chain in interpreted["chains"]]
-    return [dict(zip(chains, counts, strict=True)) for counts in interpreted["counts"]]
-
-
-if __name__ == "__main__":
-    for line in interpret(sys.argv[1:]):
-        print(json.dumps(line), flush=True)
+    return programs, passes[0]

@@ -119,7 +119,7 @@ ROWS: dict[str, list[Row]] = {
         {
             "variant": "float32", "capability": 90, "registers": 96, "resident_warps": 20,
             "kernel": "triton",
-            "modelled": {"real": {"issue_over_memory": 0.5, "pipes_over_memory": {"all": 1.25}}},
+            "modelled": {"real": {"devices": {"H100": {"share_of_copy": 0.8}}}},
         },
     ],
 }  # fmt: skip

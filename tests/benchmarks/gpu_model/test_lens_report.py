@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 pytest.importorskip("triton")
-from benchmarks.gpu_model import costs, lens_report, report_tables, variants
+from benchmarks.gpu_model import costs, gpu_model, lens_report, report_tables, variants
 from benchmarks.gpu_model.executed import Executed
 from tests.dhs.injection import lens_draws
 
@@ -96,7 +96,9 @@ def test_cost_of_an_image(capability: int, executed: list[Executed]) -> None:
         console.print(report_tables.lens_table([row]))
     printed = captured.get()
     assert "Modelled time per lensed image" in printed
-    for times in modelled["devices"].values():
+    for name, times in modelled["devices"].items():
+        issue = gpu_model.issue_seconds(modelled["warp_instructions"], capability)
+        assert times["seconds"] > 0.9 * issue or name == "H200", "its clock is higher"
         assert f"{times['seconds'] * 1e6:.3f}" in printed
 
 

@@ -130,4 +130,4 @@ def test_traces_are_run_in_turn() -> None:
     trace = Trace(control, np.zeros((400, 1)), np.zeros((400, 2)), np.array([0, 100, 400]))
     found = simulate(trace, H100, 1, 1, multiprocessors=1)
     mean = (99 * 4 + 299 * 4) / 2 + gpu_model.LAUNCH_CYCLES
-    assert found.cycles == pytest.approx(mean, rel=0.15)
+    assert found.cycles == pytest.approx(mean, rel=0.01)
