@@ -1,4 +1,4 @@
-"""What the model of a GPU assumes: rates, latencies and sizes."""
+"""Rates, latencies and sizes that the model of a GPU assumes."""
 
 from __future__ import annotations
 
