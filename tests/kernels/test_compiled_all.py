@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("triton")
+# Code of Triton 3.6 shuffles registers that no lane has written, and none uses.
+pytest.importorskip("triton", "3.7")
 
 from tests.kernels import beside
 from tests.kernels.ptx_outcomes import Outcomes, names, read, require_success

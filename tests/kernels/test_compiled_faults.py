@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("triton")
+# Code of Triton 3.6 shuffles registers that no lane has written, and none uses.
+pytest.importorskip("triton", "3.7")
 
 from benchmarks.ptx.block import ExecutionError
 from benchmarks.ptx.launch import Execution

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("triton")
+# Code of Triton 3.6 shuffles registers that no lane has written, and none uses.
+pytest.importorskip("triton", "3.7")
 
 import triton
 import triton.language as tl
