@@ -14,7 +14,7 @@ endif
 # kernel cache is a hash of all kernel sources.
 export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell cat kernels/*.py | sha256sum | cut -c1-12)
 
-.PHONY: help demo test test-slow test-gpu test-docs fuzz soak docs report bench bench-compare \
+.PHONY: help demo test test-slow test-coverage test-gpu test-docs fuzz soak docs report bench bench-compare \
   bench-check bench-history bench-injection bench-grid gpu-evidence wheels lint format clean
 
 help:  ## show this list
@@ -51,6 +51,9 @@ fuzz: $(STAMP)  ## give every reader broken files for 20 minutes (FUZZ_SECONDS, 
 
 soak: $(STAMP)  ## run a grid under random faults for 10 minutes (DHS_SOAK_SECONDS, DHS_SOAK_SEED)
 	DHS_SOAK_SECONDS=$${DHS_SOAK_SECONDS:-600} $(BIN)/python -m pytest -m soak
+
+test-coverage: $(STAMP)  ## count how often intervals contain a simulated truth (COVERAGE_RUNS=1000)
+	COVERAGE_RUNS=$${COVERAGE_RUNS:-1000} DHS_COVERAGE_RUNS=$${COVERAGE_RUNS:-1000} $(BIN)/python -m pytest -m coverage tests/coverage
 
 test-gpu: $(STAMP)  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

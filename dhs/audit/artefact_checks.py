@@ -55,9 +55,16 @@ class _Recall(_Part):
     recall: Share
 
 
+class _Area(_Part):
+    value: Share
+    low: Share | None = None
+    """Absent in evaluations of the old kind, and None if there were too few lenses."""
+
+
 class _Table(Scores):
     name: str
     recall_at_fpr: list[_Recall]
+    auc: _Area | None = None
 
 
 class _AtRate(_Part):
@@ -65,7 +72,8 @@ class _AtRate(_Part):
     recall_difference: float
     bootstrap_low: float
     bootstrap_high: float
-    mcnemar_p: Share
+    p_value: Share | None = None
+    """Absent in evaluations of the old kind."""
 
 
 class _Pair(_Part):

@@ -8,11 +8,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dhs.checkpoint.header import Checkpoint
 from dhs.constants import CUTOUT_SIZE, STAMP_SIZE
 from dhs.model.networks import paper_name
 from dhs.preprocess.annulus_light import DISC_SCALE, light_share
-from dhs.statistics.intervals import binomial_interval
+from dhs.statistics.clusters import METHOD
+from dhs.statistics.threshold_scatter import FEW_FALSE_POSITIVES
 from fastnorm import LEGACY_ANNULUS, Annulus
 from fastnorm.atomic import atomic_path
 
@@ -221,21 +224,48 @@ def _selection(grid: GridResult) -> str:
     said = "; ".join(part for part in parts if part)
     if not said:
         return f"{start}."
-    return f"{start}; averaged over the injected sample, the completeness is {said}."
+    return f"{start}; averaged over the injected sample, the completeness is {said}. {_how(grid)}"
 
 
 def _completeness(grid: GridResult, threshold: Threshold) -> str:
-    tried, found = (int(counts.sum()) for counts in grid.counts(threshold, ["theta_e"]))
-    if not tried:
+    found = grid.completeness(threshold)
+    if not found.tried:
         return ""
-    low, high = (100 * end for end in binomial_interval(found, tried, "jeffreys"))
     at = f"a score above {threshold.threshold:.6g}"
     if threshold.fpr_target is not None:
         at = (
             f"a false-positive rate of {100 * threshold.fpr_target:g}% (measured on "
-            f"{threshold.negatives:,} non-lenses)"
+            f"{threshold.negatives:,} non-lenses{_bias(threshold)})"
         )
-    return f"{100 * found / tried:.1f}% (95% interval {low:.1f}{_TO}{high:.1f}%) at {at}"
+    hosts = f"{int(found.hosts):,} hosts"
+    if np.isnan(found.low):
+        interval = f"{hosts}, too few for an interval"
+    else:
+        interval = f"95% interval {100 * found.low:.1f}{_TO}{100 * found.high:.1f}%, {hosts}"
+        interval += ", which are few" if found.is_few else ""
+    return f"{100 * found.share:.1f}% ({interval}) at {at}"
+
+
+def _bias(threshold: Threshold) -> str:
+    """Return a clause on the bias of a rate that few false positives set."""
+    count, expected = threshold.false_positives, threshold.expected_fpr
+    if expected is None or count is None or count >= FEW_FALSE_POSITIVES:
+        return ""
+    return f", of which {count} set the threshold: its expected rate is {100 * expected:.3g}%"
+
+
+def _how(grid: GridResult) -> str:
+    """Return sentences on the method of the intervals."""
+    from dhs.selection.intervals import COMPUTED_AGAIN, HOSTS_AND_NEGATIVES
+
+    text = f"Intervals take hosts as the sampling unit: {METHOD}."
+    if any(grid.completeness(t).interval == HOSTS_AND_NEGATIVES for t in grid.thresholds):
+        text += (
+            " Where a false-positive rate sets the threshold, they include its scatter: limits "
+            "from order statistics (David & Nagaraja 2003) are joined in quadrature, less the "
+            "correlation of hosts and non-lenses (Zou & Donner 2008)."
+        )
+    return f"{text} {grid.warning} {COMPUTED_AGAIN}" if grid.warning else text
 
 
 def _require_same(checkpoint: Checkpoint, grid: GridResult) -> None:

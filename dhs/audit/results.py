@@ -72,10 +72,11 @@ def _grid(found: Artefacts, name: str) -> Finding:
 
 
 def _described(grid: GridResult) -> str:
+    old = f". {grid.warning}" if grid.warning else ""
     failed, split = grid.metadata["failed"], grid.metadata["config"]["hosts"]["split"]
     return (
         f"{grid.rows:,} injections in {grid.cells} cells, {failed} failed, {grid.annulus}, hosts "
-        f"{grid.metadata['data_origin']} of split {split!r}, scored by {grid.model}"
+        f"{grid.metadata['data_origin']} of split {split!r}, scored by {grid.model}{old}"
     )
 
 

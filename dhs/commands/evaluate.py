@@ -187,14 +187,14 @@ def _print_comparison(pair: Mapping[str, Any]) -> None:
         f"first: {pair['first']}; second: {pair['second']}; AUC, first minus second: {difference}"
     )
     table = Table(title=Text(printable(title)), title_justify="left")
-    for name in ("FPR", "only first", "only second", "McNemar p", "recall, first minus second"):
+    for name in ("FPR", "only first", "only second", "recall, first minus second", "p"):
         table.add_column(name)
     for item in pair["at_fpr"]:
         table.add_row(
             f"{item['fpr']:g}",
             str(item["only_first"]),
             str(item["only_second"]),
-            f"{item['mcnemar_p']:.3g}",
             _range(item, "recall_difference", "bootstrap"),
+            f"{item['p_value']:.3g}",
         )
     console(sys.stdout).print(table)

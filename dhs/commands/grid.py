@@ -85,6 +85,8 @@ def run(
                 )
         except KeyboardInterrupt:
             fail(f"interrupted; run the same command again to resume {config.out_dir}.")
+    from dhs.statistics.clusters import FEWEST_CLUSTERS, WARNED_CLUSTERS
+
     metadata = result.metadata
     if as_json:
         report = {
@@ -93,6 +95,7 @@ def run(
             "failed": metadata["failed"],
             "cells": metadata["cells"],
             "thresholds": metadata["thresholds"],
+            "false_positives": metadata["false_positives"],
             "annulus": metadata["annulus"],
             "deaths_of_workers": result.deaths,
             "scored": result.scored,
@@ -109,6 +112,13 @@ def run(
             "note",
             "yellow",
             f"{without} of {cells['total']} cells have too few hosts and stay empty.",
+        )
+    if cells["few_hosts"]:
+        say(
+            "note",
+            "yellow",
+            f"{cells['few_hosts']} cells have fewer than {WARNED_CLUSTERS} hosts, so their "
+            f"intervals are rough; with fewer than {FEWEST_CLUSTERS} they are left out (too few).",
         )
     if metadata["failed"]:
         say(
@@ -170,6 +180,14 @@ def _print_thresholds(metadata: dict[str, Any]) -> None:
         shown = ["" if count is None else f"{count:,}" for count in counts]
         table.add_row(entry["threshold_type"], f"{entry['threshold']:.6f}", *shown)
     console(sys.stdout).print(table)
+    for entry in metadata["false_positives"]:
+        low, high = entry["by_cell"]
+        rates = [f"{low:.2g} to {high:.2g} by cell"]
+        rates += [f"{rate:.2g} {name}" for name, rate in entry["by_class"].items()]
+        name = entry["threshold_type"]
+        typer.echo(printable(f"{name}: {', '.join(rates)} (false_positives.csv)"))
+        if entry["remark"]:
+            say("note", "yellow", f"{name}: {entry['remark']}.")
 
 
 def _print_plan(plan: Plan) -> None:

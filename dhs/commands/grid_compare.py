@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dhs.config.options import AsJson
+from dhs.config.options import AsJson, Seed
 from fastnorm.terminal import check_folder, console, counting, messages
 from fastnorm.text import printable
 
@@ -24,12 +24,14 @@ def compare(
         Path, typer.Argument(metavar="B", help="Folder of a second grid with the same injections.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the tables and the plot.")],
+    resamples: Annotated[int, typer.Option(help="Number of resamples.")] = 1000,
+    seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:
     """Compare the completeness of two models on the same injections.
 
-    Write comparison.parquet, .csv, .json and .png: the completeness of both models, the
-    difference with its interval, and McNemar's exact test, by cell and over all cells.
+    Write comparison.parquet, .csv, .json and .png: the completeness of both models, and the
+    difference with its interval and p-value, by cell and over all cells.
 
     Exit status: 0 compared; 2 nothing done.
     """
@@ -39,7 +41,7 @@ def compare(
         from dhs.selection.compare import compare_grids, write_comparison
 
         with counting("comparing", "injections") as show:
-            comparison = compare_grids(first, second, show)
+            comparison = compare_grids(first, second, show, resamples=resamples, seed=seed)
         files = write_comparison(comparison, out)
     if as_json:
         written = {"files": [str(path) for path in files]}
@@ -53,7 +55,7 @@ def compare(
 def _print(comparison: Comparison) -> None:
     from rich.table import Table
 
-    from dhs.selection.paired import p_text, signed
+    from dhs.selection.paired import METHODS, difference_text, p_text
 
     screen = console(sys.stdout)
     for name, grid in (("A", comparison.first), ("B", comparison.second)):
@@ -66,20 +68,22 @@ def _print(comparison: Comparison) -> None:
         title_justify="left",
     )
     table.add_column("threshold")
-    for name in ("A", "B", "B - A (95 %)", "only A", "only B", "p", "cells that differ"):
-        table.add_column(name, justify="right")
+    names = ("A", "B", "B - A (95 %)", "only A", "only B", "p", "resampled", "cells that differ")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=name.startswith("B - A"))
     for threshold in comparison.thresholds:
         found = comparison.overall(threshold)
-        low, high = (signed(found[f"difference_ci95_{end}"]) for end in ("lo", "hi"))
         table.add_row(
             str(threshold),
             f"{found['completeness_first']:.3f}",
             f"{found['completeness_second']:.3f}",
-            f"{signed(found['difference'])} ({low} to {high})",
+            difference_text(found),
             str(found["n_only_first"]),
             str(found["n_only_second"]),
-            p_text(found["p_mcnemar"]).removeprefix("= "),
+            p_text(found["p_value"]).removeprefix("= "),
+            found["interval"],
             f"{found['significant_cells']} of {found['cells']}",
         )
     screen.print(table)
-    screen.print("Intervals and p-values do not include the uncertainty of the thresholds.")
+    for line in (*comparison.warnings(), METHODS["interval"]):
+        screen.print(printable(line), markup=False, highlight=False, soft_wrap=True)

@@ -40,8 +40,8 @@ def roc_figure(evaluation: Evaluation) -> Figure:
     lines = _heading(
         report,
         "Recall against false-positive rate",
-        "bands: 95 % bootstrap, threshold included; markers: thresholds; grey: below 10 false "
-        "positives",
+        "bands: 95 % bootstrap; bars: 95 % unconditional, with the scatter of the threshold; grey: "
+        "below 10 false positives",
     )
     figure = figure_with_heading((6.6, 4.6), lines, is_constrained=True)
     axes = figure.subplots()
@@ -54,7 +54,9 @@ def roc_figure(evaluation: Evaluation) -> Figure:
         # A logarithmic axis has no 0: start the curve at the highest recall with no false positive.
         shown = slice(int(np.searchsorted(rates, 0, "right")) - 1, None)
         area = table["auc"]
-        interval = f"{area['bootstrap_low']:.4f}{DASH}{area['bootstrap_high']:.4f}"
+        interval = "too few for an interval"
+        if not area["is_too_few"]:
+            interval = f"{area['low']:.4f}{DASH}{area['high']:.4f}"
         axes.plot(
             np.maximum(rates[shown], left),
             recalls[shown],
@@ -173,8 +175,9 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
     lines = _heading(
         report,
         "Fraction of lenses against score",
-        f"bars: 95 % ({report['interval']['method'].title()}); {100 * share:.3g} % are lenses, and "
-        "calibration holds for this fraction only",
+        f"shading: simultaneous 95 % band; bars: 95 % of each bin ("
+        f"{report['interval']['method'].title()}); {100 * share:.3g} % are lenses, and calibration "
+        "holds for this fraction only",
     )
     figure = figure_with_heading((6.6, 5.4), lines, is_constrained=True)
     curve, counts = figure.subplots(2, sharex=True, height_ratios=(3, 1))
@@ -188,11 +191,15 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
             [item["mean_score"] for item in bins],
             shares,
             yerr=np.abs(ends - shares),
-            label=_label(table["name"], f"ECE {found['ece']:.4f}"),
+            label=_label(table["name"], _error(found)),
             markersize=4.5,
             elinewidth=1,
             capsize=2,
             **style,
+        )
+        band = np.array([(item["band_low"], item["band_high"]) for item in bins]).T
+        curve.fill_between(
+            [item["mean_score"] for item in bins], *band, color=style["color"], alpha=0.12
         )
         objects = np.zeros(BINS)
         objects[[round(item["low"] * BINS) for item in bins]] = [item["objects"] for item in bins]
@@ -211,6 +218,12 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
     counts.tick_params(labelsize=SMALL)
     _finish(figure, curve)
     return figure
+
+
+def _error(found: Mapping[str, Any]) -> str:
+    """Describe the calibration error without its bias; a negative one means none was found."""
+    ends = f"{found['ece_low']:.4f}{DASH}{found['ece_high']:.4f}"
+    return f"debiased ECE {max(found['ece_debiased'], 0):.4f} ({ends})"
 
 
 def _heading(report: Mapping[str, Any], title: str, more: str) -> list[str]:

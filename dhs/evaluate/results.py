@@ -9,11 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs.evaluate.truth import Matched, Names
+from dhs.statistics import auc, calibration_error, threshold_scatter
 from dhs.statistics.bootstrap import Resampled, percentile_interval
-from dhs.statistics.calibration import calibration
+from dhs.statistics.calibration import BAND, calibration
+from dhs.statistics.differences import compare_recalls
 from dhs.statistics.intervals import binomial_interval
-from dhs.statistics.metrics import Recall, mcnemar_exact, recall_at_fpr, roc_auc
+from dhs.statistics.metrics import Recall, recall_at_fpr, roc_auc
+from dhs.statistics.threshold_scatter import CONDITIONAL, UNCONDITIONAL, with_threshold_scatter
 from dhs.statistics.thresholds import sigmoid, threshold_of
+
+INTERVAL_METHODS = {
+    "auc": auc.METHOD,
+    "recall": threshold_scatter.SCATTER_METHOD,
+    "ece": calibration_error.METHOD,
+    "reliability_band": BAND,
+}
 
 
 def judge(
@@ -42,21 +52,27 @@ def judge(
     for k, rate in enumerate(rates):
         recall = recall_at_fpr(logits[is_lens], logits[~is_lens], rate, interval=interval)
         thresholds, resampled = drawn.thresholds[:, table, k], drawn.recalls[:, table, k]
-        is_detected = logits > recall.threshold
         recalls.append(
             _described(recall)
             | _ends("threshold_bootstrap", thresholds)
             | _ends("recall_bootstrap", resampled)
             | {
-                "tiers": _shares(is_detected, matched.tiers, is_lens, interval),
-                "categories": _shares(is_detected, matched.categories, ~is_lens, interval),
+                "tiers": _shares(logits, recall, matched.tiers, is_lens, interval, are_lenses=True),
+                "categories": _shares(
+                    logits, recall, matched.categories, ~is_lens, interval, are_lenses=False
+                ),
             }
         )
     return {
-        "auc": {"value": roc_auc(is_lens, logits)} | _ends("bootstrap", drawn.auc[:, table]),
+        "auc": {"value": roc_auc(is_lens, logits)}
+        | _auc_ends(logits[is_lens], logits[~is_lens])
+        | _ends("bootstrap", drawn.auc[:, table]),
         "recall_at_fpr": recalls,
         "calibration": {
             "ece": found.ece,
+            "ece_debiased": found.ece_debiased,
+            "ece_low": found.ece_low,
+            "ece_high": found.ece_high,
             "lens_share": float(is_lens.mean()),
             "curve": [item._asdict() for item in found.curve],
         },
@@ -103,11 +119,14 @@ def compare_models(
     drawn: Resampled,
     first: int,
     second: int,
+    *,
+    resamples: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Compare two tables on the same objects; differences are first minus second.
 
-    McNemar's test uses the lenses, with each table at its own threshold, and takes the thresholds
-    as given. The bootstrap of the difference in recall sets them again in every resample.
+    Every rate sets the thresholds of both tables again in every resample; see
+    `dhs.statistics.differences.compare_recalls`.
 
     Parameters
     ----------
@@ -117,6 +136,10 @@ def compare_models(
     drawn : Resampled
     first, second : int
         Positions of the tables.
+    resamples : int
+        Number of resamples of the difference in recall.
+    seed : int
+        Random seed of these.
 
     Returns
     -------
@@ -124,24 +147,24 @@ def compare_models(
     """
     at_rates = []
     pairs = zip(judged[first]["recall_at_fpr"], judged[second]["recall_at_fpr"], strict=True)
-    for k, (ours, theirs) in enumerate(pairs):
-        by_first = matched.logits[first, matched.is_lens] > ours["threshold"]
-        by_second = matched.logits[second, matched.is_lens] > theirs["threshold"]
-        only_first, only_second = (
-            int((by_first & ~by_second).sum()),
-            int((by_second & ~by_first).sum()),
-        )
+    both = matched.logits[[first, second]]
+    lenses, negatives = both[:, matched.is_lens], both[:, ~matched.is_lens]
+    for ours, theirs in pairs:
+        by_first, by_second = lenses > [[ours["threshold"]], [theirs["threshold"]]]
+        found = compare_recalls(lenses, negatives, ours["fpr"], resamples=resamples, seed=seed)
         at_rates.append(
             {
                 "fpr": ours["fpr"],
                 "both": int((by_first & by_second).sum()),
-                "only_first": only_first,
-                "only_second": only_second,
+                "only_first": int((by_first & ~by_second).sum()),
+                "only_second": int((by_second & ~by_first).sum()),
                 "neither": int((~by_first & ~by_second).sum()),
-                "mcnemar_p": mcnemar_exact(only_first, only_second),
-                "recall_difference": ours["recall"] - theirs["recall"],
+                "recall_difference": found.difference,
+                "bootstrap_low": found.low,
+                "bootstrap_high": found.high,
+                "p_value": found.p_value,
+                "interval_kind": found.interval_kind,
             }
-            | _ends("bootstrap", drawn.recalls[:, first, k] - drawn.recalls[:, second, k])
         )
     difference = judged[first]["auc"]["value"] - judged[second]["auc"]["value"]
     return {
@@ -169,26 +192,49 @@ def _ends(name: str, resampled: NDArray[np.float64]) -> dict[str, float]:
     return {f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
+def _auc_ends(lenses: NDArray[np.float64], negatives: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the interval of the AUC; its ends are None if there are too few objects."""
+    found = auc.auc_interval(lenses, negatives)
+    ends = (None, None) if found.is_too_few else (found.low, found.high)
+    return {"low": ends[0], "high": ends[1], "is_too_few": found.is_too_few}
+
+
 def _shares(
-    is_detected: NDArray[np.bool_],
+    logits: NDArray[np.float64],
+    recall: Recall,
     groups: Names | None,
     is_meant: NDArray[np.bool_],
     interval: str,
+    *,
+    are_lenses: bool,
 ) -> list[dict[str, Any]]:
-    """Count detections in each group; return an empty list if there are no groups."""
+    """Count detections in each group; return an empty list if there are no groups.
+
+    Intervals of groups of lenses include the scatter of the threshold. Those of non-lenses do not,
+    because the same non-lenses set it.
+    """
     shares = []
     for name in [] if groups is None else np.unique(groups[is_meant]):
-        is_member = is_meant & (groups == name)
-        detected, objects = int(is_detected[is_member].sum()), int(is_member.sum())
-        low, high = binomial_interval(detected, objects, interval)
+        members = logits[is_meant & (groups == name)]
+        detected, objects = int((members > recall.threshold).sum()), members.size
+        ends = binomial_interval(detected, objects, interval)
+        kind = CONDITIONAL
+        if are_lenses:
+            limits = (recall.threshold_low, recall.threshold_high)
+            at_limits = tuple(float((members > limit).mean()) for limit in limits)
+            low, high = with_threshold_scatter(
+                detected / objects, ends, (at_limits[0], at_limits[1])
+            )
+            ends, kind = (float(low), float(high)), UNCONDITIONAL
         shares.append(
             {
                 "name": str(name),
                 "detected": detected,
                 "objects": objects,
                 "share": detected / objects,
-                "low": low,
-                "high": high,
+                "low": ends[0],
+                "high": ends[1],
+                "interval_kind": kind,
             }
         )
     return shares

@@ -13,13 +13,14 @@ import numpy as np
 import fastnorm
 from dhs.arguments import integer
 from dhs.evaluate.evaluation import Band, Evaluation
-from dhs.evaluate.results import compare_models, judge, roc
+from dhs.evaluate.results import INTERVAL_METHODS, compare_models, judge, roc
 from dhs.evaluate.truth import Truth, match, read_truth
 from dhs.jobs.claim import output_folder
 from dhs.preprocess.spec import SpecMismatchError
 from dhs.score.table import ScoreTable, read_table, require_same_preprocessing
 from dhs.statistics.bootstrap import percentile_interval, resample
 from dhs.statistics.calibration import DEFINITION
+from dhs.statistics.differences import METHOD
 from dhs.statistics.intervals import INTERVALS
 from dhs.statistics.thresholds import allowed_false_positives
 from fastnorm.atomic import atomic_path
@@ -133,12 +134,14 @@ def evaluate(
         "lenses": int(is_lens.sum()),
         "negatives": negatives,
         "refused": refused,
-        "interval": {"method": interval, "confidence": 0.95},
+        "remarks": _remarks(judged),
+        "interval": {"method": interval, "confidence": 0.95, "methods": INTERVAL_METHODS},
         "bootstrap": {"resamples": resamples, "seed": seed, "method": BOOTSTRAP_METHOD},
+        "comparison_method": METHOD,
         "ece_definition": DEFINITION,
         "tables": judged,
         "comparisons": [
-            compare_models(matched, judged, drawn, first, second)
+            compare_models(matched, judged, drawn, first, second, resamples=resamples, seed=seed)
             for first, second in combinations(range(len(tables)), 2)
         ],
         "versions": {"dhs": fastnorm.__version__, "numpy": np.__version__},
@@ -246,6 +249,21 @@ def _possible(
         else:
             used.append(rate)
     return used, refused
+
+
+def _remarks(judged: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what to print about rates with few false positives, and about too few lenses."""
+    remarks = [
+        f"{table['name']}, FPR {recall['fpr']:g}: {recall['remark']}"
+        for table in judged
+        for recall in table["recall_at_fpr"]
+        if recall["remark"]
+    ]
+    return remarks + [
+        f"{table['name']}: too few lenses or non-lenses for an interval of the AUC"
+        for table in judged
+        if table["auc"]["is_too_few"]
+    ]
 
 
 def _names(tables: Sequence[ScoreTable]) -> list[str]:

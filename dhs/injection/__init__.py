@@ -24,6 +24,7 @@ from dhs.injection.lens import (
     sie_deflection,
     source_position,
 )
+from dhs.injection.matched import arc_snr_matched
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.priors import injection_priors, sample_lens_params, sample_source_params
@@ -41,6 +42,7 @@ __all__ = [
     "PSFNormalisationWarning",
     "SourceParams",
     "arc_snr",
+    "arc_snr_matched",
     "backends",
     "image_positions",
     "inject",

@@ -142,7 +142,8 @@ class CutoutInjector:
 
 def summary(injected: InjectedCutout) -> dict[str, Any]:
     """Return the main numbers of an injection for JSON, with None where one is not finite."""
-    names = ["theta_e_arcsec", "magnification", *(f"arc_snr_{band}" for band in BANDS)]
+    ratios = [f"{name}_{band}" for name in ("arc_snr", "arc_snr_matched") for band in BANDS]
+    names = ["theta_e_arcsec", "magnification", *ratios]
     numbers = {name: float(injected.row[name]) for name in names}
     return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dhs.arguments import MOST_ID, id_array, integer, refuse_more_than_numbers
 from dhs.constants import BANDS, PIXEL_SCALE
+from dhs.injection.matched import arc_snr_matched
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.psf import PSF
@@ -93,8 +94,10 @@ def inject(
         ``flux_out_BAND`` (lensed flux inside the stamp, after the PSF, nanomaggies),
         ``host_sigma_BAND`` (1.4826 MAD of the host's outer annulus, nanomaggies),
         ``arc_snr_BAND`` (arc flux between 4 and 16 pixels from the centre, divided by the noise
-        of that many host pixels), ``poisson_noise`` and ``texture_noise`` (whether they were
-        on), ``gain_BAND`` and ``texture_BAND`` (NaN where off).
+        of that many host pixels, as if white), ``arc_snr_matched_BAND`` (amplitude of the
+        noiseless arc over its standard deviation under the correlated noise of the host; see
+        `dhs.injection.arc_snr_matched`), ``poisson_noise`` and ``texture_noise`` (whether they
+        were on), ``gain_BAND`` and ``texture_BAND`` (NaN where off).
 
     Raises
     ------
@@ -133,15 +136,19 @@ def inject(
     )
     light = light if isinstance(light, np.ndarray) else light.cpu().numpy()
     arc = psf.convolve(light) * source.fluxes()[:, :, None, None].astype(np.float32)
-    sigma = _host_noise(hosts)
+    median, sigma = _host_noise(hosts)
     stamps = hosts + noise.apply(arc, sigma, seed, numbers)
     magnification = light[:, bands.index("r")].sum(axis=(1, 2), dtype=np.float64)
-    table = _table(lens, source, arc, sigma, magnification, seed, numbers, noise)
+    matched = arc_snr_matched(arc, hosts, median, sigma)
+    table = _table(lens, source, arc, sigma, matched, magnification, seed, numbers, noise)
     return Injected(stamps, arc, table)
 
 
 def arc_snr(arc: NDArray[np.float32], sigma: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute the signal-to-noise ratio of arcs between 4 and 16 pixels from the centre.
+
+    The same pixels count for every arc, and their noise is taken as white. For pixels weighted by
+    the arc, under correlated noise, see `arc_snr_matched`.
 
     Parameters
     ----------
@@ -187,10 +194,13 @@ def _of_unit_flux(source: SourceParams) -> SourceParams:
     return dataclasses.replace(source, **one)
 
 
-def _host_noise(hosts: NDArray[np.float32]) -> NDArray[np.float64]:
+def _host_noise(
+    hosts: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return median and standard deviation of the pixels of the outer annulus, (B, 3) each."""
     annulus = Annulus.default(*hosts.shape[2:])
-    _, mad = annulus_median_mad(hosts, annulus.r_in, annulus.r_out)
-    return SIGMA_PER_MAD * np.asarray(mad, np.float64)
+    median, mad = annulus_median_mad(hosts, annulus.r_in, annulus.r_out)
+    return np.asarray(median, np.float64), SIGMA_PER_MAD * np.asarray(mad, np.float64)
 
 
 def _table(
@@ -198,6 +208,7 @@ def _table(
     source: SourceParams,
     arc: NDArray[np.float32],
     sigma: NDArray[np.float64],
+    matched: NDArray[np.float64],
     magnification: NDArray[np.float64],
     seed: int,
     ids: NDArray[np.int64],
@@ -215,6 +226,7 @@ def _table(
         columns[f"flux_out_{band}"] = flux_out[:, k]
         columns[f"host_sigma_{band}"] = sigma[:, k]
         columns[f"arc_snr_{band}"] = snr[:, k]
+        columns[f"arc_snr_matched_{band}"] = matched[:, k]
     columns["poisson_noise"] = noise.gain is not None
     columns["texture_noise"] = noise.texture is not None
     for name, values in (("gain", noise.gain), ("texture", noise.texture)):

@@ -18,6 +18,8 @@ from torch import Tensor
 from dhs.constants import BANDS, PIXEL_SCALE
 from dhs.device.copies import to_device
 from dhs.injection.engine import SIGMA_PER_MAD, SNR_ANNULUS
+from dhs.injection.matched import snr_of
+from dhs.injection.matched_tensors import matched_sums
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.psf import SIDE, padded_size
@@ -32,8 +34,8 @@ class InjectedTensors(NamedTuple):
     """Result of `inject_tensors`.
 
     ``stamps`` (B, 3, H, W) float32: hosts with their arcs, nanomaggies, on the device of the
-    hosts. ``measured``: (B,) float64 arrays on the CPU: ``magnification``, ``flux_out_BAND`` and
-    ``arc_snr_BAND``, same as in `dhs.injection.inject`.
+    hosts. ``measured``: (B,) float64 arrays on the CPU: ``magnification``, ``flux_out_BAND``,
+    ``arc_snr_BAND`` and ``arc_snr_matched_BAND``, same as in `dhs.injection.inject`.
     """
 
     stamps: Tensor
@@ -49,6 +51,7 @@ def inject_tensors(
     seed: int,
     ids: NDArray[np.int64],
     *,
+    mask: Tensor | None = None,
     backend: str | None = None,
 ) -> InjectedTensors:
     """Inject one arc into each host, on the device of the hosts.
@@ -72,6 +75,8 @@ def inject_tensors(
         Random seed, in [0, 2**63 - 1].
     ids : (B,) int64
         Ids of the injections.
+    mask : bool tensor, broadcastable to ``hosts``, optional
+        True means bad: left out of the noise of ``arc_snr_matched_BAND``, and of nothing else.
     backend : str, optional
         See `dhs.injection.render`.
 
@@ -93,15 +98,17 @@ def inject_tensors(
     flux, fwhm = send([source.fluxes(), fwhm_arcsec], hosts.device)
     arc = convolve(light, psf_kernels(fwhm.to(hosts.dtype))) * flux[:, :, None, None]
     annulus = Annulus.default(height, width)
-    _, mad = annulus_median_mad(hosts, annulus.r_in, annulus.r_out)
+    median, mad = annulus_median_mad(hosts, annulus.r_in, annulus.r_out)
     is_inside, pixels = _snr_annulus(height, width, hosts.device)
+    sigmas = SIGMA_PER_MAD * mad.double()
     sums = [
         light.sum((1, 2, 3), dtype=torch.float64)[:, None],
         arc.sum((2, 3), dtype=torch.float64),
         (arc * is_inside).sum((2, 3), dtype=torch.float64),
         mad.double(),
+        *matched_sums(arc, hosts, median.double(), sigmas, mask),
     ]
-    magnification, flux_out, signal, mads = _read_together(sums)
+    magnification, flux_out, signal, mads, *matched = _read_together(sums)
     sigma = SIGMA_PER_MAD * mads
     added = arc
     if noise.gain is not None or noise.texture is not None:
@@ -109,9 +116,12 @@ def inject_tensors(
         added = to_device(torch.from_numpy(noisy), hosts.device)
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = signal / (sigma * np.sqrt(pixels))
+    energy, variance, noise_pixels = matched
+    in_filter = snr_of(energy, variance, noise_pixels, sigma)
     measured = {"magnification": magnification[:, 0]}
     for k, band in enumerate(BANDS):
         measured |= {f"flux_out_{band}": flux_out[:, k], f"arc_snr_{band}": snr[:, k]}
+        measured[f"arc_snr_matched_{band}"] = in_filter[:, k]
     return InjectedTensors(hosts + added, measured)
 
 

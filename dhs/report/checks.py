@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dhs.audit.artefacts import Document
+from dhs.figures import DASH
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.report.parts import Block, Section, each, heading, missing, note, table, text
 from dhs.report.style import badge, number, rate, with_interval
+from dhs.selection.intervals import TOO_FEW
 from fastnorm.io import Rejected
 
 REALISM_SAYS = (
     "Whether the network can tell injected arcs from real lenses. An AUC near 0.5 means that it "
     "cannot: completeness measured with injections then applies to real lenses too."
+)
+COMPARED_BEFORE = (
+    "This comparison is of the old kind: its intervals take thresholds as known, and injections "
+    "that share a host as independent. Run dhs grid compare again."
 )
 COMPARISON_SAYS = (
     "Two models on the same injected arcs: which one finds more, and whether the difference is "
@@ -76,19 +83,32 @@ def _comparison(document: Document) -> list[Block]:
             item["threshold"],
             number(item["completeness_first"]),
             number(item["completeness_second"]),
-            with_interval(
-                item["difference"], item["difference_ci95_lo"], item["difference_ci95_hi"], 4
-            ),
+            _difference(item),
             f"{item['n_only_first']:,}",
             f"{item['n_only_second']:,}",
-            rate(item["p_mcnemar"]),
-            f"{item['significant_cells']} of {item['cells']}",
+            *_tests(item),
         ]
         for item in metadata["thresholds"]
     ]
     head = ["threshold", "first", "second", "second minus first", "only first", "only second"]
-    head += ["McNemar p", "cells that differ"]
+    head += ["p", "resampled", "cells that differ"]
     caption = (
         f"Completeness on {metadata['injections']:,} injections; hosts: {metadata['data_origin']}"
     )
-    return [*blocks, table(caption, head, rows)]
+    notes = metadata.get("warnings", [COMPARED_BEFORE])
+    return [*blocks, table(caption, head, rows), *map(note, notes)]
+
+
+def _difference(item: Mapping[str, Any]) -> str:
+    low, high = item["difference_ci95_lo"], item["difference_ci95_hi"]
+    if low is None:
+        return f"{number(item['difference'], 4)} ({TOO_FEW} hosts)"
+    return with_interval(item["difference"], low, high, 4)
+
+
+def _tests(item: Mapping[str, Any]) -> list[str]:
+    """Return the p-value, its kind, and the number of cells that differ."""
+    if "p_value" not in item:
+        return [DASH, "old kind", DASH]
+    p = TOO_FEW if item["p_value"] is None else rate(item["p_value"])
+    return [p, item["interval"], f"{item['significant_cells']} of {item['cells']}"]

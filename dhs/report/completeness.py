@@ -15,13 +15,18 @@ from dhs.report.style import badge, chart, figure, named, number, rate
 from dhs.selection.completeness import FEWEST_PER_BIN
 from dhs.selection.figure_style import drawn_thresholds
 from dhs.selection.grid_result import GridResult
+from dhs.selection.intervals import COMPUTED_AGAIN, TOO_FEW
+from dhs.statistics.clusters import WARNED_CLUSTERS
 from fastnorm.io import Rejected
 
 SAYS = (
     "The fraction of injected arcs that is found, by Einstein radius and source magnitude, over "
-    "all PSFs and depths. Move the slider to choose the score above which an arc counts as found."
+    "all PSFs and depths. Move the slider to choose the score above which an arc counts as found. "
+    "Intervals (95 %) take hosts as the sampling unit; at a false-positive rate that the grid sets "
+    "itself, they include the scatter of the threshold."
 )
 NOT_ENOUGH = "n/a"
+FEW_HOSTS = "\N{DAGGER}"
 CELL_WIDTH, CELL_HEIGHT, BESIDE, BELOW = 54, 52, 170, 150
 
 
@@ -45,7 +50,8 @@ def grid_heading(grid: GridResult) -> list[Block]:
         f"{grid.model}; hosts: {metadata['data_origin']}; "
         f"{metadata['injections']:,} injections{failed}."
     )
-    return [heading(str(grid.folder), badge(grid.spec)), text(words)]
+    old = [text(f"{grid.warning} {COMPUTED_AGAIN}")] if grid.warning else []
+    return [heading(str(grid.folder), badge(grid.spec)), text(words), *old]
 
 
 def _of_grid(position: int, grid: GridResult) -> list[Block]:
@@ -55,6 +61,7 @@ def _of_grid(position: int, grid: GridResult) -> list[Block]:
     data = {
         "tried": levels.tried.tolist(),
         "fewest": FEWEST_PER_BIN,
+        "marks": _marks(levels),
         "steps": [
             step | {"found": counts}
             for step, counts in zip(steps, levels.found.tolist(), strict=True)
@@ -69,7 +76,8 @@ def _of_grid(position: int, grid: GridResult) -> list[Block]:
         drawn,
         "Map of completeness: Einstein radius across, source magnitude upwards",
         "Each cell shows the completeness and, below it, the number of injections. "
-        f"{NOT_ENOUGH}: fewer than {FEWEST_PER_BIN} injections.",
+        f"{NOT_ENOUGH}: fewer than {FEWEST_PER_BIN} injections. {FEW_HOSTS}: fewer than "
+        f"{WARNED_CLUSTERS} hosts.",
         least_width=CELL_WIDTH * len(radii) + BESIDE,
     )
     slider = {
@@ -102,14 +110,19 @@ def _step(levels: Levels, level: int) -> dict[str, Any]:
             f"{false.negatives:,} non-lenses"
         )
         short = f"false-positive rate {rate(share)}"
-    found, tried, low, high = levels.overall(level)
-    complete = f"{number(found / tried)} ({number(low)} to {number(high)}), {found:,} of {tried:,}"
+    whole = levels.overall[level]
+    complete = number(whole.found / whole.tried)
+    ends = f"{number(whole.low)} to {number(whole.high)}"
+    interval = f"{TOO_FEW} hosts for an interval" if np.isnan(whole.low) else ends
+    detail = (
+        f"{complete} ({interval}), {whole.found:,} of {whole.tried:,} in {whole.hosts:,} hosts; "
+        f"interval: {whole.interval}"
+    )
     return {
         "score": f"{number(score, digits)}{own}",
         "rate": rates,
-        "completeness": complete,
-        "said": f"score above {number(score, digits)}, {short}, completeness "
-        f"{number(found / tried)}",
+        "completeness": detail,
+        "said": f"score above {number(score, digits)}, {short}, completeness {complete}",
     }
 
 
@@ -117,11 +130,20 @@ def _texts(levels: Levels, level: int) -> list[list[str]]:
     """Return the texts of the table's cells."""
     return [
         [
-            f"{number(found / tried, 2)} of {tried:,}" if tried >= FEWEST_PER_BIN else NOT_ENOUGH
-            for found, tried in zip(*row, strict=True)
+            f"{number(found / tried, 2)} of {tried:,}{mark}"
+            if tried >= FEWEST_PER_BIN
+            else NOT_ENOUGH
+            for found, tried, mark in zip(*row, strict=True)
         ]
-        for row in zip(levels.found[level].tolist(), levels.tried.tolist(), strict=True)
+        for row in zip(
+            levels.found[level].tolist(), levels.tried.tolist(), _marks(levels), strict=True
+        )
     ]
+
+
+def _marks(levels: Levels) -> list[list[str]]:
+    """Return the mark of every cell, for those with few hosts."""
+    return [[f" {FEW_HOSTS}" if few else "" for few in row] for row in levels.few.tolist()]
 
 
 def _map(levels: Levels, level: int, radii: list[str], bins: list[str]) -> Any:
@@ -151,10 +173,10 @@ def _map(levels: Levels, level: int, radii: list[str], bins: list[str]) -> Any:
     ]
     written = [
         [
-            "" if value is None else f"{value:.2f}<br>{tried:,}"
-            for value, tried in zip(*row, strict=True)
+            "" if value is None else f"{value:.2f}<br>{tried:,}{mark}"
+            for value, tried, mark in zip(*row, strict=True)
         ]
-        for row in zip(values, levels.tried.tolist(), strict=True)
+        for row in zip(values, levels.tried.tolist(), _marks(levels), strict=True)
     ]
     drawn.add_heatmap(
         z=[[None if value else 0 for value in row] for row in is_enough.tolist()],

@@ -212,12 +212,12 @@ def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Block:
                 _difference(point, "recall_difference"),
                 point["only_first"],
                 point["only_second"],
-                rate(point["mcnemar_p"]),
+                rate(point["p_value"]) if "p_value" in point else "old kind",
             ]
             for point in pair["at_fpr"]
         ]
-    head = ["scores", "quantity", "difference", "only first", "only second", "McNemar p"]
-    caption = "Differences on the same objects, with 95 % bootstrap intervals"
+    head = ["scores", "quantity", "difference", "only first", "only second", "p"]
+    caption = "Differences on the same objects, with 95 % intervals"
     return table(caption, head, rows)
 
 

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from dhs.selection.completeness import FEWEST_PER_BIN
-from dhs.selection.grid_result import GridResult, kind
+from dhs.selection.grid_result import MAGNITUDE, GridResult, kind
+from dhs.selection.host_sums import HostSums
+from dhs.selection.intervals import HOSTS
+from dhs.statistics.clusters import cluster_interval
 from dhs.statistics.intervals import binomial_interval
 
 STEPS = 56
@@ -28,20 +31,39 @@ class FalsePositives(NamedTuple):
     high: float
 
 
+class Overall(NamedTuple):
+    """Completeness over all cells at one threshold.
+
+    ``found``, ``tried``, ``hosts``: numbers of detections, injections and hosts. ``low``,
+    ``high``: 95 % interval, NaN with too few hosts. ``interval``: what it includes, see
+    `dhs.selection.intervals.METHODS`.
+    """
+
+    found: int
+    tried: int
+    hosts: int
+    low: float
+    high: float
+    interval: str
+
+
 class Levels(NamedTuple):
     """Detections of a grid, by threshold.
 
     ``logits`` (K,) float64: thresholds, ascending. ``names`` (K,) list of str: name of a threshold
     that the grid defines itself, otherwise empty. ``tried`` (M, T) int64: scored injections by bin
     of source magnitude and by Einstein radius, over all PSFs and depths. ``found`` (K, M, T)
-    int64: scored injections above each threshold. ``negatives`` (K,) list: None if the grid scored
-    no non-lenses.
+    int64: scored injections above each threshold. ``few`` (M, T) bool: fewer than 30 hosts.
+    ``overall`` (K,) list: completeness over all cells. ``negatives`` (K,) list: None if the grid
+    scored no non-lenses.
     """
 
     logits: NDArray[np.float64]
     names: list[str]
     tried: Count
     found: Count
+    few: NDArray[np.bool_]
+    overall: list[Overall]
     negatives: list[FalsePositives | None]
 
     @property
@@ -53,11 +75,6 @@ class Levels(NamedTuple):
     def is_sufficient(self) -> NDArray[np.bool_]:
         """Cells with enough injections to give a fraction, (M, T) bool."""
         return self.tried >= FEWEST_PER_BIN
-
-    def overall(self, level: int) -> tuple[int, int, float, float]:
-        """Return found, tried, and the 95 % Jeffreys interval of the fraction, over all cells."""
-        found, tried = int(self.found[level].sum()), int(self.tried.sum())
-        return found, tried, *binomial_interval(found, tried, "jeffreys")
 
 
 def completeness_levels(grid: GridResult) -> Levels:
@@ -83,18 +100,47 @@ def completeness_levels(grid: GridResult) -> Levels:
     shape = (len(grid.bins), len(grid.centres["theta_e"]))
     per_radius = grid.cells // shape[1]
     counts = np.zeros((len(logits) + 1, *shape), np.int64)
-    for batch in grid.batches("cell", "source_r_mag", "logit"):
+    by_host = HostSums((), None, len(logits) + 1)
+    for batch in grid.batches("cell", "host_row", "source_r_mag", "logit"):
         is_scored = ~np.isnan(batch["logit"])
         radius = batch["cell"][is_scored].astype(np.int64) // per_radius
         magnitude = grid.bin_of(batch["source_r_mag"][is_scored])
         # A score equal to a threshold is not a detection.
         above = np.searchsorted(logits, batch["logit"][is_scored].astype(np.float64), "left")
         np.add.at(counts, (above, magnitude, radius), 1)
+        by_host.add(above, batch["host_row"][is_scored].astype(np.int64), batch["logit"][is_scored])
     tried = counts.sum(axis=0)
     if not tried.any():
         raise ValueError(f"{grid.folder}: no injection has a score; run the grid again.")
     found = np.cumsum(counts[::-1], axis=0)[::-1][1:]
-    return Levels(logits, names, tried, found, [_false(negatives, level) for level in logits])
+    few = grid.completeness(grid.thresholds[0], (MAGNITUDE, "theta_e")).is_few
+    false = [_false(negatives, level) for level in logits]
+    overall = _overall(grid, logits, by_host)
+    return Levels(logits, names, tried, found, few & (tried > 0), overall, false)
+
+
+def _overall(grid: GridResult, logits: NDArray[np.float64], by_host: HostSums) -> list[Overall]:
+    """Return the completeness over all cells at every level, from the strictest to the mildest."""
+    above, host, count = by_host.pairs()
+    _, place = np.unique(host, return_inverse=True)
+    tried = np.bincount(place, count).astype(np.int64)
+    found = np.zeros_like(tried)
+    levels = []
+    for level in reversed(range(len(logits))):
+        passed = above == level + 1
+        found += np.bincount(place[passed], count[passed], len(found)).astype(np.int64)
+        ends = cluster_interval(found, tried)
+        low, high = float(ends.low), float(ends.high)
+        levels.append(Overall(int(found.sum()), int(tried.sum()), len(tried), low, high, HOSTS))
+    levels.reverse()
+    # The scatter of a threshold that a false-positive rate sets belongs to its interval.
+    for threshold in grid.thresholds:
+        measured = grid.completeness(threshold)
+        if measured.interval != HOSTS:
+            level = int(np.searchsorted(logits, threshold.logit))
+            low, high = float(measured.low), float(measured.high)
+            levels[level] = levels[level]._replace(low=low, high=high, interval=measured.interval)
+    return levels
 
 
 def _levels(

@@ -148,6 +148,7 @@ def _grid(grid: GridResult) -> list[Block]:
         "fingerprint": metadata["injections_fingerprint"],
         "draws fingerprint": metadata["draws_fingerprint"],
         "seed": metadata["config"].get("seed"),
+        "intervals": grid.warning or f"95 %, sampling units: {grid.interval_kind}",
         "versions": _versions(metadata.get("determining", {})),
     }
     return _card("selection grid", grid.folder, entries, commands.of_grid(grid), [badge(grid.spec)])

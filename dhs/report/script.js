@@ -19,7 +19,8 @@ for (const map of document.querySelectorAll("[data-map]")) {
   const levels = JSON.parse(map.querySelector("script[data-levels]").textContent);
   const slider = map.querySelector("input[type=range]");
   const cells = [...map.querySelectorAll("table tbody tr")].map((row) => row.querySelectorAll("td"));
-  const counts = levels.tried.map((row) => row.map((tried) => tried.toLocaleString("en")));
+  const counts = levels.tried.map((row, i) => row.map((tried, j) =>
+    tried.toLocaleString("en") + levels.marks[i][j]));
 
   const show = () => {
     const step = levels.steps[Number(slider.value)];

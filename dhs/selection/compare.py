@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,33 +12,50 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from dhs.arguments import integer
 from dhs.jobs.claim import output_folder
 from dhs.manifest.format import METADATA_KEY
 from dhs.selection.comparison import Comparison
 from dhs.selection.grid_result import GridResult
+from dhs.selection.intervals import HOSTS, HOSTS_AND_NEGATIVES
 from dhs.selection.matching import (
     CommonThreshold,
     common_thresholds,
     require_same_injections,
+    same_non_lenses,
     side_by_side,
 )
-from dhs.selection.paired import comparison_table
+from dhs.selection.paired import Injections, Thresholds, comparison_table
+from dhs.statistics.resampling import resampled_thresholds
 from fastnorm.atomic import atomic_path
 
 COMPARISON_STEM = "comparison"
 
 
 def compare_grids(
-    first: Path, second: Path, progress: Callable[[int, int], None] | None = None
+    first: Path,
+    second: Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 1,
 ) -> Comparison:
     """Compare the completeness of two models on the same injections.
+
+    Injections are resampled by host, and thresholds that false-positive rates set are set again in
+    every resample; see `dhs.statistics.differences`. Memory grows by about 50 bytes per injection,
+    and by 8 bytes per host and resample.
 
     Parameters
     ----------
     first, second : Path
         Folders of finished grids. Their injections are read side by side in batches.
     progress : function, optional
-        Called with the number of injections done and the total.
+        Called with the number of injections read and the total.
+    resamples : int
+        Number of resamples, 100 to 1,000,000.
+    seed : int
+        Random seed of the resamples.
 
     Returns
     -------
@@ -49,39 +65,28 @@ def compare_grids(
     ------
     ValueError
         A folder does not hold a complete grid; the data are of different origin; the injections
-        differ (the message names the settings that differ); no injection has a score in both
-        grids; or the grids have no common threshold.
+        or the non-lenses differ (the message names the settings that differ); no injection has a
+        score in both grids; or the grids have no common threshold.
     """
+    integer("resamples", resamples, 100, 1_000_000)
+    integer("seed", seed, 0, 2**63 - 1)
     one, other = GridResult(first), GridResult(second)
     require_same_injections(one, other)
-    thresholds = common_thresholds(one, other)
-    shape = (one.cells, len(one.bins))
-    counts = np.zeros((len(thresholds), *shape, 4), np.int64)
-    left_out, failed = np.zeros(shape, np.int64), np.zeros(2, np.int64)
-    done = 0
-    if progress is not None:
-        progress(0, one.rows)
-    for here, there in side_by_side(one, other):
-        place = here["cell"].astype(np.int64) * len(one.bins) + one.bin_of(here["source_r_mag"])
-        logits = np.stack([here["logit"], there["logit"]])
-        is_missing = np.isnan(logits)
-        failed += is_missing.sum(1)
-        has_both = ~is_missing.any(0)
-        left_out += _count(place[~has_both], shape)
-        for threshold, sums in zip(thresholds, counts, strict=True):
-            is_missed = [row <= t.logit for row, t in zip(logits, threshold, strict=True)]
-            # In the order of `Paired`.
-            outcome = 2 * is_missed[0].astype(np.int64) + is_missed[1]
-            sums += _count((4 * place + outcome)[has_both], (*shape, 4))
-        done += len(place)
-        if progress is not None:
-            progress(done, one.rows)
-    if not counts.any():
-        raise ValueError(f"{first} and {second}: no injection has a score in both.")
-    table = comparison_table(one.centres, one.bins, counts, left_out)
-    table = _with_thresholds(table, thresholds)
-    failures = (int(failed[0]), int(failed[1]))
-    return Comparison(one, other, thresholds, table, done, *failures, int(left_out.sum()))
+    common = common_thresholds(one, other)
+    thresholds = _resampled(one, other, common, resamples, seed)
+    injections, left_out, failed = _read(one, other, progress)
+    table = comparison_table(one.centres, one.bins, injections, thresholds, left_out, seed)
+    return Comparison(
+        one,
+        other,
+        common,
+        _with_thresholds(table, common),
+        len(injections.place) + int(left_out.sum()),
+        *failed,
+        int(left_out.sum()),
+        resamples,
+        seed,
+    )
 
 
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
@@ -124,8 +129,53 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     return list(paths.values())
 
 
-def _count(places: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    return np.bincount(places, minlength=math.prod(shape)).reshape(shape)
+def _read(
+    one: GridResult, other: GridResult, progress: Callable[[int, int], None] | None
+) -> tuple[Injections, NDArray[np.int64], tuple[int, int]]:
+    """Return injections with two scores, the number of others by place, and those that failed."""
+    places = one.cells * len(one.bins)
+    left_out, failed = np.zeros(places, np.int64), np.zeros(2, np.int64)
+    parts = []
+    done = 0
+    if progress is not None:
+        progress(0, one.rows)
+    for here, there in side_by_side(one, other):
+        place = here["cell"].astype(np.int64) * len(one.bins) + one.bin_of(here["source_r_mag"])
+        logits = np.stack([here["logit"], there["logit"]])
+        is_missing = np.isnan(logits)
+        failed += is_missing.sum(1)
+        has_both = ~is_missing.any(0)
+        left_out += np.bincount(place[~has_both], minlength=places)
+        parts.append((place[has_both], here["host_row"][has_both], logits[:, has_both]))
+        done += len(place)
+        if progress is not None:
+            progress(done, one.rows)
+    if not sum(len(place) for place, _, _ in parts):
+        raise ValueError(f"{one.folder} and {other.folder}: no injection has a score in both.")
+    place, host, logits = (np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True))
+    # Hosts without an injection need no weight.
+    host = np.unique(host, return_inverse=True)[1]
+    return Injections(place, host, logits), left_out, (int(failed[0]), int(failed[1]))
+
+
+def _resampled(
+    one: GridResult,
+    other: GridResult,
+    common: Sequence[CommonThreshold],
+    resamples: int,
+    seed: int,
+) -> Thresholds:
+    """Return the thresholds, and those that resampled non-lenses set."""
+    at = np.array([[t.first.logit for t in common], [t.second.logit for t in common]])
+    drawn = np.broadcast_to(at, (resamples, *at.shape)).copy()
+    rates = {k: t.first.fpr_target for k, t in enumerate(common) if t.first.fpr_target is not None}
+    if rates:
+        negatives = same_non_lenses(one, other)
+        drawn[:, :, list(rates)] = resampled_thresholds(
+            negatives, list(rates.values()), resamples, seed
+        )
+    intervals = [HOSTS_AND_NEGATIVES if k in rates else HOSTS for k in range(len(common))]
+    return Thresholds(at, drawn, intervals)
 
 
 def _with_thresholds(table: pd.DataFrame, thresholds: list[CommonThreshold]) -> pd.DataFrame:

@@ -8,9 +8,7 @@ from typing import Any
 import pandas as pd
 
 from dhs.selection.grid_result import ALL_MAGNITUDES, MAGNITUDE, GridResult
-from dhs.selection.matching import (
-    CommonThreshold,
-)
+from dhs.selection.matching import CommonThreshold
 from dhs.selection.paired import METHODS, OVERALL, POOLED
 
 
@@ -30,6 +28,8 @@ class Comparison:
         Injections without a score in each grid.
     left_out : int
         Injections excluded because at least one of the grids has no score for them.
+    resamples, seed : int
+        Number of resamples behind the intervals and p-values, and their random seed.
     """
 
     first: GridResult
@@ -40,10 +40,20 @@ class Comparison:
     failed_first: int
     failed_second: int
     left_out: int
+    resamples: int
+    seed: int
 
     def differences(self) -> list[str]:
         """Return the differences between the preprocessing specs, one line each."""
         return self.first.spec.differences(self.second.spec)
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for every grid whose own intervals are of the old kind."""
+        return [
+            f"{grid.folder}: {grid.warning} This comparison resamples its injections by host."
+            for grid in (self.first, self.second)
+            if grid.warning
+        ]
 
     def rows(self, level: str, threshold: CommonThreshold) -> pd.DataFrame:
         """Return the table rows of one level and one threshold."""
@@ -68,22 +78,29 @@ class Comparison:
             "failed_first": self.failed_first,
             "failed_second": self.failed_second,
             "left_out": self.left_out,
+            "warnings": self.warnings(),
+            "resamples": self.resamples,
+            "seed": self.seed,
             "thresholds": [self.overall(threshold) for threshold in self.thresholds],
             "methods": METHODS,
         }
 
     def overall(self, threshold: CommonThreshold) -> dict[str, Any]:
-        """Return the result over all cells, and how many pooled cells differ significantly."""
+        """Return the result over all cells, and how many pooled cells differ significantly.
+
+        Ends of intervals and p-values are None with too few hosts.
+        """
         rows = self.rows(OVERALL, threshold)
-        values = rows[rows[MAGNITUDE] == ALL_MAGNITUDES].iloc[0]
-        names = [name for name in rows if name.startswith(("n_", "compl", "diff", "p_mcnemar"))]
+        start = rows.columns.get_loc("n_injections")
+        kept = rows[rows[MAGNITUDE] == ALL_MAGNITUDES].iloc[:, start:].astype(object)
+        values = kept.where(kept.notna(), None).iloc[0].to_dict()
         pooled = self.rows(POOLED, threshold)
-        pooled = pooled[(pooled[MAGNITUDE] != ALL_MAGNITUDES) & (pooled["n_injections"] > 0)]
+        pooled = pooled[(pooled[MAGNITUDE] != ALL_MAGNITUDES) & pooled["p_adjusted"].notna()]
         return {
             "threshold": str(threshold),
             "first": threshold.first.to_dict(),
             "second": threshold.second.to_dict(),
-            **{name: values[name].item() for name in names},
+            **values,
             "cells": len(pooled),
             "significant_cells": int(pooled["significant"].sum()),
         }

@@ -12,18 +12,25 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from dhs.selection.config import GridConfig
-from dhs.statistics.intervals import jeffreys_intervals
+from dhs.selection.host_sums import Completeness, HostSums, Negatives
+from dhs.selection.intervals import CONFIDENCES
 from dhs.statistics.thresholds import Threshold
 
-COLUMNS = ("cell", "source_r_mag", "lensed_r_mag", "logit", "score", "arc_snr_r", "failure")
+COLUMNS = (
+    *("cell", "host_row", "source_r_mag", "lensed_r_mag"),
+    *("logit", "score", "arc_snr_r", "failure"),
+)
 FEWEST_PER_BIN = 10
 """Fewest injections of a sufficient magnitude bin; a cell needs ``injections_per_cell``."""
 
 
 def selection_function(
-    injections: Path, config: GridConfig, thresholds: list[Threshold]
+    injections: Path,
+    config: GridConfig,
+    thresholds: list[Threshold],
+    negatives: Negatives | None = None,
 ) -> pd.DataFrame:
-    """Compute completeness with Jeffreys intervals, streaming over the injections.
+    """Compute completeness with intervals by host, streaming over the injections.
 
     Parameters
     ----------
@@ -31,15 +38,22 @@ def selection_function(
         ``injections.parquet``.
     config : GridConfig
     thresholds : list of Threshold
+    negatives : Negatives, optional
+        Non-lenses that set the thresholds; their scatter is part of the intervals at thresholds
+        of a false-positive rate. Without them, every threshold counts as given.
 
     Returns
     -------
     pandas.DataFrame
-        One row per cell, threshold and magnitude bin, in this order; the columns are the same as
-        in the existing scripts. ``n_failed`` counts failed injections, which are not included in
-        ``n_injections``.
+        One row per cell, threshold and magnitude bin, in this order; the columns include those of
+        the existing scripts. ``n_failed`` counts failed injections, which are not included in
+        ``n_injections``. ``n_hosts``, ``few_hosts``: number of hosts, and whether it is below 30;
+        intervals are NaN below 10. ``n_eff``: number of independent injections with the same
+        scatter at this threshold. ``interval``: what the intervals include, see
+        `dhs.selection.intervals.METHODS`. ``completeness_net``: completeness among injections
+        whose host alone is not above the threshold.
     """
-    counts = _Counts(config, thresholds)
+    counts = _Counts(config, thresholds, negatives)
     for batch in parquet.ParquetFile(injections).iter_batches(columns=list(COLUMNS)):
         counts.add(batch.to_pandas())
     return counts.table()
@@ -55,29 +69,29 @@ def bin_names(config: GridConfig) -> list[str]:
 class _Counts:
     """Sums over injections by cell and bin; memory use does not grow with the injections."""
 
-    def __init__(self, config: GridConfig, thresholds: list[Threshold]) -> None:
+    def __init__(
+        self, config: GridConfig, thresholds: list[Threshold], negatives: Negatives | None
+    ) -> None:
         self._config, self._thresholds = config, thresholds
         self._bins = bin_names(config)
         shape = (len(config.cells()), len(self._bins))
-        self._injected, self._failed = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._hosts = HostSums(thresholds, negatives, shape[0] * shape[1], CONFIDENCES)
+        self._failed = np.zeros(shape, np.int64)
         self._score, self._snr = np.zeros(shape), np.zeros(shape)
         self._with_snr = np.zeros(shape, np.int64)
-        self._detected = np.zeros((len(thresholds), *shape), np.int64)
 
     def add(self, rows: pd.DataFrame) -> None:
         is_injected = (rows["failure"] == "").to_numpy()
-        cell, snr = rows["cell"].to_numpy(), rows["arc_snr_r"].to_numpy()
+        cell, snr = rows["cell"].to_numpy(np.int64), rows["arc_snr_r"].to_numpy()
+        host, logit = rows["host_row"].to_numpy(np.int64), rows["logit"].to_numpy()
         for k, is_in in enumerate(self._members(rows)):
             self._sum(self._failed, k, cell[is_in & ~is_injected])
             chosen = is_in & is_injected
-            self._sum(self._injected, k, cell[chosen])
+            self._hosts.add(cell[chosen] * len(self._bins) + k, host[chosen], logit[chosen])
             self._sum(self._score, k, cell[chosen], rows["score"].to_numpy()[chosen])
             measured = chosen & np.isfinite(snr)
             self._sum(self._snr, k, cell[measured], snr[measured])
             self._sum(self._with_snr, k, cell[measured])
-            for threshold, detected in zip(self._thresholds, self._detected, strict=True):
-                is_above = rows["logit"].to_numpy() > threshold.logit
-                self._sum(detected, k, cell[chosen & is_above])
 
     def _members(self, rows: pd.DataFrame) -> list[NDArray[np.bool_]]:
         """Return for every bin which rows are in it."""
@@ -97,44 +111,58 @@ class _Counts:
         self,
         sums: NDArray[Any],
         place: int,
-        cells: NDArray[np.int32],
+        cells: NDArray[np.int64],
         values: NDArray[np.float64] | None = None,
     ) -> None:
         found = np.bincount(cells, values, minlength=len(sums))
         sums[:, place] += found.astype(sums.dtype)
 
     def table(self) -> pd.DataFrame:
-        places = np.array(self._config.cells())
-        parts = []
-        for k, bin_name in enumerate(self._bins):
-            injected = self._injected[:, k]
-            wanted = self._config.injections_per_cell if bin_name == "all" else FEWEST_PER_BIN
-            for number, threshold in enumerate(self._thresholds):
-                detected = self._detected[number, :, k]
-                columns: dict[str, Any] = {
-                    "theta_e": places[:, 0],
-                    "psf_fwhm": places[:, 1],
-                    "depth_5sig": places[:, 2],
-                    "threshold": threshold.threshold,
-                    "threshold_type": threshold.threshold_type,
-                    "fpr_target": np.nan if threshold.fpr_target is None else threshold.fpr_target,
-                    "source_mag_bin": bin_name,
-                    "n_injections": injected,
-                    "n_detected": detected,
-                    "n_failed": self._failed[:, k],
-                    "completeness": _share(detected, injected),
-                }
-                for name, level in (("ci68", 0.68), ("ci95", 0.95)):
-                    columns[f"{name}_lo"], columns[f"{name}_hi"] = jeffreys_intervals(
-                        detected, injected, level
-                    )
-                columns["mean_score"] = _share(self._score[:, k], injected)
-                columns["mean_arc_snr"] = _share(self._snr[:, k], self._with_snr[:, k])
-                columns["sufficient"] = injected >= wanted
-                order = {"cell": np.arange(len(places)), "number": number, "bin": k}
-                parts.append(pd.DataFrame(columns | order))
+        parts = [
+            self._of_threshold(number, threshold)
+            for number, threshold in enumerate(self._thresholds)
+        ]
         whole = pd.concat(parts).sort_values(["cell", "number", "bin"], ignore_index=True)
         return whole.drop(columns=["cell", "number", "bin"])
+
+    def _of_threshold(self, number: int, threshold: Threshold) -> pd.DataFrame:
+        """Return the rows of one threshold, by cell and bin."""
+        cells, bins = self._failed.shape
+        cell, place = np.divmod(np.arange(cells * bins), bins)
+        narrow, wide = (
+            self._hosts.completeness(number, confidence=confidence) for confidence in CONFIDENCES
+        )
+        centres = np.array(self._config.cells())[cell]
+        columns: dict[str, Any] = {
+            "theta_e": centres[:, 0],
+            "psf_fwhm": centres[:, 1],
+            "depth_5sig": centres[:, 2],
+            "threshold": threshold.threshold,
+            "threshold_type": threshold.threshold_type,
+            "fpr_target": np.nan if threshold.fpr_target is None else threshold.fpr_target,
+            "source_mag_bin": np.array(self._bins)[place],
+            "n_injections": wide.tried,
+            "n_detected": wide.found,
+            "n_failed": self._failed.ravel(),
+            "completeness": wide.share,
+        }
+        columns |= _ends("ci68", narrow) | _ends("ci95", wide)
+        fewest = np.where(place == 0, self._config.injections_per_cell, FEWEST_PER_BIN)
+        columns |= {
+            "mean_score": _share(self._score.ravel(), wide.tried),
+            "mean_arc_snr": _share(self._snr.ravel(), self._with_snr.ravel()),
+            "sufficient": wide.tried >= fewest,
+            "n_hosts": wide.hosts,
+            "n_eff": wide.n_eff,
+            "few_hosts": wide.is_few,
+            "interval": wide.interval,
+            "completeness_net": wide.net,
+        }
+        return pd.DataFrame(columns | {"cell": cell, "number": number, "bin": place})
+
+
+def _ends(name: str, found: Completeness) -> dict[str, NDArray[np.float64]]:
+    return {f"{name}_lo": found.low, f"{name}_hi": found.high}
 
 
 def _share(part: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[np.float64]:

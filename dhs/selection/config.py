@@ -18,6 +18,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
+CLASS_COL = "host_class"
 PSFDEPTH_UNITS = ("nanomaggy^-2", "mag")
 DECIMALS = 6
 MOST_STEPS = 1000
@@ -80,6 +81,9 @@ class HostsSection(Section):
     q_col, phi_col : str
         Columns of the axis ratio and position angle (radians) of the host's light, for
         ``q_lens: host``. The angle is free if ``phi_col`` is empty.
+    class_col : str
+        Column of the class of a host, for rates of false positives by class. The default may be
+        absent.
     """
 
     parquet_path: str = ""
@@ -96,6 +100,7 @@ class HostsSection(Section):
     fewest_per_cell: Count = 20
     q_col: str = "host_q"
     phi_col: str = ""
+    class_col: str = CLASS_COL
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

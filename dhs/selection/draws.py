@@ -1,8 +1,9 @@
 """Random draws of every injection: host, lens and source.
 
 Injection ``number`` of a cell depends only on the seed, the cell and its hosts, not on the shard,
-worker or batch. Draws come in blocks with one random stream each; an injection is a row of its
-block.
+worker or batch. Lenses and sources come in blocks with one random stream each; an injection is a
+row of its block. Hosts come in passes: each pass is a random permutation of the cell's hosts, so
+every host is used k times before one is used k + 1 times.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from dhs.selection.hosts import Hosts
 
 BLOCK = 1024
 NUMBER_BITS = 32
-VERSION = 1
+PASSES_KEPT = 8
+"""Number of permutations of hosts that stay in memory."""
+VERSION = 2
 """Version of the draws; increase it with every change that alters injections."""
 
 
@@ -57,6 +60,7 @@ class Drawer:
         self._radii = [cell[0] for cell in config.cells()]
         # Consecutive batches share a block, and one batch may span many cells.
         self._block = lru_cache(config.batch_size + 1)(self._draw_block)
+        self._pass = lru_cache(PASSES_KEPT)(self._permute)
 
     def draw(self, ids: NDArray[np.int64]) -> Draws:
         """Draw host, lens and source of injections.
@@ -86,10 +90,9 @@ class Drawer:
         return Draws(cells, hosts, LensParams(**lens), SourceParams(**source))
 
     def _draw_block(self, cell: int, block: int) -> tuple[NDArray[np.int64], dict[str, Any]]:
-        config, pool = self._config, self._hosts.pools[cell]
-        stream = (cell << NUMBER_BITS) | block
-        hosts = pool[generator(config.seed, stream, Purpose.HOST).integers(len(pool), size=BLOCK)]
-        rng = generator(config.seed, stream, Purpose.PARAMETERS)
+        config = self._config
+        hosts = self._draw_hosts(cell, block)
+        rng = generator(config.seed, (cell << NUMBER_BITS) | block, Purpose.PARAMETERS)
         radii = np.full(BLOCK, self._radii[cell])
         q, phi = self._hosts.q, self._hosts.phi
         lens = sample_lens_params(
@@ -103,3 +106,19 @@ class Drawer:
         columns = {f"lens.{name}": column for name, column in lens.arrays().items()}
         columns |= {f"source.{name}": column for name, column in source.arrays().items()}
         return hosts, columns
+
+    def _draw_hosts(self, cell: int, block: int) -> NDArray[np.int64]:
+        """Return the hosts of a block: injection i has place ``i % hosts`` of its pass."""
+        turns, places = np.divmod(
+            np.arange(block * BLOCK, (block + 1) * BLOCK), len(self._hosts.pools[cell])
+        )
+        hosts = np.empty(BLOCK, np.int64)
+        for turn in np.unique(turns).tolist():
+            chosen = turns == turn
+            hosts[chosen] = self._pass(cell, turn)[places[chosen]]
+        return hosts
+
+    def _permute(self, cell: int, turn: int) -> NDArray[np.int64]:
+        """Return the hosts of a cell in the order of one pass."""
+        rng = generator(self._config.seed, (cell << NUMBER_BITS) | turn, Purpose.HOST)
+        return rng.permutation(self._hosts.pools[cell])

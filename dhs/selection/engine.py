@@ -36,7 +36,10 @@ from dhs.statistics.thresholds import sigmoid
 from fastnorm.atomic import atomic_path
 
 Kind = Literal["negatives", "injections"]
-NEGATIVES_SCHEMA = pyarrow.schema({"galaxy_id": pyarrow.string(), "logit": pyarrow.float32()})
+NEGATIVES_SCHEMA = pyarrow.schema(
+    {"galaxy_id": pyarrow.string(), "host_row": pyarrow.int64(), "logit": pyarrow.float32()}
+)
+"""Columns of ``negatives.parquet``; ``host_row`` is that of ``injections.parquet``."""
 HASH_LENGTH = 16
 
 
@@ -241,7 +244,8 @@ class Engine:
             done = count
 
         logits = logits_of(self.finder, rows, self.config.batch_size, self.device, progress=show)
-        ids = self.hosts.data.ids[self.hosts.rows[shard.start : shard.stop]]
+        host_rows = self.hosts.rows[shard.start : shard.stop]
+        ids = self.hosts.data.ids[host_rows]
         wrong = ~np.isfinite(logits)
         if wrong.any():
             raise ValueError(
@@ -249,7 +253,8 @@ class Engine:
                 f"logits of non-lenses, the first for {ids[wrong][0]}; fix the cutout or the "
                 "checkpoint."
             )
-        return pyarrow.table({"galaxy_id": ids.tolist(), "logit": logits}, schema=NEGATIVES_SCHEMA)
+        columns = {"galaxy_id": ids.tolist(), "host_row": host_rows, "logit": logits}
+        return pyarrow.table(columns, schema=NEGATIVES_SCHEMA)
 
 
 class _Subset:

@@ -23,8 +23,10 @@ from dhs.figures import (
 from dhs.selection.comparison import Comparison
 from dhs.selection.figure_style import MOST_THRESHOLDS, SOURCE_R
 from dhs.selection.grid_result import ALL_MAGNITUDES, MAGNITUDE
+from dhs.selection.intervals import HOSTS, HOSTS_AND_NEGATIVES
 from dhs.selection.matching import CommonThreshold
-from dhs.selection.paired import POOLED, SIGNIFICANT, p_text, signed
+from dhs.selection.paired import POOLED, SIGNIFICANT, difference_text, p_text
+from dhs.statistics.clusters import FEWEST_CLUSTERS
 from fastnorm.io import INSTALL_EXTRA
 
 try:
@@ -54,7 +56,8 @@ def comparison_figure(comparison: Comparison) -> Figure:
     -------
     matplotlib.figure.Figure
         One row per threshold, at most three: three maps of theta_E against source magnitude and
-        two colour bars. Cells with a significant difference are outlined and marked with a star.
+        two colour bars. Cells that differ are outlined and marked with a star; the p-values are
+        simultaneous over the cells of a threshold.
     """
     grid = comparison.first
     drawn = sorted(comparison.thresholds, key=lambda common: common.first.fpr_target is None)
@@ -134,19 +137,41 @@ def _heading(comparison: Comparison) -> list[str]:
         *preprocessing,
         f"hosts: {first.metadata['data_origin']}; the same {comparison.injections:,} injections"
         f"{lost}; {count_range(pairs)} per cell, over all PSFs and depths",
-        f"outlined, with a star: p < {SIGNIFICANT} (McNemar's exact test; Benjamini-Hochberg over "
-        "the cells of a threshold)",
+        f"outlined, with a star: p < {SIGNIFICANT}, simultaneous over the cells of a threshold",
+        *_untested(comparison),
+        f"intervals and p: {_resampled(comparison)}",
+        *(
+            f"{name}: the intervals of its own table are of the old kind; those shown are not"
+            for name, grid in (("A", first), ("B", second))
+            if grid.warning
+        ),
     ]
+
+
+def _untested(comparison: Comparison) -> list[str]:
+    """Say how many of the drawn cells have too few hosts for a test, if there are any."""
+    cells = _cells(comparison, comparison.thresholds[0])
+    count = ((cells["n_injections"] > 0) & (cells["n_hosts"] < FEWEST_CLUSTERS)).sum()
+    return [f"not tested: {count} cells with fewer than {FEWEST_CLUSTERS} hosts"] if count else []
 
 
 def _overall(comparison: Comparison, common: CommonThreshold) -> str:
     found = comparison.overall(common)
-    low, high = (signed(found[f"difference_ci95_{end}"]) for end in ("lo", "hi"))
     return (
         f"{common}, all cells: A {found['completeness_first']:.3f}, "
-        f"B {found['completeness_second']:.3f}; B {MINUS} A {signed(found['difference'])} "
-        f"({low} to {high}), p {p_text(found['p_mcnemar'])}"
+        f"B {found['completeness_second']:.3f}; B {MINUS} A {difference_text(found)}, "
+        f"p {p_text(found['p_value'])}"
     )
+
+
+def _resampled(comparison: Comparison) -> str:
+    """Name what is resampled for the intervals of the drawn thresholds."""
+    kinds = {comparison.overall(common)["interval"] for common in comparison.thresholds}
+    says = f"{comparison.resamples:,} resamples of hosts"
+    if HOSTS_AND_NEGATIVES not in kinds:
+        return f"{says}; thresholds are given scores"
+    others = "; given scores stay" if HOSTS in kinds else ""
+    return f"{says} and of non-lenses, which set both thresholds again{others}"
 
 
 def _cells(comparison: Comparison, common: CommonThreshold) -> pd.DataFrame:

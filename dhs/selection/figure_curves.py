@@ -16,7 +16,10 @@ from dhs.selection.figure_style import (
     require_injections,
 )
 from dhs.selection.grid_result import MAGNITUDE, GridResult, kind, label
-from dhs.statistics.intervals import jeffreys_intervals
+from dhs.selection.host_sums import Completeness
+from dhs.selection.intervals import COMPUTED_AGAIN, HOSTS_AND_NEGATIVES, TOO_FEW
+from dhs.statistics.clusters import FEWEST_CLUSTERS, WARNED_CLUSTERS
+from dhs.statistics.threshold_scatter import FEW_FALSE_POSITIVES
 from dhs.statistics.thresholds import Threshold
 from fastnorm.io import INSTALL_EXTRA
 
@@ -34,7 +37,9 @@ THRESHOLD_LINES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (1, 1.5)))
 def completeness_figure(grid: GridResult) -> Figure:
     """Draw completeness against theta_E, one line per bin of source magnitude.
 
-    Cells are summed over PSF and depth. Error bars are 95 % Jeffreys intervals.
+    Cells are summed over PSF and depth. Error bars are 95 % intervals with hosts as the sampling
+    unit, and include the scatter of a threshold that a false-positive rate sets. Points of fewer
+    than 30 hosts are open; those of fewer than 10 have no error bar.
 
     Parameters
     ----------
@@ -52,17 +57,20 @@ def completeness_figure(grid: GridResult) -> Figure:
     """
     require_injections(grid)
     thresholds = drawn_thresholds(grid.thresholds)
-    tried, _ = grid.counts(thresholds[0], ("theta_e", MAGNITUDE))
-    says = f"all PSFs and depths; bars: 95 % (Jeffreys); {count_range(tried)} injections per point"
-    lines = grid_heading(grid, "Completeness of injected arcs", says)
+    found = [grid.completeness(threshold, ("theta_e", MAGNITUDE)) for threshold in thresholds]
+    says = (
+        f"all PSFs and depths; {count_range(found[0].tried)} injections into "
+        f"{count_range(found[0].hosts)} hosts per point"
+    )
+    again = [COMPUTED_AGAIN] if grid.warning else []
+    lines = grid_heading(grid, "Completeness of injected arcs", *again, says, _bars(found))
     figure = figure_with_heading(
         (max(6.4, 0.6 + 3.3 * len(thresholds)), 4.1), lines, is_constrained=True
     )
     panels = figure.subplots(1, len(thresholds), sharey=True, squeeze=False)[0]
-    for axes, threshold in zip(panels, thresholds, strict=True):
-        tried, found = grid.counts(threshold, ("theta_e", MAGNITUDE))
+    for axes, threshold, measured in zip(panels, thresholds, found, strict=True):
         for k in range(len(grid.bins)):
-            _draw_line(axes, grid, k, tried[:, k], found[:, k])
+            _draw_line(axes, grid, k, measured)
         axes.set_title(_title(threshold), size=USUAL)
         axes.set_xlabel(THETA_E, size=USUAL)
         axes.set_ylim(-0.03, 1.03)
@@ -136,29 +144,56 @@ def _title(threshold: Threshold) -> str:
     if threshold.fpr_low is None or threshold.fpr_high is None:
         return label(threshold)
     low, high = f"{threshold.fpr_low:.2g}", f"{threshold.fpr_high:.2g}"
-    return f"{label(threshold)}\nactual FPR: {low} to {high} (95 %)"
+    title = f"{label(threshold)}\nactual FPR: {low} to {high} (95 %)"
+    count, expected = threshold.false_positives, threshold.expected_fpr
+    if expected is None or count is None or count >= FEW_FALSE_POSITIVES:
+        return title
+    return f"{title}\n{count} false positives, expected FPR: {expected:.3g}"
 
 
-def _draw_line(
-    axes: Axes, grid: GridResult, k: int, tried: NDArray[np.int64], found: NDArray[np.int64]
-) -> None:
+def _bars(found: list[Completeness]) -> str:
+    """Return a line on what the error bars and markers mean."""
+    says = "bars: 95 %, hosts are the sampling unit"
+    if any(measured.interval == HOSTS_AND_NEGATIVES for measured in found):
+        says += "; at a false-positive rate, the scatter of the threshold is included"
+    hosts = found[0].hosts[found[0].tried > 0]
+    if (hosts < WARNED_CLUSTERS).any():
+        says += f"; open: fewer than {WARNED_CLUSTERS} hosts"
+    if (hosts < FEWEST_CLUSTERS).any():
+        says += f"; without a bar: {TOO_FEW} hosts (below {FEWEST_CLUSTERS})"
+    return says
+
+
+def _draw_line(axes: Axes, grid: GridResult, k: int, measured: Completeness) -> None:
     radii = grid.centres["theta_e"]
     # Shift the bins sideways so that their error bars do not overlap.
     step = float(np.diff(radii).min()) if len(radii) > 1 else 1.0
     place = radii + 0.07 * step * (k - (len(grid.bins) - 1) / 2)
-    has = tried > 0
-    share = found[has] / tried[has]
-    low, high = jeffreys_intervals(found[has], tried[has], 0.95)
+    has = measured.tried[:, k] > 0
+    share, low, high = (values[has, k] for values in (measured.share, measured.low, measured.high))
+    few = measured.is_few[has, k]
+    style = bin_style(k)
+    axes.plot(
+        place[has][few],
+        share[few],
+        linestyle="none",
+        marker=style["marker"],
+        markersize=4,
+        markeredgecolor=style["color"],
+        markerfacecolor="white",
+        zorder=3,
+    )
     axes.errorbar(
         place[has],
         share,
-        (share - low, high - share),
+        # Without an interval there is no bar.
+        np.nan_to_num([share - low, high - share]),
         label=grid.bins[k].replace("-", DASH),
         markersize=4,
         capsize=2,
         linewidth=1.3,
         elinewidth=1.0,
-        **bin_style(k),
+        **style,
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from dhs.figures import (
     DASH,
@@ -15,12 +18,16 @@ from dhs.figures import (
     short_count,
 )
 from dhs.selection.figure_style import SOURCE_R, THETA_E, grid_heading, require_injections
+from dhs.selection.folder import SELECTION
 from dhs.selection.grid_result import MAGNITUDE, GridResult, label
+from dhs.statistics.clusters import WARNED_CLUSTERS
 from dhs.statistics.thresholds import Threshold
 from fastnorm.io import INSTALL_EXTRA
 
 try:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 except ImportError as error:
     raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
@@ -69,20 +76,21 @@ def map_figure(grid: GridResult, threshold: Threshold) -> Figure:
         grid,
         f"Completeness at {label(threshold)}",
         "in each cell: completeness, and below it the number of injections; hatched: no hosts",
+        f"dashed outline: fewer than {WARNED_CLUSTERS} hosts; intervals: {SELECTION}.csv",
     )
     figure = figure_with_heading((width, height), lines)
     colours = colours_of("cividis", 0, 1)
     top = height
     for axis, title in PANELS.items():
-        tried, found = (counts.T for counts in grid.counts(threshold, ("theta_e", axis)))
-        with np.errstate(invalid="ignore"):
-            share = found / tried
+        found = grid.completeness(threshold, ("theta_e", axis))
+        tried, share = found.tried.T, found.share.T
         texts = np.empty(share.shape, object)
         for place, value in np.ndenumerate(share):
-            texts[place] = f"{value:.2f}\n{short_count(tried[place])}"
+            texts[place] = f"{value:.2f}\n{short_count(int(tried[place]))}"
         up = CELL_HEIGHT * len(share)
         axes = add_axes(figure, LEFT, top - ABOVE - up, across, up)
         draw_map(axes, share, texts, colours, rows=labels[axis], columns=labels["theta_e"])
+        _outline(axes, (found.is_few & (found.tried > 0)).T)
         axes.set_title(title, size=USUAL, loc="left")
         top -= ABOVE + up + BELOW
     axes.set_xlabel(THETA_E, size=USUAL)
@@ -90,3 +98,12 @@ def map_figure(grid: GridResult, threshold: Threshold) -> Figure:
     figure.colorbar(colours, cax=bar).set_label("completeness", size=USUAL)
     bar.tick_params(labelsize=SMALL)
     return figure
+
+
+def _outline(axes: Axes, few: NDArray[np.bool_]) -> None:
+    """Outline the cells with few hosts, in a colour that shows on any background."""
+    for row, column in np.argwhere(few).tolist():
+        corner = (column - 0.46, row - 0.44)
+        for colour, style in (("white", "-"), ("black", (0, (3, 3)))):
+            outline: dict[str, Any] = {"edgecolor": colour, "linestyle": style, "linewidth": 1.1}
+            axes.add_patch(Rectangle(corner, 0.92, 0.88, fill=False, **outline))

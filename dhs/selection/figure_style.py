@@ -48,11 +48,13 @@ def grid_heading(grid: GridResult, title: str, *more: str) -> list[str]:
     list of str
     """
     metadata = grid.metadata
+    warning = [grid.warning] if grid.warning else []
     failed = f", excluding {metadata['failed']:,} that failed" if metadata["failed"] else ""
     return [
         title,
         grid.model,
         grid.annulus,
         f"hosts: {metadata['data_origin']}; {metadata['injections']:,} injections{failed}",
+        *warning,
         *more,
     ]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SETTINGS, SHARDS = "settings.json", "shards"
 INJECTIONS, NEGATIVES = "injections.parquet", "negatives.parquet"
 SELECTION, GRID = "selection_function", "grid.json"
+FALSE_POSITIVES = "false_positives.csv"
 
 
 def claim(out: Path, engine: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from pyarrow import parquet
 from dhs.manifest.format import METADATA_KEY
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION
+from dhs.selection.host_sums import Completeness, HostSums, Negatives
+from dhs.selection.intervals import HOSTS, HOSTS_AND_NEGATIVES, OF_OLD_KIND
 from dhs.statistics.thresholds import Threshold
 
 AXES = ("theta_e", "psf_fwhm", "depth_5sig")
@@ -157,11 +160,36 @@ class GridResult:
 
     def negatives(self) -> NDArray[np.float32] | None:
         """Return the logits of the non-lenses that set the thresholds; None if not stored."""
-        path = self.folder / NEGATIVES
-        if not path.exists():
+        stored = self.non_lenses
+        return None if stored is None else stored.logit
+
+    @cached_property
+    def non_lenses(self) -> Negatives | None:
+        """The non-lenses that set the thresholds; None if they are not stored."""
+        if not (self.folder / NEGATIVES).exists():
             return None
-        logits: NDArray[np.float32] = self._open(NEGATIVES).read(["logit"])["logit"].to_numpy()
-        return logits
+        table = self._open(NEGATIVES).read()
+        has_rows = "host_row" in table.column_names
+        rows = table["host_row"].to_numpy() if has_rows else None
+        return Negatives(rows, table["logit"].to_numpy())
+
+    @property
+    def interval_kind(self) -> str:
+        """The kind of the intervals in the table, `dhs.selection.intervals.OF_OLD_KIND` or not."""
+        if "n_hosts" not in self.table:
+            return OF_OLD_KIND
+        kinds = set(self.table["interval"])
+        return HOSTS_AND_NEGATIVES if HOSTS_AND_NEGATIVES in kinds else HOSTS
+
+    @property
+    def warning(self) -> str:
+        """A sentence on intervals of the old kind; empty for other grids."""
+        if self.interval_kind != OF_OLD_KIND:
+            return ""
+        return (
+            f"The intervals in the file {SELECTION} are of the old kind: they take injections that "
+            "share a host as independent, and are too narrow."
+        )
 
     def bin_of(self, source_r_mag: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return positions in ``bins``; the last bin includes both of its edges.
@@ -180,31 +208,46 @@ class GridResult:
             )
         return position
 
-    def counts(self, threshold: Threshold, by: Sequence[str]) -> tuple[Any, Any]:
-        """Return numbers of injections and detections, summed over all axes but ``by``.
+    @cached_property
+    def _host_sums(self) -> HostSums:
+        sums = HostSums(self.thresholds, self.non_lenses, self.cells * len(self.bins))
+        for batch in self.batches("cell", "host_row", "source_r_mag", "logit"):
+            is_scored = ~np.isnan(batch["logit"])
+            cell, host, magnitude, logit = (column[is_scored] for column in batch.values())
+            rows = cell.astype(np.int64) * len(self.bins) + self.bin_of(magnitude)
+            sums.add(rows, host.astype(np.int64), logit)
+        return sums
+
+    def completeness(self, threshold: Threshold, by: Sequence[str] = ()) -> Completeness:
+        """Return completeness with 95 % intervals, pooled over all axes but ``by``.
+
+        Counts are summed by host first, so injections of several cells that share a host are
+        not taken as independent.
 
         Parameters
         ----------
         threshold : Threshold
+            One of ``thresholds``.
         by : sequence of str
             Names of axes; "source_mag_bin" keeps the magnitude bins apart.
 
         Returns
         -------
-        tried, found : int64 arrays
-            One dimension per name in ``by``.
+        Completeness
+            Arrays with one dimension per name in ``by``.
         """
-        table = self.table
-        names = self.bins if MAGNITUDE in by else [ALL_MAGNITUDES]
-        chosen = table[
-            (table["threshold"] == threshold.threshold)
-            & (table["threshold_type"] == threshold.threshold_type)
-            & table[MAGNITUDE].isin(names)
-        ]
-        labels: dict[str, Any] = {**self.centres, MAGNITUDE: self.bins}
-        shape = [len(labels[name]) for name in by]
-        order = pd.MultiIndex.from_product([labels[name] for name in by], names=list(by))
-        sums = chosen.groupby(list(by))[["n_injections", "n_detected"]].sum()
-        sums = sums.reindex(order if len(by) > 1 else labels[by[0]])
-        tried, found = (sums[name].to_numpy(np.int64).reshape(shape) for name in sums)
-        return tried, found
+        shape = (*(len(self.centres[axis]) for axis in AXES), len(self.bins))
+        places = dict(zip((*AXES, MAGNITUDE), np.indices(shape).reshape(4, -1), strict=True))
+        sizes = dict(zip(places, shape, strict=True))
+        kept = [sizes[name] for name in by]
+        groups = np.zeros(math.prod(shape), np.int64)
+        for name in by:
+            groups = groups * sizes[name] + places[name]
+        number = self.thresholds.index(threshold)
+        found = self._host_sums.completeness(number, groups, math.prod(kept))
+        arrays: dict[str, Any] = {
+            name: values.reshape(kept)
+            for name, values in found._asdict().items()
+            if isinstance(values, np.ndarray)
+        }
+        return found._replace(**arrays)

@@ -14,7 +14,7 @@ from dhs.constants import AB_ZEROPOINT_MAG, BANDS
 from dhs.data import LensDataset
 from dhs.manifest.columns import Manifest
 from dhs.pack import MANIFEST
-from dhs.selection.config import PSFDEPTH_UNITS, Axis, GridConfig, HostsSection
+from dhs.selection.config import CLASS_COL, PSFDEPTH_UNITS, Axis, GridConfig, HostsSection
 
 AMBIGUOUS_RANGE = (20.0, 28.0)
 """A median depth in this range may be a magnitude, or an inverse variance of a shallow survey."""
@@ -58,6 +58,10 @@ class Hosts:
         5-sigma depth in r, AB mag.
     q, phi : (N,) float64 or None
         Axis ratio and position angle (radians) of the light, if the mass is tied to it.
+    places : (N,) int64
+        Position in ``counts`` of the seeing and depth of each host; -1 outside the axes.
+    classes : (N,) array of str, or None
+        Class of each host, if the manifest has such a column.
     pools : dict
         Hosts of each cell as positions in ``rows``; cells with too few hosts are excluded.
     counts : list of dict
@@ -94,6 +98,7 @@ class Hosts:
             self.q = _numbers(manifest, section.q_col, "hosts.q_col")
             if section.phi_col:
                 self.phi = _numbers(manifest, section.phi_col, "hosts.phi_col")
+        self.classes = _classes(manifest, section)
         self._assign(config)
         self.fingerprint = self._fingerprint()
 
@@ -113,12 +118,14 @@ class Hosts:
         is_inside = is_usable & (places >= 0).all(axis=1)
         self.without_seeing = int((~is_usable).sum())
         self.outside = int((is_usable & ~is_inside).sum())
+        self.places = np.full(len(self), -1, np.int64)
         by_place: dict[tuple[int, int], NDArray[np.int64]] = {}
         self.counts: list[dict[str, Any]] = []
         for i, seeing in enumerate(config.psf_fwhm.centres()):
             for j, limit in enumerate(config.depth_5sig.centres()):
                 found = np.flatnonzero(is_inside & (places == (i, j)).all(axis=1))
                 by_place[i, j] = found.astype(np.int64)
+                self.places[found] = len(self.counts)
                 self.counts.append({"psf_fwhm": seeing, "depth_5sig": limit, "hosts": len(found)})
         fewest = config.hosts.fewest_per_cell
         most = max(count["hosts"] for count in self.counts)
@@ -165,6 +172,15 @@ def _widths(manifest: Manifest, section: HostsSection) -> NDArray[np.float64]:
             widths[:, k] = manifest.table[name].to_numpy(np.float64)
     widths[~(widths > 0)] = np.nan
     return widths
+
+
+def _classes(manifest: Manifest, section: HostsSection) -> NDArray[np.str_] | None:
+    """Return the class of each host; None if the usual column is absent."""
+    name = section.class_col
+    if name == CLASS_COL and name not in manifest.table:
+        return None
+    manifest.column(name, "hosts.class_col")
+    return np.asarray(manifest.table[name].astype(str), np.str_)
 
 
 def _depths(manifest: Manifest, section: HostsSection) -> NDArray[np.float64]:

@@ -26,7 +26,11 @@ from dhs.selection.hosts import Hosts
 _REAL, _NARROW = pyarrow.float64(), pyarrow.float32()
 _LENS = list(LensParams.ranges)
 _SOURCE = list(SourceParams.ranges)
-MEASURED = ("magnification", *(f"arc_snr_{band}" for band in BANDS))
+MEASURED = (
+    "magnification",
+    *(f"arc_snr_{band}" for band in BANDS),
+    *(f"arc_snr_matched_{band}" for band in BANDS),
+)
 
 SCHEMA = pyarrow.schema(
     {"injection_id": pyarrow.int64(), "seed": pyarrow.int64(), "cell": pyarrow.int32()}
@@ -43,9 +47,9 @@ SCHEMA = pyarrow.schema(
 """Columns of ``injections.parquet``. ``theta_e``, ``psf_fwhm`` and ``depth_5sig`` are the centre
 of the cell; ``host_psf_fwhm`` and ``host_depth_5sig`` belong to the host. ``host_row`` is the
 position of the host in the split. ``source_r_mag`` is the unlensed magnitude, ``lensed_r_mag``
-that of all arc light in the stamp. ``arc_snr_BAND`` and ``magnification`` are described in
-`dhs.injection.inject`. If the host has a pixel that is not finite, ``logit`` and ``score`` are NaN
-and ``failure`` gives the reason.
+that of all arc light in the stamp. ``arc_snr_BAND``, ``arc_snr_matched_BAND`` and
+``magnification`` are described in `dhs.injection.inject`. If the host has a pixel that is not
+finite, ``logit`` and ``score`` are NaN and ``failure`` gives the reason.
 """
 
 
@@ -135,6 +139,7 @@ class Injector:
             self._noise(),
             self.config.seed,
             ids,
+            mask=mask,
             backend=self.backend,
         )
         places = self._cells[drawn.cell]

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhs.config.errors import differences
+from dhs.selection.folder import NEGATIVES
 from dhs.selection.grid_result import AXES, GridResult, kind
 from dhs.statistics.thresholds import Threshold
 
-_SAME = ("injection_id", "cell", "source_r_mag")
+_SAME = ("injection_id", "cell", "host_row", "source_r_mag")
 _DRAWN_BY = (*AXES, "source_mag_bins", "injections_per_cell", "noise", "q_lens", "seed", "hosts")
 
 
@@ -77,6 +78,36 @@ def common_thresholds(first: GridResult, second: GridResult) -> list[CommonThres
             f"{have[1]}); give both the same thresholds or fpr_targets."
         )
     return common
+
+
+def same_non_lenses(first: GridResult, second: GridResult) -> list[NDArray[np.float32]]:
+    """Return the logits of the same non-lenses, in the same order, by both models.
+
+    Folders from before rows were stored with the non-lenses are only compared in number.
+
+    Raises
+    ------
+    ValueError
+        A folder lacks its non-lenses, or they differ.
+    """
+    stored = []
+    for grid in (first, second):
+        if grid.non_lenses is None:
+            raise ValueError(
+                f"{grid.folder} has no {NEGATIVES}, which the intervals at a false-positive rate "
+                "need; run the grid again."
+            )
+        stored.append(grid.non_lenses)
+    one, other = stored
+    is_same = len(one.logit) == len(other.logit)
+    if one.host_row is not None and other.host_row is not None:
+        is_same = np.array_equal(one.host_row, other.host_row)
+    if not is_same:
+        raise ValueError(
+            f"{first.folder} and {second.folder} do not have the same non-lenses; run both with "
+            "one configuration and different checkpoints."
+        )
+    return [one.logit, other.logit]
 
 
 def side_by_side(

@@ -4,109 +4,85 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import product
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import sparse
 
 from dhs.selection.grid_result import ALL_MAGNITUDES, AXES, MAGNITUDE
-from dhs.statistics.metrics import mcnemar_exact
+from dhs.selection.intervals import HOSTS, HOSTS_AND_NEGATIVES, TOO_FEW
+from dhs.statistics.clusters import FEWEST_CLUSTERS, WARNED_CLUSTERS
+from dhs.statistics.differences import METHOD, differences
+from dhs.statistics.resampling import cluster_weights, resampled_counts
+
+Count = NDArray[np.int64]
+Float = NDArray[np.float64]
 
 CELL, POOLED, OVERALL = "cell", "pooled", "overall"
+_SUMMED = {CELL: (), POOLED: AXES[1:], OVERALL: AXES}
+"""Axes that the rows of each level sum over."""
+
 SIGNIFICANT = 0.05
+OUTCOMES = ("both", "only_first", "only_second", "neither")
+"""Which of the two models finds an injection."""
+
+_TESTED = {
+    "low": "difference_ci95_lo",
+    "high": "difference_ci95_hi",
+    "joint_low": "difference_joint_lo",
+    "joint_high": "difference_joint_hi",
+    "p_value": "p_value",
+    "p_adjusted": "p_adjusted",
+}
+"""Fields of `dhs.statistics.differences.Differences`, and their columns."""
+
 METHODS = {
     "difference": "completeness of the second minus completeness of the first",
-    "interval": "95 %, Newcombe (1998), Stat. Med. 17, 2635, method 10",
-    "p_mcnemar": "exact two-sided test of McNemar (1947)",
-    "p_adjusted": "Benjamini & Hochberg (1995), over the rows of one threshold and one level; "
-    "those of all magnitudes together apart",
+    "method": METHOD,
+    "difference_ci95, p_value": "of one row alone: for a claim that was chosen beforehand",
+    "difference_joint, p_adjusted": "95 %, simultaneous over the rows of one threshold and one "
+    "level; those of all magnitudes together apart",
     "significant": f"p_adjusted below {SIGNIFICANT}",
-    "thresholds": "taken as given by interval and test; their scatter, where false positives set "
-    "them, is not included",
+    "interval": f"{HOSTS}: the threshold is a given score, and hosts are resampled; "
+    f"{HOSTS_AND_NEGATIVES}: a false-positive rate sets both thresholds again in every resample",
+    "hosts": f"no interval and no p-value with fewer than {FEWEST_CLUSTERS} hosts; few_hosts marks "
+    f"fewer than {WARNED_CLUSTERS}. The weight of a host as a non-lens is independent of its "
+    "weight as a host of injections",
     "levels": f"{CELL}: one cell of the grid; {POOLED}: all PSFs and depths; {OVERALL}: all cells",
 }
 
 
-class Paired(NamedTuple):
-    """Numbers of injections found by both models, the first only, the second only, or neither."""
+class Injections(NamedTuple):
+    """The N injections that both grids have scored.
 
-    both: int
-    only_first: int
-    only_second: int
-    neither: int
-
-    @property
-    def total(self) -> int:
-        return sum(self)
-
-
-# Cached: many cells have the same few counts.
-_p_value = lru_cache(maxsize=4096)(mcnemar_exact)
-_Z = NormalDist().inv_cdf(0.975)
-
-
-def difference_interval(counts: Paired) -> tuple[float, float]:
-    """Return the 95 % interval of the second model's completeness minus the first one's.
-
-    The method is number 10 of Newcombe (1998), Stat. Med. 17, 2635. It adds the Wilson intervals
-    of both proportions in quadrature, with their continuity-corrected correlation. It is not an
-    inversion of McNemar's test, so the two may disagree near p = 0.05.
-
-    Parameters
-    ----------
-    counts : Paired
-        Counts of at least one injection.
-
-    Returns
-    -------
-    low, high : float
-        In [-1, 1].
+    ``place`` (N,) int64: cell times number of magnitude bins, plus bin. ``host`` (N,) int64: from
+    0. ``logits`` (2, N) float: of the first and of the second model.
     """
-    both, only_first, only_second, neither = counts
-    total = counts.total
-    second, first = both + only_second, both + only_first
-    p, q = second / total, first / total
-    (p_low, p_high), (q_low, q_high) = _wilson(second, total), _wilson(first, total)
-    agreement = float(both * neither - only_first * only_second)
-    if agreement > 0:
-        agreement = max(agreement - total / 2, 0)
-    # Use floats: the product of four counts of 1e8 overflows int64.
-    margins = math.sqrt(float(second) * (total - second)) * math.sqrt(
-        float(first) * (total - first)
-    )
-    phi = agreement / margins if margins else 0.0
 
-    def length(one: float, other: float) -> float:
-        return math.sqrt(max(one**2 - 2 * phi * one * other + other**2, 0.0))
-
-    low = p - q - length(p - p_low, q_high - q)
-    high = p - q + length(p_high - p, q - q_low)
-    return max(low, -1.0), min(high, 1.0)
+    place: Count
+    host: Count
+    logits: Float
 
 
-def _wilson(found: int, total: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval in closed form, a thousand times faster than scipy's."""
-    middle = (found + _Z**2 / 2) / (total + _Z**2)
-    half = _Z * math.sqrt(found * (total - found) / total + _Z**2 / 4) / (total + _Z**2)
-    return middle - half, middle + half
+class Thresholds(NamedTuple):
+    """T thresholds of both models.
+
+    ``logits`` (2, T) float64. ``drawn`` (R, 2, T) float64: resampled; constant for a given score.
+    ``intervals``: for each, `dhs.selection.intervals.HOSTS` or ``HOSTS_AND_NEGATIVES``.
+    """
+
+    logits: Float
+    drawn: Float
+    intervals: Sequence[str]
 
 
-def adjusted(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Adjust p-values for multiple tests (Benjamini & Hochberg 1995); NaN stays NaN."""
-    values = np.array(p_values, np.float64)
-    known = ~np.isnan(values)
-    if known.any():
-        values[known] = stats.false_discovery_control(values[known], method="bh")
-    return values
-
-
-def p_text(p: float) -> str:
-    """Format a p-value: ``= 0.03``, or ``< 1e-300`` where it underflows a float."""
+def p_text(p: float | None) -> str:
+    """Format a p-value: ``= 0.03``, or ``too few`` without one."""
+    if p is None:
+        return f"= {TOO_FEW}"
     return f"= {p:.2g}" if p > 0 else "< 1e-300"
 
 
@@ -115,11 +91,20 @@ def signed(difference: float) -> str:
     return f"{difference:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
+def difference_text(row: Mapping[str, Any]) -> str:
+    """Format the difference of a row with its interval."""
+    ends = [row[f"difference_ci95_{end}"] for end in ("lo", "hi")]
+    says = f"{TOO_FEW} hosts" if None in ends else f"{signed(ends[0])} to {signed(ends[1])}"
+    return f"{signed(row['difference'])} ({says})"
+
+
 def comparison_table(
-    centres: Mapping[str, NDArray[np.float64]],
+    centres: Mapping[str, Float],
     bins: Sequence[str],
-    counts: NDArray[np.int64],
-    left_out: NDArray[np.int64],
+    injections: Injections,
+    thresholds: Thresholds,
+    left_out: Count,
+    seed: int = 1,
 ) -> pd.DataFrame:
     """Compare two models in every cell, summed over PSF and depth, and over all cells.
 
@@ -129,70 +114,126 @@ def comparison_table(
         Cell centres by axis: R Einstein radii (arcsec), P PSF widths (arcsec), D depths (mag).
     bins : sequence of str
         Names of the B bins of source magnitude.
-    counts : (T, R * P * D, B, 4) int64
-        Counts by threshold, in the order of `Paired`.
-    left_out : (R * P * D, B) int64
-        Injections that are not counted because one of the grids has no score for them.
+    injections : Injections
+    thresholds : Thresholds
+    left_out : (R * P * D * B,) int64
+        Injections of each place that are not counted, because a grid has no score for them.
+    seed : int
+        Random seed of the weights of hosts.
 
     Returns
     -------
     DataFrame
         Column ``number`` is the position of the threshold; ``level`` is "cell", "pooled" or
         "overall". Axes that a row sums over are NaN, as are the results of a row without
-        injections.
+        injections. Intervals and p-values are NaN with fewer than 10 hosts.
     """
-    cells = [len(centres[axis]) for axis in AXES]
-    pairs = _with_all(counts.reshape(len(counts), *cells, len(bins), 4), -2)
-    unknown = _with_all(left_out.reshape(*cells, len(bins)), -1)
-    radii = centres[AXES[0]].tolist()
-    levels = {
-        CELL: ((), list(product(*(centres[axis].tolist() for axis in AXES)))),
-        POOLED: ((-2, -3), [(radius, math.nan, math.nan) for radius in radii]),
-        OVERALL: ((-2, -3, -4), [(math.nan, math.nan, math.nan)]),
-    }
-    names = [ALL_MAGNITUDES, *bins]
+    counts = _counts(injections, thresholds.logits, len(left_out))
+    drawn = _drawn(injections, thresholds, seed)
     tables = []
-    for level, (summed, places) in levels.items():
-        index = pd.MultiIndex.from_tuples(
-            [
-                (level, number, *place, name)
-                for number in range(len(counts))
-                for place in places
-                for name in names
-            ],
-            names=["level", "number", *AXES, MAGNITUDE],
-        )
-        # Axes count from the end, and ``pairs`` has one more at the end than ``unknown``.
-        sums = pairs.sum(tuple(axis - 1 for axis in summed)).reshape(-1, 4)
-        lost = np.tile(unknown.sum(summed).reshape(-1), len(counts))
-        rows = [_compared(Paired(*row)) for row in sums.tolist()]
-        result = pd.DataFrame(rows, index=index)
-        result.insert(1, "n_left_out", lost)
-        tables.append(result.reset_index())
+    for level, summed in _SUMMED.items():
+        index, rows = _rows(level, summed, centres, bins)
+        is_all = (index[MAGNITUDE] == ALL_MAGNITUDES).to_numpy()
+        hosts = _hosts(rows, injections)
+        for number, interval in enumerate(thresholds.intervals):
+            table = pd.concat([index, _counted(rows @ counts[number], rows @ left_out)], axis=1)
+            table.insert(1, "number", number)
+            gains = _Drawn(drawn.gains[:, number], drawn.trials)
+            tested = _tested(table["difference"].to_numpy(), rows, is_all, hosts, gains)
+            tables.append(table.assign(**tested, n_hosts=hosts, interval=interval))
     table = pd.concat(tables, ignore_index=True).astype(dict.fromkeys(AXES, np.float64))
-    is_all = table[MAGNITUDE] == ALL_MAGNITUDES
-    groups = table.groupby(["level", "number", is_all], sort=False)["p_mcnemar"]
-    table["p_adjusted"] = groups.transform(adjusted)
-    table["significant"] = table["p_adjusted"] < SIGNIFICANT
+    place = table.columns.get_loc("n_hosts")
+    table.insert(place, "significant", table["p_adjusted"] < SIGNIFICANT)
+    table.insert(place + 2, "few_hosts", table["n_hosts"] < WARNED_CLUSTERS)
     return table
 
 
-def _with_all(counts: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
-    """Insert the sum over all bins before the first bin."""
-    return np.concatenate([counts.sum(axis, keepdims=True), counts], axis)
+def _counts(injections: Injections, thresholds: Float, places: int) -> Count:
+    """Count the outcomes at every threshold and place: (T, places, 4) int64."""
+    counts = []
+    for of_first, of_second in thresholds.T:
+        is_missed = injections.logits <= np.array([[of_first], [of_second]])
+        # In the order of `OUTCOMES`.
+        outcome = 2 * is_missed[0].astype(np.int64) + is_missed[1]
+        found = np.bincount(4 * injections.place + outcome, minlength=4 * places)
+        counts.append(found.reshape(places, 4))
+    return np.stack(counts)
 
 
-def _compared(counts: Paired) -> dict[str, Any]:
-    total = counts.total
-    first, second = counts.both + counts.only_first, counts.both + counts.only_second
-    low, high = difference_interval(counts) if total else (math.nan, math.nan)
-    return {
-        "n_injections": total,
-        **{f"n_{name}": count for name, count in counts._asdict().items()},
-        "completeness_first": first / total if total else math.nan,
-        "completeness_second": second / total if total else math.nan,
-        "difference": (second - first) / total if total else math.nan,
-        "difference_ci95_lo": low,
-        "difference_ci95_hi": high,
-        "p_mcnemar": _p_value(counts.only_first, counts.only_second) if total else math.nan,
-    }
+def _rows(
+    level: str, summed: Sequence[str], centres: Mapping[str, Float], bins: Sequence[str]
+) -> tuple[pd.DataFrame, Count]:
+    """Return the names of the K rows of a level, and the (K, places) 0 or 1 of their places."""
+    shape = (*(len(centres[axis]) for axis in AXES), len(bins))
+    position = dict(zip((*AXES, MAGNITUDE), np.indices(shape).reshape(4, -1), strict=True))
+    wanted = [[-1] if axis in summed else range(len(centres[axis])) for axis in AXES]
+    names, rows = [], []
+    for *places, magnitude in product(*wanted, range(-1, len(bins))):
+        chosen = dict(zip((*AXES, MAGNITUDE), (*places, magnitude), strict=True))
+        is_in = [position[axis] == place for axis, place in chosen.items() if place >= 0]
+        rows.append(np.logical_and.reduce([np.ones(math.prod(shape), bool), *is_in]))
+        values = [math.nan if chosen[a] < 0 else float(centres[a][chosen[a]]) for a in AXES]
+        names.append((level, *values, [ALL_MAGNITUDES, *bins][magnitude + 1]))
+    return pd.DataFrame(names, columns=["level", *AXES, MAGNITUDE]), np.array(rows, np.int64)
+
+
+def _hosts(rows: Count, injections: Injections) -> Count:
+    """Count the hosts of every row."""
+    shape = (rows.shape[1], int(injections.host.max()) + 1)
+    ones = np.ones(len(injections.host))
+    pairs = sparse.coo_array((ones, (injections.place, injections.host)), shape).tocsr()
+    return np.asarray(((sparse.csr_array(rows) @ pairs) > 0).sum(1), np.int64)
+
+
+def _counted(outcomes: Count, left_out: Count) -> pd.DataFrame:
+    """Return counts, completeness and difference of rows; NaN without injections."""
+    table = pd.DataFrame(outcomes, columns=[f"n_{name}" for name in OUTCOMES])
+    total = table.sum(axis=1)
+    table.insert(0, "n_injections", total)
+    table.insert(1, "n_left_out", left_out)
+    known = total.where(total > 0)
+    table["completeness_first"] = (table["n_both"] + table["n_only_first"]) / known
+    table["completeness_second"] = (table["n_both"] + table["n_only_second"]) / known
+    table["difference"] = (table["n_only_second"] - table["n_only_first"]) / known
+    return table
+
+
+class _Drawn(NamedTuple):
+    """Weights in R resamples, by place.
+
+    ``gains`` (R, T, places): detections by the second model less those by the first. ``trials``
+    (R, places).
+    """
+
+    gains: Float
+    trials: Float
+
+
+def _drawn(injections: Injections, thresholds: Thresholds, seed: int) -> _Drawn:
+    """Resample hosts once for all rows and thresholds."""
+    place, host, logits = injections
+    weights = cluster_weights(int(host.max()) + 1, len(thresholds.drawn), seed)
+    detected, trials = resampled_counts(logits, host, place, thresholds.drawn, weights)
+    return _Drawn(detected[:, 1] - detected[:, 0], trials)
+
+
+def _tested(
+    difference: Float,
+    rows: Count,
+    is_all: NDArray[np.bool_],
+    hosts: Count,
+    drawn: _Drawn,
+) -> dict[str, Float]:
+    """Return intervals and p-values of the rows of one level, at one threshold."""
+    columns = {column: np.full(len(rows), np.nan) for column in _TESTED.values()}
+    for family in (is_all, ~is_all):
+        # Rows of few hosts are left out, because they would widen all the others.
+        chosen = np.flatnonzero(family & (hosts >= FEWEST_CLUSTERS))
+        if not chosen.size:
+            continue
+        some = sparse.csr_array(rows[chosen, : drawn.trials.shape[1]])
+        resampled = (some @ drawn.gains.T) / (some @ drawn.trials.T)
+        found = differences(difference[chosen], resampled.T, hosts[chosen])
+        for field, column in _TESTED.items():
+            columns[column][chosen] = getattr(found, field)
+    return columns

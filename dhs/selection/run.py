@@ -28,6 +28,7 @@ from dhs.model.batch_size import choose_device
 from dhs.selection.config import GridConfig
 from dhs.selection.engine import NEGATIVES_SCHEMA, Engine, Shard
 from dhs.selection.folder import (
+    FALSE_POSITIVES,
     GRID,
     INJECTIONS,
     NEGATIVES,
@@ -192,18 +193,31 @@ def aggregate(out: Path, engine: Engine, given: GridConfig) -> dict[str, Any]:
     """
     # Import here, because workers do not need statistics and figures.
     from dhs.selection.completeness import selection_function
+    from dhs.selection.false_positives import false_positives, summary
+    from dhs.selection.host_sums import Negatives
+    from dhs.selection.intervals import METHODS
 
     config = engine.config
-    logits = np.empty(0, np.float32)
+    negatives = None
     if config.fpr_targets:
-        logits = parquet.read_table(out / NEGATIVES, columns=["logit"])["logit"].to_numpy()
+        stored = parquet.read_table(out / NEGATIVES, columns=["host_row", "logit"])
+        negatives = Negatives(stored["host_row"].to_numpy(), stored["logit"].to_numpy())
+    logits = np.empty(0, np.float32) if negatives is None else negatives.logit
     thresholds = find_thresholds(config.thresholds, config.fpr_targets, logits)
-    table = selection_function(out / INJECTIONS, config, thresholds)
+    table = selection_function(out / INJECTIONS, config, thresholds, negatives)
+    rates = None if negatives is None else false_positives(engine.hosts, thresholds, negatives)
     is_whole = (table["source_mag_bin"] == "all") & (table["threshold"] == table["threshold"][0])
+    few = is_whole & table["few_hosts"]
     metadata = describe(engine) | {
         "config": given.model_dump(mode="json", exclude={"out_dir"}),
         "thresholds": [threshold.to_dict() for threshold in thresholds],
-        "cells": {"total": len(config.cells()), "with_hosts": len(engine.cells)},
+        "false_positives": summary(thresholds, rates),
+        "intervals": METHODS,
+        "cells": {
+            "total": len(config.cells()),
+            "with_hosts": len(engine.cells),
+            "few_hosts": int((few & (table["n_hosts"] > 0)).sum()),
+        },
         "hosts": {
             "used": engine.hosts.used,
             "outside": engine.hosts.outside,
@@ -215,11 +229,11 @@ def aggregate(out: Path, engine: Engine, given: GridConfig) -> dict[str, Any]:
         "shards": len(engine.shards()),
         "batch_size": config.batch_size,
     }
-    _write(out, table, metadata)
+    _write(out, table, rates, metadata)
     return metadata
 
 
-def _write(out: Path, table: Any, metadata: dict[str, Any]) -> None:
+def _write(out: Path, table: Any, rates: Any, metadata: dict[str, Any]) -> None:
     import pyarrow
 
     text = json.dumps(metadata, sort_keys=True, indent=1, allow_nan=False)
@@ -229,6 +243,11 @@ def _write(out: Path, table: Any, metadata: dict[str, Any]) -> None:
         parquet.write_table(arrow, temporary)
     with atomic_path(out / f"{SELECTION}.csv") as temporary:
         table.to_csv(temporary, index=False)
+    if rates is None:
+        (out / FALSE_POSITIVES).unlink(missing_ok=True)
+    else:
+        with atomic_path(out / FALSE_POSITIVES) as temporary:
+            rates.to_csv(temporary, index=False)
     with atomic_path(out / GRID) as temporary:
         temporary.write_text(text + "\n", "utf-8")
 

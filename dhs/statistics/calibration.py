@@ -7,9 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dhs.statistics.intervals import binomial_interval
+from dhs.statistics.calibration_error import debiased_error
+from dhs.statistics.intervals import binomial_interval, clopper_pearson_intervals
 
 BINS = 15
+CONFIDENCE = 0.95
+BAND = (
+    "simultaneous 95 % band: Clopper-Pearson intervals at the level of Sidak (1967), the default "
+    "for judging a curve; bars are of each bin alone"
+)
 DEFINITION = (
     "ECE: sum over 15 bins of equal width of (objects in the bin / all objects) * |share of "
     "lenses - mean score|, of the probability of a lens (Naeini et al. 2015); Guo et al. (2017) "
@@ -22,7 +28,8 @@ class ReliabilityBin(NamedTuple):
 
     ``low``, ``high``: edges of the bin. ``objects``, ``lenses``: numbers of objects and of lenses
     among them. ``mean_score``, ``lens_share``: mean score and fraction of lenses; they agree if
-    scores are probabilities. ``share_low``, ``share_high``: 95 % interval of the fraction.
+    scores are probabilities. ``share_low``, ``share_high``: 95 % interval of the fraction in this
+    bin alone. ``band_low``, ``band_high``: 95 % band over all bins at once.
     """
 
     low: float
@@ -33,13 +40,23 @@ class ReliabilityBin(NamedTuple):
     lens_share: float
     share_low: float
     share_high: float
+    band_low: float
+    band_high: float
 
 
 class Calibration(NamedTuple):
-    """The expected calibration error, and the bins over which it averages."""
+    """The expected calibration error, and the bins over which it averages.
+
+    ``ece``: the plain error, which noise makes too large. ``curve``: bins with an object.
+    ``ece_debiased``, ``ece_low``, ``ece_high``: the error without this bias, and its 95 %
+    interval; see `dhs.statistics.calibration_error`.
+    """
 
     ece: float
     curve: list[ReliabilityBin]
+    ece_debiased: float
+    ece_low: float
+    ece_high: float
 
 
 def calibration(
@@ -80,16 +97,30 @@ def calibration(
     objects = np.bincount(number, minlength=bins)
     lenses = np.bincount(number, is_lens, minlength=bins).astype(int)
     sums = np.bincount(number, values, minlength=bins)
+    variances = np.bincount(number, values * (1 - values), minlength=bins)
+    filled = np.flatnonzero(objects)
+    # Sidak (1967): all bins are inside at once, since bins are independent.
+    joint = CONFIDENCE ** (1 / filled.size)
+    bands = np.transpose(clopper_pearson_intervals(lenses[filled], objects[filled], joint))
     curve = [
-        _bin(edges[k : k + 2], int(objects[k]), int(lenses[k]), float(sums[k]), interval)
-        for k in np.flatnonzero(objects)
+        _bin(edges[k : k + 2], int(objects[k]), int(lenses[k]), float(sums[k]), interval, band)
+        for k, band in zip(filled, bands, strict=True)
     ]
     errors = [item.objects * abs(item.lens_share - item.mean_score) for item in curve]
-    return Calibration(sum(errors) / values.size, curve)
+    counts = objects[filled].astype(np.float64)
+    debiased = debiased_error(
+        counts, sums[filled] / counts, lenses[filled] / counts, variances[filled] / counts
+    )
+    return Calibration(sum(errors) / values.size, curve, *debiased)
 
 
 def _bin(
-    edges: NDArray[np.float64], objects: int, lenses: int, score_sum: float, interval: str
+    edges: NDArray[np.float64],
+    objects: int,
+    lenses: int,
+    score_sum: float,
+    interval: str,
+    band: NDArray[np.float64],
 ) -> ReliabilityBin:
     low, high = binomial_interval(lenses, objects, interval)
     return ReliabilityBin(
@@ -101,4 +132,6 @@ def _bin(
         lenses / objects,
         low,
         high,
+        float(band[0]),
+        float(band[1]),
     )

@@ -71,3 +71,27 @@ def jeffreys_intervals(
     low = np.where(successes == 0, 0.0, stats.beta.ppf(tail, *shape))
     high = np.where(successes == trials, 1.0, stats.beta.ppf(1 - tail, *shape))
     return np.where(trials == 0, np.nan, low), np.where(trials == 0, np.nan, high)
+
+
+def clopper_pearson_intervals(
+    successes: NDArray[np.int64], trials: NDArray[np.int64], confidence: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return Clopper-Pearson intervals of many proportions; see `binomial_interval`.
+
+    Parameters
+    ----------
+    successes, trials : (...) int64
+        At least one trial each.
+    confidence : float
+        In (0, 1).
+
+    Returns
+    -------
+    low, high : (...) float64
+    """
+    tail = (1 - confidence) / 2
+    failures = trials - successes
+    # A shape of 0 has no quantile; the end there is 0 or 1.
+    low = stats.beta.ppf(tail, np.maximum(successes, 1), failures + 1)
+    high = stats.beta.isf(tail, successes + 1, np.maximum(failures, 1))
+    return np.where(successes == 0, 0.0, low), np.where(failures == 0, 1.0, high)

@@ -12,6 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from dhs.statistics.intervals import binomial_interval
+from dhs.statistics.threshold_scatter import (
+    CONDITIONAL,
+    UNCONDITIONAL,
+    expected_rate,
+    threshold_limits,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,10 @@ class Threshold:
         Number of non-lenses that set the threshold, and number of those above it.
     fpr_low, fpr_high : float or None
         95 % Clopper-Pearson interval of the false-positive rate.
+    logit_low, logit_high : float or None
+        95 % limits of the logit that has the target rate in the population.
+    expected_fpr : float or None
+        Expected false-positive rate at this threshold, (k + 1) / (n + 1).
     """
 
     threshold: float
@@ -40,6 +50,14 @@ class Threshold:
     false_positives: int | None = None
     fpr_low: float | None = None
     fpr_high: float | None = None
+    logit_low: float | None = None
+    logit_high: float | None = None
+    expected_fpr: float | None = None
+
+    @property
+    def interval_kind(self) -> str:
+        """Whether intervals at this threshold include its scatter, which a fixed one lacks."""
+        return CONDITIONAL if self.logit_low is None else UNCONDITIONAL
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -96,7 +114,11 @@ def find_thresholds(
         low, high = binomial_interval(above, len(ordered), "clopper-pearson")
         score = float(sigmoid(logit))
         kind = f"FPR={rate:.1e}"
-        found.append(Threshold(score, logit, kind, rate, len(ordered), above, low, high))
+        limits = threshold_limits(ordered, rate)
+        expected = expected_rate(above, len(ordered))
+        found.append(
+            Threshold(score, logit, kind, rate, len(ordered), above, low, high, *limits, expected)
+        )
     return found
 
 

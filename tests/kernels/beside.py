@@ -30,7 +30,7 @@ def begin(*command: str, **environment: str) -> None:
 def printed_by(*command: str) -> list[str]:
     """Wait for a program to succeed and return the lines that it printed."""
     process = _begun.pop(command)
-    printed, errors = process.communicate(timeout=600)
+    printed, errors = process.communicate(timeout=1200)
     assert process.returncode == 0, errors
     assert not [line for line in errors.splitlines() if "compiling" not in line], errors
     return printed.splitlines()

@@ -109,7 +109,10 @@ def evaluation(path: Path, first: Checkpoint, second: Checkpoint, origin: str = 
             "name": f"{item.arch} {item.spec.annulus_r_in:g}",
             "combination": "single",
             "members": [member(item)],
-            "recall_at_fpr": [{"fpr": 0.01, "recall": recall}],
+            "auc": {"value": 0.997, "low": 0.9955, "high": 0.998},
+            "recall_at_fpr": [
+                {"fpr": 0.01, "recall": recall, "low": 0.85, "interval_kind": "unconditional"}
+            ],
         }
         for item, recall in ((first, 0.91), (second, 0.88))
     ]
@@ -118,12 +121,13 @@ def evaluation(path: Path, first: Checkpoint, second: Checkpoint, origin: str = 
         "recall_difference": 0.03,
         "bootstrap_low": 0.01,
         "bootstrap_high": 0.05,
-        "mcnemar_p": 0.002,
+        "p_value": 0.002,
     }
     metadata = {
         "data_origin": origin,
         "across_annuli": "ANNULI DIFFER",
         "truth": {"split": "val"},
+        "lenses": 1226,
         "tables": tables,
         "comparisons": [
             {"first": tables[0]["name"], "second": tables[1]["name"], "at_fpr": [at_rate]}

@@ -146,7 +146,7 @@ def evaluation_with(change: Callable[[dict[str, Any]], object], made: Checkpoint
         (lambda a: a["tables"][0]["members"][0]["spec"].update(eps=5), "eps=5"),
         (lambda a: a["comparisons"][0].update(first="gone"), "'gone' does not match a table"),
         (lambda a: a["comparisons"][0]["at_fpr"].clear(), "or different rates"),
-        (lambda a: a["comparisons"][0]["at_fpr"][0].update(mcnemar_p=None), "mcnemar_p"),
+        (lambda a: a["comparisons"][0]["at_fpr"][0].update(p_value=2), "p_value"),
     ],
 )
 def test_an_evaluation_that_says_it_wrongly_is_named(

@@ -49,9 +49,11 @@ def test_a_finished_plan_holds(found: Artefacts) -> None:
     assert not any(line.missing for line in judged.lines)
     said = " ".join(lines_of(found)["real_lens_recall"].evidence)
     assert (
-        "recall 0.910 against 0.880 of the old model, difference +0.030 (95 % +0.010 to +0.050"
-        in said
+        "recall 0.910 (lower limit 0.850) against 0.880 of the old model, difference +0.030 "
+        "(95 % +0.010 to +0.050" in said
     )
+    said = " ".join(lines_of(found)["validation_auc"].evidence)
+    assert "the 95 % lower limit of the evaluation, 0.9955 from 1226 lenses, is compared" in said
 
 
 def change_checkpoint(found: Artefacts, k: int, **changes: Any) -> None:
@@ -122,10 +124,29 @@ CHANGES: dict[str, tuple[Change, dict[str, Verdict]]] = {
         lambda f: change_checkpoint(f, 0, deprecated=None),
         {"deprecated": F, "unmixed": F},
     ),
-    "no evaluation": (lambda f: f.evaluations.clear(), {"real_lens_recall": U}),
+    "no evaluation": (
+        lambda f: f.evaluations.clear(),
+        {"real_lens_recall": U, "validation_auc": U},
+    ),
+    "AUC whose lower limit is too low": (
+        lambda f: f.evaluations[0].metadata["tables"][0]["auc"].update(low=0.9949),
+        {"validation_auc": U},
+    ),
+    "AUC of the other bar, lower limit": (
+        lambda f: f.evaluations[1].metadata["tables"][0]["auc"].update(low=0.9901),
+        {},
+    ),
+    "AUC of too few lenses": (
+        lambda f: f.evaluations[1].metadata["tables"][0]["auc"].update(low=None),
+        {"validation_auc": U},
+    ),
+    "AUC of the old kind": (
+        lambda f: f.evaluations[0].metadata["tables"][0].pop("auc"),
+        {"validation_auc": U},
+    ),
     "evaluation of simulated lenses": (
         lambda f: f.evaluations[0].metadata.update(data_origin="simulated"),
-        {"real_lens_recall": U},
+        {"real_lens_recall": U, "validation_auc": U},
     ),
     "too few negatives": (
         lambda f: f.evaluations[0].metadata["comparisons"][0].update(at_fpr=[]),
@@ -151,7 +172,7 @@ CHANGES: dict[str, tuple[Change, dict[str, Verdict]]] = {
     "failed injections": (lambda f: f.grids[1].metadata.update(failed=60), {"selection_grid": U}),
     "evaluation of what was trained on": (
         lambda f: f.evaluations[0].metadata["truth"].update(split="train"),
-        {"real_lens_recall": U},
+        {"real_lens_recall": U, "validation_auc": U},
     ),
     "old model of simulated data": (
         lambda f: old_member(f).update(data_origin="simulated"),
@@ -267,7 +288,14 @@ def test_what_counts_as_dr10(origin: str | None, expected: bool) -> None:
 def test_order_of_a_comparison_does_not_matter(found: Artefacts) -> None:
     swap_comparison(found)
     said = " ".join(lines_of(found)["real_lens_recall"].evidence)
-    assert "difference -0.030 (95 % -0.050 to -0.010" in said
+    assert "difference -0.030 (95 % -0.050 to -0.010, p = 0.002)" in said
+
+
+def test_a_comparison_of_the_old_kind_has_no_p_value(found: Artefacts) -> None:
+    at_rate = found.evaluations[0].metadata["comparisons"][0]["at_fpr"][0]
+    del at_rate["p_value"]
+    said = " ".join(lines_of(found)["real_lens_recall"].evidence)
+    assert "interval of the old kind, without a p-value)" in said
 
 
 def test_result_of_another_annulus_than_its_checkpoint(found: Artefacts) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import beta
 
 from dhs import checkpoint
 from dhs.audit.methods import methods_text, read_methods, write_methods
@@ -20,11 +20,11 @@ from dhs.preprocess.spec import PreprocessSpec, SpecMismatchError
 from dhs.selection.grid_result import GridResult
 from fastnorm import LEGACY_ANNULUS, Annulus
 from tests.command_line import invoke, message
-from tests.dhs.audit.audit_cases import DR10, grid_of, of
+from tests.dhs.audit.audit_cases import DR10, finished, grid_of, lines_of, of
 from tests.dhs.audit.audit_cases import grid_folder as grid_folder
 from tests.dhs.audit.audit_cases import template as template
 from tests.dhs.model.model_cases import save
-from tests.dhs.selection.grid_cases import CORRECTED, LEGACY
+from tests.dhs.selection.grid_cases import CORRECTED, LEGACY, without_hosts, write_grid
 
 
 @pytest.fixture
@@ -96,6 +96,30 @@ def test_a_crop_has_the_half_width_of_the_crop(made: Checkpoint) -> None:
     assert "within the galaxy" not in text
 
 
+def test_intervals_of_the_old_kind_are_named(
+    made: Checkpoint, grid_folder: Path, tmp_path: Path
+) -> None:
+    old = without_hosts(Path(shutil.copytree(grid_folder, tmp_path / "old")))
+    text = methods_text(made, grid_of(old, made))
+    assert "are of the old kind" in text
+    assert "computed again from the injections, by host" in text
+
+
+def test_the_audit_names_intervals_of_the_old_kind(
+    template: Checkpoint, grid_folder: Path, tmp_path: Path
+) -> None:
+    for folder, is_old in ((grid_folder, False), (tmp_path / "old", True)):
+        if is_old:
+            without_hosts(Path(shutil.copytree(grid_folder, folder)))
+        found = finished(template, folder, tmp_path)
+        assert ("are of the old kind" in str(lines_of(found)["selection_grid"])) == is_old
+
+
+def test_too_few_hosts_have_no_interval(made: Checkpoint, tmp_path: Path) -> None:
+    few = write_grid(tmp_path / "few", per_cell=40, hosts=9)
+    assert "(9 hosts, too few for an interval) at" in methods_text(made, grid_of(few, made))
+
+
 def test_completeness_is_that_of_the_injections(made: Checkpoint, grid_folder: Path) -> None:
     grid = grid_of(grid_folder, made)
     text = methods_text(made, grid)
@@ -103,10 +127,19 @@ def test_completeness_is_that_of_the_injections(made: Checkpoint, grid_folder: P
     logits = logits[np.isfinite(logits)]
     for threshold in grid.thresholds:
         found = int((logits > threshold.logit).sum())
-        low, high = beta(found + 0.5, len(logits) - found + 0.5).interval(0.95)
-        said = f"{100 * found / len(logits):.1f}% (95% interval {100 * low:.1f}-{100 * high:.1f}%)"
+        low, high = (getattr(grid.completeness(threshold), end) for end in ("low", "high"))
+        said = (
+            f"{100 * found / len(logits):.1f}% (95% interval {100 * low:.1f}-{100 * high:.1f}%, "
+            "50 hosts)"
+        )
         assert f"{said} at a false-positive rate of {100 * threshold.fpr_target:g}%" in text  # type: ignore[operator]
     assert f"{len(logits)} lensed sources" in text
+    assert "hosts as the sampling unit" in text
+    assert "they include its scatter" in text
+    assert "(measured on 10,000 non-lenses)" in text  # at 1 %, 100 false positives
+    few = "(measured on 10,000 non-lenses, of which 10 set the threshold: its expected rate is"
+    assert f"{few} 0.11%)" in text
+    assert "old kind" not in text
     assert "theta_E = 1 to 2 arcsec" in text
 
 

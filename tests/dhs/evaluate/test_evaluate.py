@@ -19,8 +19,10 @@ from dhs.commands import evaluate as command
 from dhs.evaluate import Evaluation, evaluate
 from dhs.evaluate.figure import PICTURES
 from dhs.preprocess.spec import SpecMismatchError
+from dhs.statistics.auc import auc_interval
+from dhs.statistics.differences import compare_recalls
 from dhs.statistics.intervals import binomial_interval
-from dhs.statistics.metrics import mcnemar_exact, recall_at_fpr
+from dhs.statistics.metrics import recall_at_fpr
 from tests.command_line import invoke, message
 from tests.dhs.evaluate.evaluate_cases import (
     FIRST,
@@ -83,14 +85,22 @@ def test_numbers_of_one_table(first: Path, truth: Path) -> None:
     area = table["auc"]
     assert area["value"] == roc_auc_score(IS_LENS, logits)
     assert area["bootstrap_low"] < area["value"] < area["bootstrap_high"] <= 1
+    interval = auc_interval(logits[IS_LENS], logits[~IS_LENS])
+    assert (area["low"], area["high"], area["is_too_few"]) == (interval.low, interval.high, False)
     (at,) = table["recall_at_fpr"]
     expected = recall_at_fpr(logits[IS_LENS], logits[~IS_LENS], 0.01, interval="jeffreys")
     assert {key: at[key] for key in expected._fields} == expected._asdict()
     assert at["threshold_score"] == pytest.approx(1 / (1 + np.exp(-expected.threshold)))
     assert at["threshold_bootstrap_low"] < at["threshold"] < at["threshold_bootstrap_high"]
     # The threshold also scatters, which increases the scatter of the recall.
-    wide = at["recall_bootstrap_high"] - at["recall_bootstrap_low"]
-    assert wide > expected.high - expected.low
+    assert at["interval_kind"] == "unconditional"
+    conditional = binomial_interval(expected.found, LENSES, "jeffreys")
+    assert (at["conditional_low"], at["conditional_high"]) == conditional
+    assert at["low"] < at["conditional_low"] < at["conditional_high"] < at["high"]
+    assert at["expected_fpr"] == 12 / (NEGATIVES + 1)
+    (remark,) = made.report["remarks"]
+    assert "FPR 0.01: the threshold is set by 11 false positives" in remark
+    assert "9 % above" in remark
     ends = binomial_interval(11, NEGATIVES, "clopper-pearson")
     assert (at["false_positives"], at["actual_fpr_low"], at["actual_fpr_high"]) == (11, *ends)
     assert [tier["name"] for tier in at["tiers"]] == ["bright", "limit"]
@@ -98,12 +108,17 @@ def test_numbers_of_one_table(first: Path, truth: Path) -> None:
     bright = logits[TIERS == "bright"] > expected.threshold
     assert at["tiers"][0]["share"] == bright.mean()
     ends = binomial_interval(int(bright.sum()), 30, "jeffreys")
-    assert (at["tiers"][0]["low"], at["tiers"][0]["high"]) == ends
+    assert at["tiers"][0]["low"] < ends[0] < ends[1] < at["tiers"][0]["high"]
+    assert {tier["interval_kind"] for tier in at["tiers"]} == {"unconditional"}
+    assert {kind["interval_kind"] for kind in at["categories"]} == {"conditional"}
     assert [kind["name"] for kind in at["categories"]] == ["ring", "spiral"]
     assert sum(kind["detected"] for kind in at["categories"]) == 11
     assert sum(kind["objects"] for kind in at["categories"]) == NEGATIVES
     assert sum(item["objects"] for item in table["calibration"]["curve"]) == N
     assert "Naeini" in made.report["ece_definition"]
+    calibrated = table["calibration"]
+    assert calibrated["ece_low"] <= max(calibrated["ece_debiased"], 0) <= calibrated["ece_high"]
+    assert "DeLong" in made.report["interval"]["methods"]["auc"]
 
 
 def test_rates_that_are_not_possible_are_refused_with_the_number_needed(
@@ -147,7 +162,11 @@ def test_two_tables_are_compared_on_the_same_objects(
     only = int((found[0] & ~found[1]).sum()), int((found[1] & ~found[0]).sum())
     assert (at["only_first"], at["only_second"]) == only
     assert at["only_first"] + at["only_second"] + at["both"] + at["neither"] == 55
-    assert at["mcnemar_p"] == mcnemar_exact(*only)
+    assert at["recall_difference"] == pytest.approx((only[0] - only[1]) / 55)
+    both = np.stack([FIRST, SECOND]).astype(np.float32)
+    expected = compare_recalls(both[:, lenses], both[:, LENSES + 41 :], 0.01, resamples=100)
+    assert (at["bootstrap_low"], at["bootstrap_high"]) == (expected.low, expected.high)
+    assert (at["p_value"], at["interval_kind"]) == (expected.p_value, "unconditional")
     area = pair["auc_difference"]
     assert area["value"] == one["auc"]["value"] - two["auc"]["value"]
     # The difference is paired, so its interval is narrower than for independent tables.
@@ -163,8 +182,9 @@ def test_a_model_does_not_differ_from_itself(first: Path, tmp_path: Path, truth:
     (pair,) = judge([first, same], truth).report["comparisons"]
     assert set(pair["auc_difference"].values()) == {0}
     (at,) = pair["at_fpr"]
-    assert (at["only_first"], at["only_second"], at["mcnemar_p"]) == (0, 0, 1)
-    assert at["bootstrap_low"] == at["bootstrap_high"] == 0
+    assert (at["only_first"], at["only_second"], at["p_value"]) == (0, 0, 1)
+    # A single lens could still tell them apart.
+    assert 1 / LENSES < at["bootstrap_high"] == -at["bootstrap_low"] < 3 / LENSES
 
 
 def test_the_seed_decides(first: Path, truth: Path) -> None:
@@ -271,7 +291,7 @@ def test_the_command(first: Path, second: Path, tmp_path: Path) -> None:
     fingerprints = [table["members"][0]["checkpoint_fingerprint"] for table in report["tables"]]
     assert fingerprints == ["first in hexadecimal", "second in hexadecimal"]
     assert f"{report['tables'][0]['auc']['value']:.4f}" in result.stdout
-    assert "McNemar" in result.stdout
+    assert "recall, first minus second" in " ".join(result.stdout.split())
     names = {path.name for path in out.iterdir()}
     assert names == {"evaluation.json", *PICTURES}
     assert all((out / name).read_bytes().startswith(PNG) for name in PICTURES)
@@ -359,6 +379,8 @@ def test_a_table_without_any_rate_still_has_an_auc(tmp_path: Path) -> None:
     truth = write_truth(tmp_path / "truth.parquet")
     made = judge(scores, truth)
     assert made.report["tables"][0]["recall_at_fpr"] == []
+    assert made.report["tables"][0]["auc"]["low"] is None
+    assert "too few lenses" in made.report["remarks"][0]
     shown = texts(PICTURES["roc.png"], made)
     assert "3 lenses, 5 non-lenses" in shown
     assert "DIFFER" not in shown

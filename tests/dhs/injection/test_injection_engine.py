@@ -72,7 +72,7 @@ def test_table() -> None:
     found = run()
     table = found.table
     parameters = [*LENS.arrays(), *SOURCE.arrays()]
-    measured = ["flux_in", "flux_out", "host_sigma", "arc_snr"]
+    measured = ["flux_in", "flux_out", "host_sigma", "arc_snr", "arc_snr_matched"]
     assert list(table.columns) == [
         "injection_id",
         "seed",

@@ -20,12 +20,12 @@ from dhs.report import write_report
 from dhs.report.levels import completeness_levels
 from dhs.report.parts import in_script
 from dhs.selection.grid_result import GridResult
-from dhs.statistics.intervals import binomial_interval
+from dhs.statistics.clusters import cluster_interval
 from dhs.statistics.thresholds import Threshold
 from tests.command_line import invoke
 from tests.dhs.evaluate import evaluate_cases as evaluations
 from tests.dhs.report import report_cases as cases
-from tests.dhs.selection.grid_cases import write_grid
+from tests.dhs.selection.grid_cases import without_hosts, write_grid
 from tests.dhs.train.training_runs import write_pack
 
 app = typer.Typer()
@@ -92,16 +92,28 @@ def test_the_slider_counts_what_pandas_counts(made: cases.WrittenReport, folder:
     bins = pd.cut(table["source_r_mag"], cases.EDGES, right=False, include_lowest=True)
     assert len(data["steps"]) == len(levels.logits) > 40
     assert {"FPR 0.01", "FPR 0.001"} <= set(levels.names)
-    # Every fifth threshold is enough, and the last.
-    for logit, step in list(zip(levels.logits, data["steps"], strict=True))[::-5]:
+    steps = list(zip(levels.logits, data["steps"], strict=True))
+    own = 0
+    # Every fifth threshold is enough, and the last, and those of the grid.
+    for logit, step in steps[::-5] + [item for item in steps if "FPR" in item[1]["score"]]:
         is_found = table["logit"] > logit
+        own += "FPR" in step["score"]
         counts = pd.crosstab(bins[is_found], table["theta_e"][is_found], dropna=False)
         np.testing.assert_array_equal(step["found"], counts)
         above = int((negatives > logit).sum())
         assert f"{above:,} of 10,000 non-lenses" in step["rate"]
-        low, high = binomial_interval(int(is_found.sum()), len(table), "jeffreys")
-        share = is_found.mean()
-        assert step["completeness"].startswith(f"{share:.3f} ({low:.3f} to {high:.3f}), ")
+        by_host = table.assign(found=is_found).groupby("host_row")["found"]
+        found = cluster_interval(by_host.sum(), by_host.size())
+        low, high, kind = float(found.low), float(found.high), "hosts"
+        share, said = is_found.mean(), f"{is_found.sum():,} of {len(table):,} in 50 hosts"
+        if "FPR" in step["score"]:
+            (threshold,) = [item for item in grid.thresholds if item.logit == logit]
+            measured = grid.completeness(threshold)
+            assert measured.high - measured.low > high - low
+            low, high, kind = float(measured.low), float(measured.high), "hosts and non-lenses"
+        interval = f"({low:.3f} to {high:.3f})"
+        assert step["completeness"] == f"{share:.3f} {interval}, {said}; interval: {kind}"
+    assert own >= 2
     np.testing.assert_array_equal(data["tried"], pd.crosstab(bins, table["theta_e"], dropna=False))
 
 
@@ -113,6 +125,26 @@ def test_cells_of_too_few_injections_are_no_zeros(made: cases.WrittenReport) -> 
     assert below["text"][-1] == ["n/a"] * 4
     assert None not in above["z"][0]
     assert made.section("completeness").count('<td class="number">n/a</td>') == 8
+
+
+def test_intervals_of_the_old_kind_are_named(tmp_path: Path) -> None:
+    (grid,) = cases.two_grids(tmp_path)[1:]
+    assert "old kind" not in cases.report(tmp_path, grids=[grid]).page
+    old = GridResult(without_hosts(grid.folder))
+    page = cases.report(tmp_path, grids=[old]).page
+    assert page.count("are of the old kind") >= 3  # completeness, gallery, and the card
+    assert "computed again from the injections, by host" in page
+
+
+def test_cells_of_few_hosts_are_marked(made: cases.WrittenReport, folder: Path) -> None:
+    grid = GridResult(folder / "legacy")
+    hosts = grid.completeness(grid.thresholds[0], ("source_mag_bin", "theta_e")).hosts
+    marks = made.data("levels", "map-1")["marks"]
+    expected = [[" \u2020" if 0 < count < 30 else "" for count in row] for row in hosts.tolist()]
+    assert marks == expected
+    assert sum(map(bool, np.ravel(marks))) > 0
+    section = made.section("completeness")
+    assert "\u2020: fewer than 30 hosts" in section
 
 
 def test_a_grid_without_non_lenses_has_a_slider_too(tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ def test_the_slider_is_moved_with_keys(page: Any, result: cases.WrittenReport) -
     ]
     assert shown == expected
     cell = page.locator("[data-table=map-0] tbody td").first
-    assert cell.text_content() == f"{shown[0][0]:.2f} of {levels['tried'][0][0]}"
+    mark = levels["marks"][0][0]
+    assert cell.text_content() == f"{shown[0][0]:.2f} of {levels['tried'][0][0]}{mark}"
     assert page.locator("[data-table=map-0] tbody td").last.text_content() == "n/a"
     slider.press("Home")
     assert levels["steps"][0]["rate"] in page.locator("#map-0-state").inner_text()

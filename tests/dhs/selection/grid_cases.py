@@ -20,6 +20,7 @@ from torch import Tensor
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.selection.completeness import selection_function
 from dhs.selection.config import GridConfig
+from dhs.selection.host_sums import Negatives
 from dhs.statistics.thresholds import Threshold, find_thresholds
 
 CORRECTED = PreprocessSpec(annulus_r_in=32.5, annulus_r_out=45)
@@ -56,6 +57,7 @@ def write_grid(
     failed: int = 3,
     no_hosts: Sequence[tuple[float, float]] = (),
     row_group: int = 128,
+    hosts: int = 50,
 ) -> Path:
     """Write a grid of a network whose logit rises with theta_E, brightness, seeing and depth.
 
@@ -81,7 +83,7 @@ def write_grid(
     )
     cells = config.cells()
     places = [k for k, (_, psf, depth) in enumerate(cells) if (psf, depth) not in no_hosts]
-    table = _draw(cells, places, per_cell, config, draws_seed)
+    table = _draw(cells, places, per_cell, config, draws_seed, hosts)
     noise = np.random.default_rng(noise_seed)
     logits = (
         2.5 * (table["theta_e"] - 1.3)
@@ -98,7 +100,7 @@ def write_grid(
     scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
     table = table.assign(logit=logits, score=scores, failure=failures)
     found = find_thresholds(thresholds, fpr_targets, negatives)
-    metadata = _grid_metadata(config, spec, found, origin, len(table) - failed, failed) | {
+    metadata = grid_metadata(config, spec, found, origin, len(table) - failed, failed) | {
         "checkpoint": {
             "name": name,
             "fingerprint": _sha256(name, noise_seed, better),
@@ -109,7 +111,7 @@ def write_grid(
         "draws_fingerprint": _sha256(config.determining(), list(no_hosts), origin),
         "injections_fingerprint": _sha256(config.determining(), name, noise_seed, better),
     }
-    _write(folder, metadata, config, table, negatives, found, row_group)
+    write_tables(folder, metadata, config, table, negatives, found, row_group)
     return folder
 
 
@@ -119,6 +121,7 @@ def _draw(
     per_cell: int,
     config: GridConfig,
     seed: int,
+    hosts: int,
 ) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     cell = np.repeat(places, per_cell)
@@ -133,8 +136,8 @@ def _draw(
             "theta_e": theta,
             "psf_fwhm": psf,
             "depth_5sig": depth,
-            "host_id": [f"galaxy-{k % 50:03d}" for k in range(count)],
-            "host_row": np.arange(count, dtype=np.int64) % 50,
+            "host_id": [f"galaxy-{k % hosts:03d}" for k in range(count)],
+            "host_row": np.arange(count, dtype=np.int64) % hosts,
             "theta_e_arcsec": theta,
             "source_r_mag": magnitude,
             "magnification": 4 * rng.lognormal(0, 0.4, count),
@@ -144,7 +147,7 @@ def _draw(
     )
 
 
-def _grid_metadata(
+def grid_metadata(
     config: GridConfig,
     spec: PreprocessSpec,
     found: list[Threshold],
@@ -164,7 +167,7 @@ def _grid_metadata(
     }
 
 
-def _write(
+def write_tables(
     folder: Path,
     metadata: dict[str, Any],
     config: GridConfig,
@@ -178,7 +181,11 @@ def _write(
     (folder / "grid.json").write_text(text, "utf-8")
     tables: dict[str, Any] = {
         "injections": table,
-        "negatives": {"galaxy_id": np.full(len(negatives), "negative"), "logit": negatives},
+        "negatives": {
+            "galaxy_id": np.full(len(negatives), "negative"),
+            "host_row": np.arange(len(negatives)),
+            "logit": negatives,
+        },
     }
     for name, columns in tables.items():
         result = pyarrow.table(dict(columns)).replace_schema_metadata({"dhs": text})
@@ -187,9 +194,21 @@ def _write(
             folder / f"{name}.parquet",
             row_group_size=row_group * 16 if name == "negatives" else row_group,
         )
-    selection = selection_function(folder / "injections.parquet", config, found)
+    stored = Negatives(np.arange(len(negatives)), negatives)
+    selection = selection_function(folder / "injections.parquet", config, found, stored)
     result = pyarrow.table(dict(selection)).replace_schema_metadata({"dhs": text})
     parquet.write_table(result, folder / "selection_function.parquet")
+
+
+def without_hosts(folder: Path) -> Path:
+    """Remove the columns that folders of an earlier version lack."""
+    path = folder / "selection_function.parquet"
+    table = parquet.read_table(path)
+    added = ["n_hosts", "n_eff", "few_hosts", "interval", "completeness_net"]
+    parquet.write_table(table.drop_columns(added), path)
+    path = folder / "negatives.parquet"
+    parquet.write_table(parquet.read_table(path).drop_columns(["host_row"]), path)
+    return folder
 
 
 class FakeImages:

@@ -19,14 +19,17 @@ from dhs.model import LensFinder
 from dhs.model.features import last_layer
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.selection.config import GridConfig, read_grid_config
-from dhs.selection.folder import INJECTIONS, NEGATIVES, SELECTION
+from dhs.selection.folder import FALSE_POSITIVES, INJECTIONS, NEGATIVES, SELECTION
 from dhs.selection.run import Workers, run_grid
 from tests.dhs.train.training_runs import SIDE, write_pack
 
 SPEC = PreprocessSpec(annulus_r_in=10.4, annulus_r_out=14.4)
 HOSTS = 40  # of 80 cutouts, half of them non-lenses
 INVERSE_VARIANCE = 396.225  # depth 24.0
-FILES = (INJECTIONS, NEGATIVES, f"{SELECTION}.parquet", f"{SELECTION}.csv", "grid.json")
+FILES = (
+    *(INJECTIONS, NEGATIVES, f"{SELECTION}.parquet", f"{SELECTION}.csv"),
+    *(FALSE_POSITIVES, "grid.json"),
+)
 
 
 def write_hosts(folder: Path, unit: bytes | None = None, **columns: Any) -> Path:

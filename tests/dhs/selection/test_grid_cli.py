@@ -58,6 +58,10 @@ def test_two_annuli_are_run_and_compared(home: Path) -> None:
         result = run(home, name)
         assert result.exit_code == 0, result.output
         assert "80 injections in 4 cells" in result.stdout
+        said = " ".join(result.output.split())
+        assert "by cell (false_positives.csv)" in said
+        assert "the threshold is set by 10 false positives" in said
+        assert "4 cells have fewer than 30 hosts" in said
         for picture in PICTURES:
             assert f"picture: {home / name / picture}" in result.stdout.replace("\n", "")
             assert (home / name / picture).stat().st_size > 10_000

@@ -1,4 +1,4 @@
-"""Comparison of two grids: counts, statistics, refused input, and written files."""
+"""Comparison of two grids: refused input, what it says of itself, and written files."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from dhs.commands import grid_compare
-from dhs.selection import figure_compare, paired
+from dhs.selection import figure_compare
 from dhs.selection.compare import compare_grids
 from dhs.selection.comparison import Comparison
 from dhs.selection.grid_result import MAGNITUDE, GridResult
-from dhs.selection.paired import CELL, OVERALL, POOLED, Paired, adjusted, difference_interval
-from dhs.statistics.intervals import binomial_interval
-from dhs.statistics.metrics import mcnemar_exact
+from dhs.selection.paired import POOLED
 from tests.command_line import invoke, message
 from tests.dhs.report.legible import check_legible, texts
-from tests.dhs.selection.grid_cases import CORRECTED, LEGACY, write_grid
+from tests.dhs.selection.compare_cases import write_pair
+from tests.dhs.selection.grid_cases import CORRECTED, LEGACY, without_hosts, write_grid
 
 app = typer.Typer()
 app.command()(grid_compare.compare)
@@ -34,10 +33,7 @@ app.command()(grid_compare.compare)
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    root = tmp_path_factory.mktemp("grids")
-    common: dict[str, Any] = {"no_hosts": [(1.3, 23.5)], "per_cell": 100, "thresholds": [0.5]}
-    old = write_grid(root / "old", spec=LEGACY, better=-2.5, noise_seed=2, row_group=37, **common)
-    return old, write_grid(root / "new", spec=CORRECTED, failed=5, **common)
+    return write_pair(tmp_path_factory.mktemp("grids"))
 
 
 @pytest.fixture(scope="module")
@@ -45,108 +41,47 @@ def comparison(folders: tuple[Path, Path]) -> Comparison:
     return compare_grids(*folders)
 
 
-def test_counts_are_those_of_a_merge(folders: tuple[Path, Path], comparison: Comparison) -> None:
-    tables = [pd.read_parquet(folder / "injections.parquet") for folder in folders]
-    both = tables[0].merge(tables[1], on="injection_id", suffixes=("", "_b"))
-    has_both = both["logit"].notna() & both["logit_b"].notna()
-    names = np.array(comparison.first.bins)
-    both["bin"] = names[np.floor(both["source_r_mag"]).astype(int) - 23]
-    for common in comparison.thresholds:
-        finds = both["logit"] > common.first.logit, both["logit_b"] > common.second.logit
-        for level, axes in (
-            (CELL, ["theta_e", "psf_fwhm", "depth_5sig"]),
-            (POOLED, ["theta_e"]),
-            (OVERALL, []),
-        ):
-            for row in comparison.rows(level, common).itertuples():
-                chosen = np.logical_and.reduce([both[a] == getattr(row, a) for a in axes] or [True])
-                if row.source_mag_bin != "all":
-                    chosen = chosen & (both["bin"] == row.source_mag_bin)
-                used = chosen & has_both
-                assert row.n_injections == used.sum()
-                assert row.n_left_out == (chosen & ~has_both).sum()
-                assert row.n_both == (used & finds[0] & finds[1]).sum()
-                assert row.n_only_first == (used & finds[0] & ~finds[1]).sum()
-                assert row.n_only_second == (used & ~finds[0] & finds[1]).sum()
-                assert row.n_neither == (used & ~finds[0] & ~finds[1]).sum()
-    assert (comparison.failed_first, comparison.failed_second) == (3, 5)
-    assert comparison.left_out == (~has_both).sum()
-    assert comparison.injections == 500
+def heading_of(comparison: Comparison) -> str:
+    return " ".join(texts(figure_compare.comparison_figure(comparison))).replace("\n", " ")
 
 
-def test_statistics_of_a_row(comparison: Comparison) -> None:
-    rows = comparison.rows(POOLED, comparison.thresholds[1])
-    row = rows[(rows["theta_e"] == 1.0) & (rows[MAGNITUDE] == "24-25")].iloc[0]
-    assert row["completeness_first"] == (row["n_both"] + row["n_only_first"]) / row["n_injections"]
-    change = row["completeness_second"] - row["completeness_first"]
-    assert row["difference"] == pytest.approx(change)
-    assert row["difference_ci95_lo"] < change < row["difference_ci95_hi"]
-    assert row["p_mcnemar"] == mcnemar_exact(row["n_only_first"], row["n_only_second"])
-    bins = rows[rows[MAGNITUDE] != "all"]
-    np.testing.assert_array_equal(bins["p_adjusted"], adjusted(bins["p_mcnemar"]))
-    apart = rows[rows[MAGNITUDE] == "all"]
-    np.testing.assert_array_equal(apart["p_adjusted"], adjusted(apart["p_mcnemar"]))
-    # The second model is better where sources are bright, and the same where they are faint.
-    assert bins[bins[MAGNITUDE] == "23-24"]["significant"].any()
-    assert not bins[bins[MAGNITUDE] == "25-26"]["significant"].any()
+def test_too_few_hosts_have_no_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (write_grid(tmp_path / f"{k}", hosts=9, noise_seed=k) for k in (1, 2))
+    comparison = compare_grids(one, other)
+    assert comparison.table["difference"].notna().any()
+    assert comparison.table[["difference_joint_lo", "p_value"]].isna().to_numpy().all()
+    (found, _) = comparison.metadata()["thresholds"]
+    assert found["p_value"] is found["difference_ci95_lo"] is None
+    assert json.loads(json.dumps(found, allow_nan=False))["cells"] == 0
+    monkeypatch.setenv("COLUMNS", "140")
+    assert "too few" in invoke(app, one, other, "--out", tmp_path / "out").stdout
+    said = heading_of(comparison)
+    assert "(too few hosts), p = too few" in said
+    assert "not tested: 15 cells with fewer than 10 hosts" in said
 
 
-def test_cells_without_hosts_have_no_statistics(comparison: Comparison) -> None:
-    rows = comparison.rows(CELL, comparison.thresholds[0])
-    empty = rows[rows["depth_5sig"] == 23.5]
-    assert len(empty) == 20
-    assert not empty["n_injections"].any()
-    statistics = ["completeness_first", "completeness_second", "difference", "p_adjusted"]
-    assert empty[[*statistics, "difference_ci95_lo", "p_mcnemar"]].isna().to_numpy().all()
-    assert not empty["significant"].any()
+def test_folders_of_the_old_kind_are_compared(tmp_path: Path) -> None:
+    old = without_hosts(write_grid(tmp_path / "old", noise_seed=2))
+    folders = old, write_grid(tmp_path / "new")
+    comparison = compare_grids(*folders)
+    (warning,) = comparison.metadata()["warnings"]
+    assert warning.startswith(f"{old}: The intervals")
+    assert "of the old kind" in warning
+    assert not comparison.table["p_value"].dropna().empty
+    assert "A: the intervals of its own table are of the old kind" in heading_of(comparison)
+    assert "of the old kind" in invoke(app, *folders, "--out", tmp_path / "out").stdout
 
 
-def test_intervals_of_the_literature() -> None:
-    # Newcombe's square-and-add interval: the airway data of Fagerland, Lydersen & Laake (2014),
-    # and the worked example of Altman et al. (2000), Statistics with Confidence, table 6.2.
-    assert difference_interval(Paired(1, 7, 1, 12)) == pytest.approx((-0.507, -0.026), abs=5e-4)
-    assert difference_interval(Paired(14, 0, 5, 22)) == pytest.approx((0.011, 0.226), abs=5e-4)
-
-
-@pytest.mark.parametrize("counts", [(0, 0, 0, 5), (5, 0, 0, 0), (0, 5, 0, 0), (3, 0, 0, 4)])
-def test_intervals_of_extreme_counts(counts: tuple[int, int, int, int]) -> None:
-    low, high = difference_interval(Paired(*counts))
-    both, first, second, neither = counts
-    assert -1 <= low <= (second - first) / 5 <= high <= 1
-    swapped = difference_interval(Paired(both, second, first, neither))
-    assert swapped == pytest.approx((-high, -low))
-
-
-def test_interval_covers_the_truth() -> None:
-    rng = np.random.default_rng(3)
-    truth = (0.5, 0.1, 0.2, 0.2)
-    draws = rng.multinomial(150, truth, 2000)
-    inside = [
-        low <= 0.1 <= high
-        for low, high in (difference_interval(Paired(*d)) for d in draws.tolist())
-    ]
-    assert 0.94 < np.mean(inside) < 0.975
-
-
-@pytest.mark.parametrize(("found", "total"), [(0, 7), (7, 7), (75, 100), (3, 10_000)])
-def test_wilson_is_that_of_the_metrics(found: int, total: int) -> None:
-    expected = binomial_interval(found, total, "wilson")
-    assert paired._wilson(found, total) == pytest.approx(expected, abs=1e-12)
-
-
-def test_adjusted_after_benjamini_and_hochberg() -> None:
-    # By hand: 4 tests, p times 4 / rank, then the minimum over all higher ranks.
-    got = adjusted([0.04, np.nan, 0.001, 0.03, 0.5])
-    np.testing.assert_allclose(got, [0.16 / 3, np.nan, 0.004, 0.16 / 3, 0.5])
-    assert np.isnan(adjusted([np.nan])).all()
-
-
-def test_a_grid_compared_with_itself(folders: tuple[Path, Path]) -> None:
-    table = compare_grids(folders[0], folders[0]).table
-    some = table[table["n_injections"] > 0]
-    assert not some["difference"].any()
-    assert (some["p_mcnemar"] == 1).all()
-    assert not table["significant"].any()
+def test_other_non_lenses_are_refused(tmp_path: Path) -> None:
+    one, other = (write_grid(tmp_path / name, per_cell=20) for name in ("one", "other"))
+    path = other / "negatives.parquet"
+    table = parquet.read_table(path)
+    parquet.write_table(table.take(np.arange(len(table))[::-1]), path)
+    with pytest.raises(ValueError, match="do not have the same non-lenses"):
+        compare_grids(one, other)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"other has no negatives\.parquet"):
+        compare_grids(one, other)
 
 
 def test_pieces_do_not_matter(
@@ -288,7 +223,7 @@ def test_picture_of_two_models(tmp_path: Path) -> None:
     common: dict[str, Any] = {"per_cell": 9, "fpr_targets": [0.01]}
     one = write_grid(tmp_path / "one", name="one.safetensors", **common)
     other = write_grid(tmp_path / "other", name="other.safetensors", better=0.1, **common)
-    said = "\n".join(texts(figure_compare.comparison_figure(compare_grids(one, other))))
+    said = heading_of(compare_grids(one, other))
     assert "Across annuli" not in said
     assert "A: bottlenecked_resnet, one.safetensors" in said
     assert "B: bottlenecked_resnet, other.safetensors" in said
@@ -309,7 +244,8 @@ def test_command_prints_a_table(
     cells = [cell.strip() for cell in row.strip("│ ").split("│")]
     assert cells[1] == f"{found['completeness_first']:.3f}"
     assert cells[4:6] == [str(found["n_only_first"]), str(found["n_only_second"])]
-    assert cells[7] == f"{found['significant_cells']} of 15"
+    assert cells[6:8] == [f"{found['p_value']:.2g}", "hosts and non-lenses"]
+    assert cells[8] == f"{found['significant_cells']} of 15"
     assert "annulus (20, 32) px, legacy, inside the galaxy" in result.stdout
 
 

@@ -23,6 +23,7 @@ EXISTING_COLUMNS = [
     *("source_mag_bin", "n_injections", "n_detected", "n_failed", "completeness"),
     *("ci68_lo", "ci68_hi", "ci95_lo", "ci95_hi", "mean_score", "mean_arc_snr", "sufficient"),
 ]
+COLUMNS_BY_HOST = ["n_hosts", "n_eff", "few_hosts", "interval", "completeness_net"]
 
 
 def test_thresholds_are_those_of_recall_at_fpr() -> None:
@@ -63,6 +64,7 @@ def rows() -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "cell": rng.choice([0, 1, 3], n).astype(np.int32),
+            "host_row": rng.integers(0, 40, n),
             "source_r_mag": np.r_[26.0, 23.0, rng.uniform(23, 26, n - 2)],
             "lensed_r_mag": rng.uniform(17, 28, n),
             "logit": logit,
@@ -87,7 +89,7 @@ def config() -> GridConfig:
 
 
 def test_the_table_has_the_form_of_the_existing_scripts(table: pd.DataFrame) -> None:
-    assert table.columns.tolist() == EXISTING_COLUMNS
+    assert table.columns.tolist() == EXISTING_COLUMNS + COLUMNS_BY_HOST
     assert len(table) == 4 * 2 * 8
     names = ["all", "23-24", "24-25", "25-26", *(f"lensed_{b}" for b in ("18-20", "20-22"))]
     assert table["source_mag_bin"].tolist()[:6] == names

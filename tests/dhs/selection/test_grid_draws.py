@@ -60,9 +60,28 @@ def test_draws_are_those_of_the_configuration(pack: Path) -> None:
     assert (drawn.lens.theta_e_arcsec == 1.6).all()
     magnitude = 22.5 - 2.5 * np.log10(drawn.source.flux_nmgy_r)
     assert stats.kstest(magnitude, stats.uniform(22.0, 3.0).cdf).pvalue > 1e-3
-    hosts, counts = np.unique(drawn.host, return_counts=True)
-    assert len(hosts) == 20  # every host of the cell
+
+
+@pytest.mark.parametrize("cell", [0, 3])
+def test_hosts_are_drawn_without_replacement_until_used_up(pack: Path, cell: int) -> None:
+    config = grid(pack, Path("m"), Path("o"))
+    pool = Hosts(config).pools[cell]
+    assert len(pool) == 20
+    numbers = range(BLOCK - 24, BLOCK + 96)  # whole passes; one crosses the edge of a block
+    drawn = drawer(pack).draw(ids(cell, *numbers)).host.reshape(-1, 20)
+    for hosts in drawn:
+        assert sorted(hosts) == pool.tolist()
+    assert len({tuple(hosts) for hosts in drawn.tolist()}) == len(drawn)
+    # Which hosts come first must not depend on their place in the table.
+    first = np.array([drawer(pack, seed=seed).draw(ids(cell, 0)).host[0] for seed in range(400)])
+    counts = np.bincount(np.searchsorted(pool, first), minlength=20)
     assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_cells_that_share_hosts_draw_them_in_another_order(pack: Path) -> None:
+    one, other = (drawer(pack).draw(ids(cell, *range(20))).host for cell in (0, 2))
+    assert sorted(one) == sorted(other)
+    assert one.tolist() != other.tolist()
 
 
 def test_the_mass_follows_the_light_of_the_host(pack: Path) -> None:

@@ -24,9 +24,9 @@ from dhs.selection.figure_gallery import CANDIDATES, choose, gallery_figure
 from dhs.selection.figure_maps import map_figure
 from dhs.selection.figure_style import MOST_THRESHOLDS, drawn_thresholds
 from dhs.selection.grid_result import MAGNITUDE, GridResult
-from dhs.statistics.intervals import binomial_interval
+from dhs.statistics.thresholds import Threshold
 from tests.dhs.report.legible import check_legible, texts
-from tests.dhs.selection.grid_cases import Axes, FakeImages, write_grid
+from tests.dhs.selection.grid_cases import Axes, FakeImages, without_hosts, write_grid
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def grid(folder: Path) -> GridResult:
     return GridResult(folder)
+
+
+def counts(grid: GridResult, threshold: Threshold, *by: str) -> tuple[Any, Any]:
+    found = grid.completeness(threshold, by)
+    return found.tried, found.found
 
 
 def test_every_picture_is_written(folder: Path, tmp_path: Path) -> None:
@@ -72,15 +77,56 @@ def test_completeness_is_that_of_the_table(grid: GridResult) -> None:
                 ]
                 found, tried = int(rows["n_detected"].sum()), int(rows["n_injections"].sum())
                 assert heights[k] == found / tried
-                low, high = binomial_interval(found, tried, "jeffreys")
+                pooled = grid.completeness(threshold, ("theta_e", MAGNITUDE))
+                place = (k, grid.bins.index(name))
+                assert (pooled.found[place], pooled.tried[place]) == (found, tried)
                 ends = segments.get_segments()[k][:, 1]
-                np.testing.assert_allclose(ends, [low, high], atol=1e-12)
+                assert ends.tolist() == pytest.approx([pooled.low[place], pooled.high[place]])
     says = " ".join(texts(figure))
     assert "bottlenecked_resnet" in says
     assert "annulus (32.5, 45) px, corrected, on the sky" in says
     assert "hosts: simulated" in says
-    tried, _ = grid.counts(grid.thresholds[0], ("theta_e", MAGNITUDE))
-    assert f"{tried.min()} to {tried.max()} injections per point" in says
+    tried, _ = counts(grid, grid.thresholds[0], "theta_e", MAGNITUDE)
+    assert f"{tried.min()} to {tried.max()} injections into" in says
+    assert "hosts per point" in says
+    assert "hosts are the sampling unit" in says
+    assert "the scatter of the threshold is included" in says
+
+
+def test_points_of_few_hosts_are_open_and_of_fewer_have_no_bar(tmp_path: Path) -> None:
+    few, too_few = (
+        GridResult(write_grid(tmp_path / str(hosts), hosts=hosts, per_cell=45)) for hosts in (27, 8)
+    )
+    for grid, says in ((few, "open: fewer than 30 hosts"), (too_few, "too few hosts (below 10)")):
+        figure = completeness_figure(grid)
+        check_legible(figure)
+        assert says in " ".join(texts(figure))
+        (axes, *_) = figure.get_axes()
+        white = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+        assert [len(line.get_xdata()) for line in white] == [5, 5, 5]  # type: ignore[arg-type]
+        bars = [item for item in axes.containers if isinstance(item, ErrorbarContainer)]
+        lengths = np.concatenate([np.ptp(_ends(bar), axis=1) for bar in bars])
+        assert (lengths > 0).all() == (grid is few)
+        assert (lengths > 0).any() == (grid is few)
+        maps = map_figure(grid, grid.thresholds[0])
+        check_legible(maps)
+        dashed = [p for a in maps.get_axes()[:3] for p in a.patches if p.get_linestyle() != "solid"]
+        assert len(dashed) >= 15
+
+
+def _ends(bar: ErrorbarContainer) -> np.ndarray[Any, Any]:
+    segments: Any = bar.lines[2][0]
+    return np.array([segment[:, 1] for segment in segments.get_segments()])
+
+
+def test_intervals_of_the_old_kind_are_named(tmp_path: Path) -> None:
+    grid = GridResult(without_hosts(write_grid(tmp_path)))
+    assert grid.interval_kind == "binomial"
+    for figure in (completeness_figure(grid), map_figure(grid, grid.thresholds[0])):
+        check_legible(figure)
+        assert "are of the old kind" in " ".join(texts(figure))
+    says = " ".join(texts(completeness_figure(grid)))
+    assert "computed again from the injections, by host" in says
 
 
 def test_maps_have_the_counts_and_hatch_what_has_no_hosts(grid: GridResult) -> None:
@@ -88,7 +134,7 @@ def test_maps_have_the_counts_and_hatch_what_has_no_hosts(grid: GridResult) -> N
     figure = map_figure(grid, threshold)
     check_legible(figure)
     magnitudes, depths, widths = figure.get_axes()[:3]
-    tried, found = grid.counts(threshold, ("theta_e", "depth_5sig"))
+    tried, found = counts(grid, threshold, "theta_e", "depth_5sig")
     drawn = [text.get_text() for text in depths.texts]
     assert drawn == [f"{f / t:.2f}\n{t}" for t, f in zip(tried[:, 0], found[:, 0], strict=True)]
     assert not tried[:, 1].any()
@@ -112,7 +158,7 @@ def test_scores_are_read_in_pieces(grid: GridResult, monkeypatch: pytest.MonkeyP
         line.get_label(): np.asarray(line.get_xdata())[0] for line in figure.get_axes()[0].lines
     }
     assert lines["FPR 0.001"] == grid.thresholds[2].logit
-    counted = grid.counts(grid.thresholds[0], (MAGNITUDE,))[0]
+    counted, _ = counts(grid, grid.thresholds[0], MAGNITUDE)
     assert f"{counted[0]:,} injections" in str(pieces[1].get_label())
 
 
@@ -145,7 +191,7 @@ def test_gallery_shows_found_and_missed(grid: GridResult) -> None:
     said = texts(figure)
     first = rows.iloc[0]
     assert f"SNR {first['arc_snr_r']:.1f}  score {first['score']:.3f}" in "\n".join(said)
-    tried, found = grid.counts(threshold, ("psf_fwhm",))
+    tried, found = counts(grid, threshold, "psf_fwhm")
     assert f"found: {found.sum()} of {tried.sum()}" in said
 
 

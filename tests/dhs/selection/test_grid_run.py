@@ -67,6 +67,7 @@ def whole(home: Path) -> Grid:
 
 def test_it_leaves_what_it_says(whole: Grid) -> None:
     assert sorted(path.name for path in whole.out.iterdir()) == [
+        "false_positives.csv",
         "grid.json",
         "injections.parquet",
         "negatives.parquet",
@@ -86,6 +87,29 @@ def test_it_leaves_what_it_says(whole: Grid) -> None:
     assert whole.metadata["thresholds"][1]["false_positives"] == 10  # 0.25 of 40
     csv = pd.read_csv(whole.out / "selection_function.csv")
     pd.testing.assert_frame_equal(csv, pd.read_parquet(whole.out / "selection_function.parquet"))
+
+
+def test_a_run_counts_by_host(whole: Grid) -> None:
+    injections = pd.read_parquet(whole.out / "injections.parquet")
+    # A cell has 20 injections and 20 hosts.
+    assert (injections.groupby("cell")["host_id"].nunique() == 20).all()
+    negatives = pd.read_parquet(whole.out / "negatives.parquet").set_index("host_row")
+    own = negatives.loc[injections["host_row"]]
+    assert own["galaxy_id"].tolist() == injections["host_id"].tolist()
+    table = pd.read_csv(whole.out / "selection_function.csv")
+    every = table[table["source_mag_bin"] == "all"]
+    assert (every["n_hosts"] == 20).all()
+    assert every["few_hosts"].all()
+    assert whole.metadata["cells"]["few_hosts"] == 4
+    kinds = every.groupby("threshold_type")["interval"].unique()
+    assert kinds["fixed"].tolist() == ["hosts"]
+    assert kinds["FPR=2.5e-01"].tolist() == ["hosts and non-lenses"]
+    assert {"hosts", "hosts and non-lenses"} <= set(whole.metadata["intervals"])
+    rates = pd.read_csv(whole.out / "false_positives.csv")
+    assert rates["by"].tolist() == ["all", "cell", "cell"] * 2
+    (said,) = whole.metadata["false_positives"]
+    assert said["expected_rate"] == 11 / 41
+    assert said["remark"]
 
 
 def test_scores_are_those_of_the_published_way(home: Path, whole: Grid) -> None:

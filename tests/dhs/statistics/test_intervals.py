@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from scipy.special import betainc
 
-from dhs.statistics.intervals import binomial_interval, jeffreys_intervals
+from dhs.statistics.intervals import (
+    binomial_interval,
+    clopper_pearson_intervals,
+    jeffreys_intervals,
+)
 
 
 @pytest.mark.parametrize(
@@ -59,3 +63,13 @@ def test_jeffreys_intervals_are_quantiles_of_the_posterior() -> None:
         shape = (found[k] + 0.5, total[k] - found[k] + 0.5)
         assert betainc(*shape, low[k]) == pytest.approx(0.025)
         assert betainc(*shape, high[k]) == pytest.approx(0.975)
+
+
+def test_clopper_pearson_intervals_are_those_of_each() -> None:
+    found, total = np.array([0, 3, 40, 39, 1]), np.array([40, 40, 40, 41, 1])
+    got = clopper_pearson_intervals(found, total, 0.99)
+    each = [
+        binomial_interval(int(s), int(n), "clopper-pearson", 0.99)
+        for s, n in zip(found, total, strict=True)
+    ]
+    assert np.transpose(got) == pytest.approx(np.array(each), abs=1e-9)

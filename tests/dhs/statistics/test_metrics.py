@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import comb
-
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -12,7 +10,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from dhs.statistics.bootstrap import percentile_interval, resample
 from dhs.statistics.calibration import calibration
 from dhs.statistics.intervals import binomial_interval
-from dhs.statistics.metrics import mcnemar_exact, recall_at_fpr, roc_auc
+from dhs.statistics.metrics import recall_at_fpr, roc_auc
 
 
 @pytest.mark.parametrize("fpr", [0.01, 0.1])
@@ -55,18 +53,6 @@ def test_auc_is_that_of_scikit_learn_and_needs_both_classes() -> None:
     assert roc_auc(np.ones(3), [1, 2, 3]) is None
 
 
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (0, 1), (3, 9), (9, 3), (7, 7), (40, 61)])
-def test_mcnemar_is_a_sum_over_fair_coins(first: int, second: int) -> None:
-    n, fewer = first + second, min(first, second)
-    one_tail = sum(comb(n, k) for k in range(fewer + 1)) / 2**n
-    assert mcnemar_exact(first, second) == pytest.approx(min(1, 2 * one_tail), rel=1e-12)
-
-
-def test_mcnemar_counts_objects() -> None:
-    with pytest.raises(ValueError, match="only_second=-1"):
-        mcnemar_exact(3, -1)
-
-
 def test_ece_by_hand() -> None:
     # Two bins: scores 0.1, 0.3, 0.5 with one lens, and scores 0.9, 1.0 with one lens.
     got = calibration([0, 0, 1, 1, 0], [0.1, 0.3, 0.5, 0.9, 1.0], bins=2)
@@ -90,6 +76,41 @@ def test_calibrated_scores_have_little_ece_and_overconfident_ones_much() -> None
     assert calibration(labels, truth).ece < 0.01
     overconfident = truth**3 / (truth**3 + (1 - truth) ** 3)
     assert calibration(labels, overconfident).ece > 0.1
+
+
+def test_the_debiased_error_is_free_of_noise() -> None:
+    rng, plain, debiased = np.random.default_rng(8), [], []
+    for _ in range(100):
+        truth = rng.random(200)
+        got = calibration(rng.random(200) < truth, truth)
+        plain.append(got.ece)
+        debiased.append(got.ece_debiased)
+    assert np.mean(plain) > 0.06
+    assert abs(np.mean(debiased)) < 0.01
+
+
+def test_the_interval_of_the_error_is_of_the_errors_kind() -> None:
+    rng = np.random.default_rng(9)
+    truth = rng.random(4000)
+    labels = rng.random(4000) < truth
+    calibrated, other = calibration(labels, truth), calibration(labels, truth / 2)
+    assert calibrated.ece_low == 0
+    # The mean score is 0.25, and half of the objects are lenses.
+    assert other.ece_low < 0.25 < other.ece_high < 0.3
+    assert other.ece_debiased == pytest.approx(other.ece, abs=1e-3)
+    assert calibration(labels, truth) == calibrated
+    certain = calibration([0, 1, 1], [0.0, 1.0, 1.0])
+    assert (certain.ece_debiased, certain.ece_low) == (0, 0)
+
+
+def test_the_band_holds_all_bins_at_once() -> None:
+    scores = np.random.default_rng(10).random(600)
+    got = calibration(np.random.default_rng(11).random(600) < scores, scores, bins=10)
+    joint = 0.95 ** (1 / 10)
+    for item in got.curve:
+        expected = binomial_interval(item.lenses, item.objects, "clopper-pearson", joint)
+        assert (item.band_low, item.band_high) == pytest.approx(expected, abs=1e-9)
+        assert item.band_low <= item.share_low < item.share_high <= item.band_high
 
 
 @pytest.mark.parametrize("scores", [[0.5, 1.5], [0.5, np.nan], [0.5]])
