@@ -108,6 +108,8 @@ def _say_notes(report: Mapping[str, Any]) -> None:
         say("warning", "yellow", report["across_annuli"])
     for item in report["refused"]:
         say("note", "yellow", item["reason"])
+    for remark in report["remarks"]:
+        say("note", "yellow", remark)
     split = report["truth"]["split"]
     meanings = {
         "unknown": "not in the truth",
@@ -135,7 +137,9 @@ def _print_results(report: Mapping[str, Any]) -> None:
     table = Table(
         title=Text(printable(title)),
         title_justify="left",
-        caption=f"95 % intervals: {method}; b bootstrap; c Clopper-Pearson",
+        caption=f"95 % intervals. AUC: DeLong, and near 1 Newcombe; recall: {method} with the "
+        f"scatter of the threshold; given: {method} at this threshold; ECE: bootstrap; b "
+        "bootstrap; c Clopper-Pearson",
         caption_justify="left",
     )
     table.add_column("", overflow="fold")
@@ -150,20 +154,22 @@ def _print_results(report: Mapping[str, Any]) -> None:
 
 def _sections(item: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the cells of one score table by row name: overall, then for every rate."""
-    area, ece = _range(item["auc"], "value", "bootstrap", 4), item["calibration"]["ece"]
+    area, error = item["auc"], item["calibration"]
+    shown = f"{area['value']:.4f} (too few)" if area["is_too_few"] else _range(area, "value", "", 4)
     return [
-        {"AUC": f"{area} b", "ECE": f"{ece:.4f}"},
+        {"AUC": shown, "ECE, debiased": _range(error, "ece_debiased", "ece", 4)},
         *map(_section, item["recall_at_fpr"]),
     ]
 
 
 def _section(recall: Mapping[str, Any]) -> dict[str, str]:
-    low, high = recall["recall_bootstrap_low"], recall["recall_bootstrap_high"]
+    low, high = recall["conditional_low"], recall["conditional_high"]
     cells = {
         f"recall at FPR {recall['fpr']:g}": _range(recall, "recall"),
-        "  with threshold uncertainty": f"{low:.3f} to {high:.3f} b",
+        "  at this threshold, given": f"{low:.3f} to {high:.3f}",
         "  threshold (logit)": f"{_range(recall, 'threshold', 'threshold_bootstrap', 2)} b",
         "  actual FPR": f"{_range(recall, 'actual_fpr', 'actual_fpr', 5)} c",
+        "  expected FPR": f"{recall['expected_fpr']:.5f}",
     }
     cells |= {f"  recall of {tier['name']}": _range(tier, "share") for tier in recall["tiers"]}
     return cells | {

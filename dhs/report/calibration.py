@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dhs.audit.artefacts import Document
 from dhs.report.evaluation import COMMAND, describe_evaluation, legend_of, table_name
@@ -70,7 +71,7 @@ def _calibration(position: int, evaluation: Document) -> list[Block]:
             counts = f"{entry['lenses']:,} of {entry['objects']:,}"
             rows.append([name, edges, number(entry["mean_score"]), share, counts])
     errors = "; ".join(
-        f"{table_name(i)}: expected calibration error {number(i['calibration']['ece'], 4)}"
+        f"{table_name(i)}: expected calibration error {_error(i['calibration'])}"
         for i in metadata["tables"]
     )
     label = "Fraction of lenses against the mean score, in bins of the score"
@@ -81,3 +82,11 @@ def _calibration(position: int, evaluation: Document) -> list[Block]:
         details("The bins as a table", [table("Calibration in bins of the score", head, rows)]),
         text(str(metadata["ece_definition"])),
     ]
+
+
+def _error(calibration: Mapping[str, Any]) -> str:
+    """Describe the calibration error, debiased if the evaluation has it so."""
+    if "ece_debiased" not in calibration:
+        return f"{number(calibration['ece'], 4)} (biased, of the old kind)"
+    ends = calibration["ece_debiased"], calibration["ece_low"], calibration["ece_high"]
+    return f"{with_interval(*ends, 4)}, debiased"

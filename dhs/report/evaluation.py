@@ -154,6 +154,10 @@ def legend_of(metadata: Mapping[str, Any]) -> list[Legend]:
 
 def _area(item: Mapping[str, Any]) -> str:
     area = item["auc"]
+    if area.get("is_too_few"):
+        return f"{area['value']:.4f} (too few)"
+    if "low" in area:
+        return with_interval(area["value"], area["low"], area["high"], 4)
     return with_interval(area["value"], area["bootstrap_low"], area["bootstrap_high"], 4)
 
 
@@ -176,7 +180,9 @@ def _recall_table(metadata: Mapping[str, Any]) -> Block:
         ]
     method = metadata["interval"]["method"]
     refused = "; ".join(f"FPR {rate(item['fpr'])}" for item in metadata["refused"])
-    caption = f"Recall at fixed false-positive rates, 95 % intervals ({method}; AUC: bootstrap)"
+    is_old = any("low" not in item["auc"] for item in metadata["tables"])
+    kind = "of the old kind, at given thresholds" if is_old else "with the threshold's scatter"
+    caption = f"Recall at fixed false-positive rates, 95 % intervals ({method}, {kind})"
     if refused:
         caption += f". Too few non-lenses for {refused}"
     return table(caption, ["scores", "AUC", "FPR", "recall", "found", "threshold (score)"], rows)

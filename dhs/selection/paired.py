@@ -139,7 +139,7 @@ def comparison_table(
             table = pd.concat([index, _counted(rows @ counts[number], rows @ left_out)], axis=1)
             table.insert(1, "number", number)
             gains = _Drawn(drawn.gains[:, number], drawn.trials)
-            tested = _tested(table["difference"].to_numpy(), rows, is_all, hosts, gains)
+            tested = _tested(table, rows, is_all, hosts, gains)
             tables.append(table.assign(**tested, n_hosts=hosts, interval=interval))
     table = pd.concat(tables, ignore_index=True).astype(dict.fromkeys(AXES, np.float64))
     place = table.columns.get_loc("n_hosts")
@@ -218,7 +218,7 @@ def _drawn(injections: Injections, thresholds: Thresholds, seed: int) -> _Drawn:
 
 
 def _tested(
-    difference: Float,
+    counted: pd.DataFrame,
     rows: Count,
     is_all: NDArray[np.bool_],
     hosts: Count,
@@ -233,7 +233,8 @@ def _tested(
             continue
         some = sparse.csr_array(rows[chosen, : drawn.trials.shape[1]])
         resampled = (some @ drawn.gains.T) / (some @ drawn.trials.T)
-        found = differences(difference[chosen], resampled.T, hosts[chosen])
+        value, trials = (counted[c].to_numpy()[chosen] for c in ("difference", "n_injections"))
+        found = differences(value, resampled.T, hosts[chosen], trials=trials)
         for field, column in _TESTED.items():
             columns[column][chosen] = getattr(found, field)
     return columns

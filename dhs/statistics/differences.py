@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -102,12 +103,12 @@ def differences(
     # Where no resample differs, the normal distribution stands in.
     is_constant = scatter == 0
     found = np.abs(values) / total
-    reach = np.quantile(standard, confidence, axis=0)
+    reach = _reach(standard, confidence)
     reach = np.where(is_constant, stats.norm.isf((1 - confidence) / 2), reach)
     p_value = _share_beyond(standard, found)
     p_value = np.where(is_constant, 2 * stats.norm.sf(found), p_value)
     largest = standard.max(1)
-    joint_reach = np.maximum(np.quantile(largest, confidence), reach)
+    joint_reach = np.maximum(_reach(largest, confidence), reach)
     p_adjusted = np.maximum(_share_beyond(largest[:, None], found), p_value)
     return Differences(
         values,
@@ -118,6 +119,15 @@ def differences(
         np.minimum(values + joint_reach * total, 1.0),
         np.where(is_known, p_adjusted, np.nan),
     )
+
+
+def _reach(standard: Float, confidence: float) -> Float:
+    """Return the distance beyond which `_share_beyond` is below 1 - confidence, and only there."""
+    count = len(standard)
+    allowed = math.ceil(round((1 - confidence) * (count + 1), 9) - 1) - 1
+    if allowed < 0:
+        return np.full(standard.shape[1:], np.inf)
+    return np.asarray(np.partition(standard, count - 1 - allowed, axis=0)[count - 1 - allowed])
 
 
 def _share_beyond(standard: Float, found: Float) -> Float:

@@ -17,8 +17,8 @@ from scipy import sparse
 
 Float = NDArray[np.float64]
 
-_REACH = 4
-"""The tail of the non-lenses is smoothed up to this multiple of a threshold's rank."""
+_LEAST_SMOOTHED = 80
+"""The tail of the non-lenses is smoothed up to twice a threshold's rank, or 4 times, up to this."""
 
 METHOD = (
     "Bayesian bootstrap (Rubin 1981): non-lenses and hosts get random weights, shared by all "
@@ -69,7 +69,7 @@ def resampled_thresholds(
     scores = [np.asarray(values, np.float64) for values in negatives]
     count = len(scores[0])
     ranks = [max(math.floor(round(rate * count, 6)), 1) for rate in rates]
-    reach = min(count, _REACH * max(ranks) + 1)
+    reach = min(count, max(map(_reach, ranks)) + 1)
     # Weights are needed only for objects above a threshold, by any model.
     orders = [_highest(values, reach) for values in scores]
     deepest = min(max(ranks) + 1, count)
@@ -87,6 +87,11 @@ def resampled_thresholds(
     return drawn
 
 
+def _reach(rank: int) -> int:
+    """Return the lowest rank that the slope at a rank is estimated from."""
+    return max(2 * rank, min(4 * rank, _LEAST_SMOOTHED))
+
+
 def _highest(values: Float, number: int) -> NDArray[np.int64]:
     """Return the positions of the highest values, in falling order."""
     highest = np.argpartition(values, len(values) - number)[len(values) - number :]
@@ -99,7 +104,7 @@ def _quantile(falling: Float, rank: int, steps: Float) -> Float:
     Normalised spacings of exponential order statistics are independent with a constant mean
     (Renyi 1953). A mean that is linear in the logarithm of the rank allows for other tails.
     """
-    last = min(_REACH * rank, len(falling) - 1)
+    last = min(_reach(rank), len(falling) - 1)
     order = np.arange(1, last + 1)
     spacings = order * (falling[:last] - falling[1 : last + 1])
     places = np.log(order / rank)
