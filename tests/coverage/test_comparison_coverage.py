@@ -58,7 +58,6 @@ EQUAL = [
     Case(10_000, 0.001, 300, 600),
     Case(10_000, 0.001, 40, 600),
 ]
-FEW = 100
 PLANTED = Case(20_000, 0.01, 300, 600, better=0.5)
 
 
@@ -133,9 +132,7 @@ def name_of(case: Case) -> str:
 @pytest.mark.parametrize("case", EQUAL, ids=lambda case: "-".join(map(str, case)))
 def test_equal_models_are_rarely_called_different(case: Case) -> None:
     found = simulated(case)
-    # The test is cautious with few hosts.
-    level = LEVEL if case.hosts > FEW else FAMILY
-    hold(f"{name_of(case)}: p < 0.05 over all cells", found["rejected"], level)
+    hold(f"{name_of(case)}: p < 0.05 over all cells", found["rejected"], LEVEL)
     hold(f"{name_of(case)}: runs with a significant cell", found["any cell"], FAMILY)
     hold(f"{name_of(case)}: with a star in the figure", found["any pooled"], FAMILY)
 
