@@ -182,7 +182,8 @@ def _print_thresholds(metadata: dict[str, Any]) -> None:
     console(sys.stdout).print(table)
     for entry in metadata["false_positives"]:
         low, high = entry["by_cell"]
-        rates = [f"{low:.2g} to {high:.2g} by cell"]
+        is_one = f"{low:.2g}" == f"{high:.2g}"
+        rates = [f"{low:.2g} in every cell" if is_one else f"{low:.2g} to {high:.2g} by cell"]
         rates += [f"{rate:.2g} {name}" for name, rate in entry["by_class"].items()]
         name = entry["threshold_type"]
         typer.echo(printable(f"{name}: {', '.join(rates)} (false_positives.csv)"))

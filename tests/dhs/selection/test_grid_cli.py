@@ -59,7 +59,7 @@ def test_two_annuli_are_run_and_compared(home: Path) -> None:
         assert result.exit_code == 0, result.output
         assert "80 injections in 4 cells" in result.stdout
         said = " ".join(result.output.split())
-        assert "by cell (false_positives.csv)" in said
+        assert "cell (false_positives.csv)" in said
         assert "the threshold is set by 10 false positives" in said
         assert "4 cells have fewer than 30 hosts" in said
         for picture in PICTURES:
