@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -27,6 +28,7 @@ from benchmarks.ptx.block import WARP, Code, ExecutionError, Launch, run_blocks
 from benchmarks.ptx.memory import GlobalMemory
 from benchmarks.ptx.program import Chain, Instruction, parse
 
+CACHE = Path(__file__).resolve().parents[2] / ".cache" / "triton"
 LANES_AT_ONCE = 2048  # of all blocks that run side by side, in warps of one number
 
 
@@ -164,8 +166,15 @@ def _device_of(capability: int) -> Iterator[None]:
             call[1]["cubin"] = lambda source, metadata: b""
         return "text only", "text only"
 
-    with mock.patch.object(driver, "_active", device), triton.knobs.runtime.scope():
-        triton.knobs.runtime.add_stages_inspection_hook = without_assembler
+    knobs = triton.knobs
+    with (
+        mock.patch.object(driver, "_active", device),
+        knobs.runtime.scope(),
+        knobs.cache.scope(),
+    ):
+        # Triton's own cache may hold the same code of another checkout, with its paths.
+        knobs.cache.dir = str(CACHE)
+        knobs.runtime.add_stages_inspection_hook = without_assembler
         yield
 
 

@@ -83,22 +83,31 @@ def compiled(backend: str, execution: Execution) -> Iterator[None]:
     execution : Execution
         How to execute; counts what ran.
     """
-    # Backends then take CPU tensors, as they do in Triton's interpreter.
-    with mock.patch.object(registry, "is_interpreted", return_value=True):
-        if backend == TRITON:
-            kernels = importlib.import_module("fastnorm.kernels.triton_normalize")
-            # Its launcher keeps compiled kernels, which may be those of another execution.
-            with mock.patch.dict(kernels._compiled, clear=True), triton_launches(execution):
-                yield
-            return
-        from benchmarks.ptx.numba_launch import numba_launches
+    # Backends then take CPU tensors, as they do in Triton's interpreter. The registry remembers
+    # which of them it could load, before and after.
+    registry._load.cache_clear()
+    try:
+        with mock.patch.object(registry, "is_interpreted", return_value=True):
+            yield from _launches(backend, execution)
+    finally:
+        registry._load.cache_clear()
 
-        module = importlib.import_module("fastnorm.kernels.numba_cuda_normalize")
-        with (
-            mock.patch.object(module, "reason_unavailable", return_value=""),
-            numba_launches(execution),
-        ):
+
+def _launches(backend: str, execution: Execution) -> Iterator[None]:
+    if backend == TRITON:
+        kernels = importlib.import_module("fastnorm.kernels.triton_normalize")
+        # Its launcher keeps compiled kernels, which may be those of another execution.
+        with mock.patch.dict(kernels._compiled, clear=True), triton_launches(execution):
             yield
+        return
+    from benchmarks.ptx.numba_launch import numba_launches
+
+    module = importlib.import_module("fastnorm.kernels.numba_cuda_normalize")
+    with (
+        mock.patch.object(module, "reason_unavailable", return_value=""),
+        numba_launches(execution),
+    ):
+        yield
 
 
 def checks_of(run: Run) -> dict[str, Callable[[], int]]:

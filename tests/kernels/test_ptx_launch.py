@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,9 @@ def test_arguments_are_bound_by_name(capability: int, with_more: bool) -> None:
     # Two warps of four programs, in both orders.
     assert execution.opcodes["ret"] == 2 * 4 * 2
     assert sum(execution.source_lines.values()) == sum(execution.opcodes.values())
-    files = {chain[-1][0] for chain in execution.source_lines if chain}
-    assert files == {__file__}
+    # Triton caches compiled code by its source, so that the folder may be another one.
+    files = {Path(chain[-1][0]).name for chain in execution.source_lines if chain}
+    assert files == {Path(__file__).name}
 
 
 def test_a_kernel_that_a_launch_returned_can_be_launched_again() -> None:
