@@ -29,7 +29,7 @@ WAVES = 4  # programs per place that are counted, and as many that are not
 # What an instruction does outside its warp.
 NOTHING, L2_LOAD, DRAM_LOAD, STORE, PREFETCH, BARRIER = range(6)
 REASONS = ("DRAM", "L2", "short latency", "barrier", "stall count", "turn")
-"""What a warp waits for: a scoreboard of three kinds, the other warps, the assembler's fixed
+"""Reasons why a warp waits: a scoreboard of three kinds, the other warps, the assembler's fixed
 latencies, a pipe or the scheduler."""
 ON_DRAM, ON_L2, ON_SHORT, ON_BARRIER, ON_STALL, ON_TURN = range(len(REASONS))
 

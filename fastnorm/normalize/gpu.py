@@ -16,7 +16,7 @@ from torch import Tensor
 from fastnorm.annulus import Annulus
 from fastnorm.dispatch import registry
 from fastnorm.dispatch.planes import Launch
-from fastnorm.footprint import open_footprint
+from fastnorm.footprint import PixelFootprint, open_footprint
 from fastnorm.normalize import tensors
 from fastnorm.normalize.eps_clip import check_eps_and_clip
 
@@ -272,6 +272,9 @@ def _table(footprint: Any, images: Tensor) -> Tensor:
         opened.warn_if_inside_galaxy(height, width)
     if count > MOST_PIXELS:
         raise ValueError(_wrong_count(count, images))
+    if isinstance(opened, PixelFootprint):
+        # Every call may bring another array, and kept tables are never freed.
+        return tensors.copied_pixels(opened, height, width, images.device)
     return tensors.device_pixels(opened, height, width, images.device)
 
 

@@ -142,6 +142,26 @@ def device_pixels(footprint: Footprint, height: int, width: int, device: torch.d
     RuntimeError
         A CUDA graph is being captured, which the copy to the device would break.
     """
+    return copied_pixels(footprint, height, width, device)
+
+
+def copied_pixels(footprint: Footprint, height: int, width: int, device: torch.device) -> Tensor:
+    """Return the same table as `device_pixels`, in a tensor that is not kept.
+
+    Parameters
+    ----------
+    footprint, height, width, device
+        Same as in `device_pixels`.
+
+    Returns
+    -------
+    (n,) int32 tensor
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        Same as in `device_pixels`.
+    """
     pixels = footprint.pixels(height, width).astype(np.int32)
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         raise RuntimeError(

@@ -278,3 +278,12 @@ def test_a_footprint_of_too_many_pixels() -> None:
     pixels = torch.arange(40000, dtype=torch.int32)
     with pytest.raises(ValueError, match="40000 pixels on 200 x 200"):
         gpu.normalize_pixels(images, pixels, backend="triton")
+
+
+@pytest.mark.usefixtures("launched")
+def test_tables_of_arrays_are_not_kept() -> None:
+    rng = np.random.default_rng(4)
+    before = tensors.device_pixels.cache_info().currsize
+    for _ in range(5):
+        fastnorm.footprint_median_mad(IMAGES, rng.random((32, 32)) < 0.3, backend="triton")
+    assert tensors.device_pixels.cache_info().currsize == before
