@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from dhs.arguments import MOST_ID, integer
+from dhs.statistics.auc import ENOUGH_INVERSIONS, score_interval
 
 FEWEST_PER_FOLD = 5
 LEVEL = 0.05
@@ -38,7 +39,8 @@ class Probe(NamedTuple):
     """Result of `probe`.
 
     ``auc``: out-of-fold AUC for real lenses against injections, averaged over the folds; 0.5 is
-    chance. ``interval``: 95 % interval of the AUC. ``p_value``: fraction of permutations that
+    chance. ``interval``: 95 % interval of the AUC that probes of so many objects have on average.
+    ``p_value``: fraction of permutations that
     reach this AUC, with the true labels counted as one permutation. ``null``: (permutations,)
     float64, AUCs of the permutations. ``real``, ``injected``: the samples. ``folds``, ``seed``:
     as given.
@@ -126,9 +128,13 @@ def probe(
     """Try to tell real lenses from injections by a linear function of their features.
 
     The probe is Fisher's linear discriminant: ridge regression of the labels on standardised
-    features, cross-validated in stratified folds. The AUC is the mean over the folds. Its interval
-    follows LeDell, Petersen & van der Laan (2015, EJS 9, 1583) and takes the fits as given. For
-    the p-value, everything is repeated with labels shuffled within the folds.
+    features, cross-validated in stratified folds. The AUC is the mean over the folds. For the
+    p-value, everything is repeated with labels shuffled within the folds.
+
+    The variance of the AUC by LeDell, Petersen & van der Laan (2015, EJS 9, 1583) takes the fits as
+    given, and is too small. It is multiplied by the factor that holds for shuffled labels, whose
+    AUCs scatter about 0.5. The result gives an effective sample size for a Jeffreys interval,
+    joined near 0 and 1 with the score interval of `dhs.statistics.auc`.
 
     Objects of a group (injections into one host) are not independent, so shuffled labels are not
     a fair comparison for them. Therefore one object per group and side is drawn. Then the larger
@@ -186,15 +192,15 @@ def probe(
     is_real = np.repeat([True, False], count)
     fold = _folds(is_real, names, folds, int(rng.integers(2**31)))
     labels = np.stack([is_real] + [_shuffled(is_real, fold, rng) for _ in range(permutations)])
-    aucs, values, variance = _cross_validate(features, labels, fold)
+    aucs, values, variances = _cross_validate(features, labels, fold)
     auc = float(aucs[0])
-    reach = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * float(np.sqrt(variance))
+    widening = float(((aucs[1:] - 0.5) ** 2).mean() / variances[1:].mean())
+    interval = _interval(auc, float(variances[0]), max(widening, 1.0), count)
     found = [
         Side(len(sides[k]), len(single[k]), rows[k], fold[part], values[part])
         for k, part in enumerate((slice(count), slice(count, None)))
     ]
     p_value = float((1 + (aucs[1:] >= auc).sum()) / (permutations + 1))
-    interval = (max(auc - reach, 0.0), min(auc + reach, 1.0))
     return Probe(auc, interval, p_value, aucs[1:], found[0], found[1], folds, seed)
 
 
@@ -207,14 +213,14 @@ def one_of_each(groups: NDArray[Any], rng: np.random.Generator) -> NDArray[np.in
 
 def _cross_validate(
     features: NDArray[np.float64], labels: NDArray[np.bool_], fold: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Return the AUC of each row of labels; for the first row also values and AUC variance."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the AUC of each row of labels, the values of the first row, and all variances."""
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import StandardScaler
 
     folds = int(fold.max()) + 1
     aucs = np.zeros((len(labels), folds))
-    values, squares = np.zeros(len(fold)), np.zeros(folds)
+    values, squares = np.zeros(len(fold)), np.zeros((len(labels), folds))
     for k in range(folds):
         is_out = fold == k
         scaler = StandardScaler().fit(features[~is_out])
@@ -224,8 +230,25 @@ def _cross_validate(
         predicted = ridge.predict(scaler.transform(features[is_out])).T
         found = [_auc(*pair) for pair in zip(predicted, labels[:, is_out], strict=True)]
         aucs[:, k] = [auc for auc, _ in found]
-        values[is_out], squares[k] = predicted[0], np.mean(found[0][1] ** 2)
-    return aucs.mean(axis=1), values, float(squares.mean() / len(fold))
+        values[is_out] = predicted[0]
+        squares[:, k] = [np.mean(influence**2) for _, influence in found]
+    return aucs.mean(axis=1), values, squares.mean(axis=1) / len(fold)
+
+
+def _interval(auc: float, variance: float, widening: float, count: int) -> tuple[float, float]:
+    """Return the interval of an AUC with ``count`` objects of each side."""
+    tail = (1 - CONFIDENCE) / 2
+    low = high = auc
+    if variance > 0 and 0 < auc < 1:
+        size = auc * (1 - auc) / (variance * widening)
+        ends = stats.beta.ppf([tail, 1 - tail], auc * size + 0.5, (1 - auc) * size + 0.5)
+        low, high = min(float(ends[0]), auc), max(float(ends[1]), auc)
+    effective = count / widening
+    if min(auc, 1 - auc) * effective < ENOUGH_INVERSIONS:
+        ends = score_interval(max(auc, 1 - auc), effective, effective, tail)
+        ends = ends if auc >= 0.5 else (1 - ends[1], 1 - ends[0])
+        low, high = min(low, ends[0]), max(high, ends[1])
+    return low, high
 
 
 def _auc(

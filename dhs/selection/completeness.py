@@ -51,7 +51,7 @@ def selection_function(
         intervals are NaN below 10. ``n_eff``: number of independent injections with the same
         scatter at this threshold. ``interval``: what the intervals include, see
         `dhs.selection.intervals.METHODS`. ``completeness_net``: completeness among injections
-        whose host alone is not above the threshold.
+        whose host alone is not above the threshold, and its ``_ci95_lo`` and ``_ci95_hi``.
     """
     counts = _Counts(config, thresholds, negatives)
     for batch in parquet.ParquetFile(injections).iter_batches(columns=list(COLUMNS)):
@@ -157,6 +157,8 @@ class _Counts:
             "few_hosts": wide.is_few,
             "interval": wide.interval,
             "completeness_net": wide.net,
+            "completeness_net_ci95_lo": wide.net_low,
+            "completeness_net_ci95_hi": wide.net_high,
         }
         return pd.DataFrame(columns | {"cell": cell, "number": number, "bin": place})
 

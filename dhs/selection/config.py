@@ -18,7 +18,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
-CLASS_COL = "host_class"
+CLASS_COL = "host_type"
 PSFDEPTH_UNITS = ("nanomaggy^-2", "mag")
 DECIMALS = 6
 MOST_STEPS = 1000
@@ -93,7 +93,7 @@ class HostsSection(Section):
     label_col: str = "label"
     data_origin: str = ""
     split: Literal["train", "val", "test", "all"] = "val"
-    split_by: SplitConfig = SplitConfig()
+    split_by: SplitConfig = Field(default_factory=SplitConfig)
     psfsize_col: str = "psfsize_r"
     psfdepth_col: str = "psfdepth_r"
     psfdepth_unit: Literal["", "nanomaggy^-2", "mag"] = ""

@@ -57,7 +57,7 @@ def summary(thresholds: Sequence[Threshold], rates: pd.DataFrame | None) -> list
                 "expected_rate": threshold.expected_fpr,
                 "remark": remark(threshold),
                 "by_cell": [float(cells.min()), float(cells.max())],
-                "by_class": dict(zip(classes["host_class"], classes["rate"], strict=True)),
+                "by_class": dict(zip(classes["host_type"], classes["rate"], strict=True)),
             }
         )
     return found
@@ -109,12 +109,12 @@ def false_positives(
     return pd.concat(parts, ignore_index=True)
 
 
-_NAMES = ("by", "psf_fwhm", "depth_5sig", "host_class")
+_NAMES = ("by", "psf_fwhm", "depth_5sig", "host_type")
 
 
 def _groups(hosts: Hosts) -> Iterator[tuple[dict[str, Any], NDArray[np.bool_]]]:
     """Yield the names of each group and which non-lenses belong to it."""
-    none: dict[str, Any] = {"psf_fwhm": np.nan, "depth_5sig": np.nan, "host_class": ""}
+    none: dict[str, Any] = {"psf_fwhm": np.nan, "depth_5sig": np.nan, "host_type": ""}
     yield none | {"by": "all"}, np.ones(len(hosts), bool)
     for place, count in enumerate(hosts.counts):
         if count["hosts"]:
@@ -122,7 +122,7 @@ def _groups(hosts: Hosts) -> Iterator[tuple[dict[str, Any], NDArray[np.bool_]]]:
             yield none | centre | {"by": "cell"}, hosts.places == place
     if hosts.classes is not None:
         for name in sorted(set(hosts.classes.tolist())):
-            yield none | {"by": "class", "host_class": name}, hosts.classes == name
+            yield none | {"by": "class", "host_type": name}, hosts.classes == name
 
 
 def _count(is_above: NDArray[np.bool_]) -> dict[str, Any]:

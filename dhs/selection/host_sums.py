@@ -46,6 +46,7 @@ class Completeness(NamedTuple):
     this threshold. ``low``, ``high``: interval; NaN with too few hosts. ``interval``: what it
     includes, `dhs.selection.intervals.HOSTS` or ``HOSTS_AND_NEGATIVES``. ``net``: completeness
     among injections whose host alone is not above the threshold; NaN without non-lenses.
+    ``net_low``, ``net_high``: its interval, of the same kind.
     """
 
     tried: Count
@@ -57,6 +58,8 @@ class Completeness(NamedTuple):
     high: Float
     interval: str
     net: Float
+    net_low: Float
+    net_high: Float
 
     @property
     def is_few(self) -> NDArray[np.bool_]:
@@ -177,12 +180,17 @@ class HostSums:
             residuals = sums[:, 1] - share[group] * sums[:, 0]
             correlation = self._correlation(number, group, residuals, above, total)
             ends = combine(share, ends, Ends(*at), correlation)
-        net = np.full(total, np.nan)
-        if above is not None:
-            kept = [_add_up(group[~above], column[~above], total) for column in sums.T]
-            net = _ratio(kept[1], kept[0])
         kind = self.interval_of(number, confidence)
-        return Completeness(tried, found, sizes, share, n_eff, *ends, kind, net)
+        net: tuple[Float, Ends] = np.full(total, np.nan), Ends(*np.full((2, total), np.nan))
+        if above is not None:
+            lost = [_add_up(group[above], column[above], total) for column in sums.T]
+            net = _net(group[~above], sums[~above], total, confidence)
+            if limits is not None:
+                # Hosts that the limits add or remove are few, and stay where they are.
+                kept = tried - lost[0]
+                net_at = [np.clip(_ratio(end * tried - lost[1], kept), 0, 1) for end in at]
+                net = net[0], combine(net[0], net[1], Ends(*net_at), np.zeros(total))
+        return Completeness(tried, found, sizes, share, n_eff, *ends, kind, net[0], *net[1])
 
     def _hosts_above(self, number: int, hosts: Count) -> NDArray[np.bool_] | None:
         """Return whether each host alone is above a threshold; None if that is not known."""
@@ -228,6 +236,15 @@ def _limits(
             elif confidence == 0.95 and threshold.logit_low is not None:
                 limits[number, confidence] = (threshold.logit_low, threshold.logit_high or np.inf)
     return limits
+
+
+def _net(
+    group: Count, sums: NDArray[np.int32], total: int, confidence: float
+) -> tuple[Float, Ends]:
+    """Return the completeness of groups and its interval at a given threshold."""
+    tried, found = (_add_up(group, column, total) for column in sums.T)
+    ends, _ = _of_hosts(sums, np.bincount(group, minlength=total), confidence)
+    return _ratio(found, tried), ends
 
 
 def _of_hosts(sums: NDArray[np.int32], sizes: Count, confidence: float) -> tuple[Ends, Float]:

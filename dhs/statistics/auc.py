@@ -91,7 +91,7 @@ def auc_interval(lenses: ArrayLike, negatives: ArrayLike, confidence: float = 0.
     low, high = _placement_interval(area, of_lenses, of_negatives, tail)
     is_extreme = low == high or min(area, 1 - area) * fewest < ENOUGH_INVERSIONS
     if is_extreme:
-        ends = _score_interval(max(area, 1 - area), positive.size, negative.size, tail)
+        ends = score_interval(max(area, 1 - area), positive.size, negative.size, tail)
         ends = ends if area >= 0.5 else (1 - ends[1], 1 - ends[0])
         low, high = min(low, ends[0]), max(high, ends[1])
     return AucInterval(area, low, high, False, is_extreme)
@@ -125,8 +125,25 @@ def _placement_interval(
     return float(max(min(low, area), 0.0)), float(min(max(high, area), 1.0))
 
 
-def _score_interval(area: float, lenses: int, negatives: int, tail: float) -> tuple[float, float]:
-    """Return the areas at which the score test is at its critical value."""
+def score_interval(
+    area: float, lenses: float, negatives: float, tail: float
+) -> tuple[float, float]:
+    """Return the areas at which the score test is at its critical value.
+
+    Parameters
+    ----------
+    area : float
+        Area under the ROC curve, in [0, 1].
+    lenses, negatives : float
+        Effective numbers of objects.
+    tail : float
+        Probability of each tail.
+
+    Returns
+    -------
+    (2,) tuple of float
+        Lower and upper end.
+    """
     z = float(stats.norm.isf(tail))
     mean_size = (lenses + negatives) / 2
 

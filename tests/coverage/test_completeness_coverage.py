@@ -112,17 +112,32 @@ def simulate(folder: Path, case: Case, rng: np.random.Generator) -> GridResult:
     return GridResult(folder)
 
 
+def standardised(
+    threshold: Threshold, radii: list[float], bins: list[str]
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the threshold of the population in standard deviations of hosts and injections."""
+    if threshold.fpr_target is None:
+        own = (threshold.logit - CENTRE) / WIDTH
+    else:
+        own = float(stats.norm.isf(threshold.fpr_target))
+    means = np.array([BY_RADIUS[radius] + BY_MAGNITUDE[name] for radius in radii for name in bins])
+    return own, own - means / WIDTH
+
+
 def truth(threshold: Threshold, radii: list[float], bins: list[str]) -> float:
     """Return the completeness of the population at the threshold of the population."""
-    if threshold.fpr_target is None:
-        limit = threshold.logit
-    else:
-        limit = CENTRE + WIDTH * stats.norm.isf(threshold.fpr_target)
-    means = np.array([BY_RADIUS[radius] + BY_MAGNITUDE[name] for radius in radii for name in bins])
-    return float(stats.norm.sf((limit - CENTRE - means) / WIDTH).mean())
+    return float(stats.norm.sf(standardised(threshold, radii, bins)[1]).mean())
 
 
-def rows_of(grid: GridResult) -> pd.DataFrame:
+def true_net(threshold: Threshold, radii: list[float], bins: list[str], shared: float) -> float:
+    """Return the completeness among injections whose host alone is not above the threshold."""
+    own, limits = standardised(threshold, radii, bins)
+    both = stats.multivariate_normal([0, 0], [[1, shared], [shared, 1]])
+    missed = np.array([both.cdf([own, limit]) for limit in limits])
+    return float(1 - missed.mean() / stats.norm.cdf(own))
+
+
+def rows_of(grid: GridResult, shared: float) -> pd.DataFrame:
     """Return true and measured values of cells, of their magnitude bins, and of pooled rows."""
     radii, bins = list(BY_RADIUS), list(BY_MAGNITUDE)
     found: list[tuple[str | float, ...]] = []
@@ -136,6 +151,11 @@ def rows_of(grid: GridResult) -> pd.DataFrame:
                 true = truth(threshold, [radius], bins if name == "all" else [name])
                 ends = tuple(map(float, (row.completeness, row.n_eff, row.ci95_lo, row.ci95_hi)))
                 found.append((f"{kind}, theta_E {radius}, {name}", true, *ends))
+                if name == "all":
+                    net = row.completeness_net, row.n_eff, row.completeness_net_ci95_lo
+                    ends = tuple(map(float, (*net, row.completeness_net_ci95_hi)))
+                    true = true_net(threshold, [radius], bins, shared)
+                    found.append((f"{kind}, theta_E {radius}, net", true, *ends))
         pooled = grid.completeness(threshold, (MAGNITUDE,))
         for k, name in enumerate(bins):
             columns = (pooled.share, pooled.n_eff, pooled.low, pooled.high)
@@ -144,13 +164,18 @@ def rows_of(grid: GridResult) -> pd.DataFrame:
         whole = grid.completeness(threshold)
         ends = tuple(map(float, (whole.share, whole.n_eff, whole.low, whole.high)))
         found.append((f"{kind}, pooled, all", truth(threshold, radii, bins), *ends))
+        ends = tuple(map(float, (whole.net, whole.n_eff, whole.net_low, whole.net_high)))
+        true = true_net(threshold, radii, bins, shared)
+        found.append((f"{kind}, pooled, net", true, *ends))
     return pd.DataFrame(found, columns=["row", "true", "share", "n_eff", "low", "high"])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_intervals_contain_the_truth(case: Case, tmp_path: Path) -> None:
     rng = np.random.default_rng([case.galaxies, case.hosts, case.per_cell])
-    runs = pd.concat([rows_of(simulate(tmp_path / "grid", case, rng)) for _ in range(RUNS)])
+    runs = pd.concat(
+        [rows_of(simulate(tmp_path / "grid", case, rng), case.shared) for _ in range(RUNS)]
+    )
     runs["covered"] = runs["true"].between(runs["low"], runs["high"])
     runs["fewest"] = runs["n_eff"] * np.minimum(runs["share"], 1 - runs["share"])
     summary = runs.groupby("row").agg(

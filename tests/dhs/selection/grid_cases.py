@@ -204,7 +204,8 @@ def without_hosts(folder: Path) -> Path:
     """Remove the columns that folders of an earlier version lack."""
     path = folder / "selection_function.parquet"
     table = parquet.read_table(path)
-    added = ["n_hosts", "n_eff", "few_hosts", "interval", "completeness_net"]
+    added = ["n_hosts", "n_eff", "few_hosts", "interval"]
+    added += [name for name in table.column_names if name.startswith("completeness_net")]
     parquet.write_table(table.drop_columns(added), path)
     path = folder / "negatives.parquet"
     parquet.write_table(parquet.read_table(path).drop_columns(["host_row"]), path)

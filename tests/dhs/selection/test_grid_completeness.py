@@ -23,7 +23,10 @@ EXISTING_COLUMNS = [
     *("source_mag_bin", "n_injections", "n_detected", "n_failed", "completeness"),
     *("ci68_lo", "ci68_hi", "ci95_lo", "ci95_hi", "mean_score", "mean_arc_snr", "sufficient"),
 ]
-COLUMNS_BY_HOST = ["n_hosts", "n_eff", "few_hosts", "interval", "completeness_net"]
+COLUMNS_BY_HOST = [
+    *("n_hosts", "n_eff", "few_hosts", "interval"),
+    *("completeness_net", "completeness_net_ci95_lo", "completeness_net_ci95_hi"),
+]
 
 
 def test_thresholds_are_those_of_recall_at_fpr() -> None:

@@ -185,6 +185,8 @@ def test_a_grid_pools_what_its_table_holds(tmp_path: Path) -> None:
             "ci95_lo": cells.low,
             "ci95_hi": cells.high,
             "completeness_net": cells.net,
+            "completeness_net_ci95_lo": cells.net_low,
+            "completeness_net_ci95_hi": cells.net_high,
             "few_hosts": cells.is_few,
         }.items():
             np.testing.assert_array_equal(whole[name].to_numpy().reshape(shape), values)
@@ -214,7 +216,7 @@ def test_without_non_lenses_a_threshold_has_its_own_limits(injections: pd.DataFr
 
 def test_false_positives_by_cell_and_class(tmp_path: Path) -> None:
     kinds = np.where(np.arange(80) % 4 < 2, "early", "late")
-    pack = write_hosts(tmp_path / "pack", host_class=kinds)
+    pack = write_hosts(tmp_path / "pack", host_type=kinds)
     hosts = Hosts(grid(pack, Path("m"), Path("o")))
     assert hosts.classes is not None
     logit = np.random.default_rng(0).normal(size=len(hosts)).astype(np.float32)
@@ -225,7 +227,7 @@ def test_false_positives_by_cell_and_class(tmp_path: Path) -> None:
     at_rate = table[table["threshold_type"] == "FPR=2.5e-01"]
     for _, row in at_rate.iterrows():
         if row["by"] == "class":
-            chosen = hosts.classes == row["host_class"]
+            chosen = hosts.classes == row["host_type"]
         elif row["by"] == "cell":
             place = hosts.fwhm[:, 1] == row["psf_fwhm"]
             chosen = place & (hosts.depth.round(1) == row["depth_5sig"])
@@ -235,7 +237,7 @@ def test_false_positives_by_cell_and_class(tmp_path: Path) -> None:
         assert (row["n_non_lenses"], row["n_false_positives"]) == (chosen.sum(), above)
         exact = stats.binomtest(above, int(chosen.sum())).proportion_ci()
         assert (row["ci95_lo"], row["ci95_hi"]) == pytest.approx((exact.low, exact.high))
-    by_class = at_rate[at_rate["by"] == "class"].set_index("host_class")["rate"]
+    by_class = at_rate[at_rate["by"] == "class"].set_index("host_type")["rate"]
     assert by_class["late"] > by_class["early"]
     (said,) = summary(thresholds, table)
     assert said["by_class"] == by_class.to_dict()
