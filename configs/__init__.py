@@ -1,0 +1,1 @@
+"""Configurations and priors in YAML, installed as the package ``dhs.configs``."""
