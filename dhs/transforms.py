@@ -13,9 +13,9 @@ from fastnorm.annulus import radius_map
 FEWEST_SHUFFLED = 4
 
 
-@dataclass(frozen=True)
+@dataclass
 class AugmentConfig:
-    """Settings of `random_augment`.
+    """Settings of `random_augment`, which existing scripts change by assignment.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class AugmentConfig:
     az_shuffle_rmax: int = 32
 
 
-def random_augment(img3: NDArray[Any], seed: int, cfg: AugmentConfig) -> NDArray[Any]:
+def random_augment(img3: NDArray[Any], seed: int, cfg: AugmentConfig) -> NDArray[np.float32]:
     """Flip, rotate and corrupt one cutout with ``numpy.random.default_rng(seed)``.
 
     Parameters
@@ -56,8 +56,8 @@ def random_augment(img3: NDArray[Any], seed: int, cfg: AugmentConfig) -> NDArray
 
     Returns
     -------
-    (C, H, W) array
-        New array. An odd number of quarter turns swaps H and W.
+    (C, H, W) float32 array
+        New array, in the byte order of the machine. An odd number of quarter turns swaps H and W.
 
     Notes
     -----
@@ -71,13 +71,41 @@ def random_augment(img3: NDArray[Any], seed: int, cfg: AugmentConfig) -> NDArray
         img3 = img3[..., ::-1, :]
     if cfg.rot90:
         img3 = np.rot90(img3, k=int(rng.integers(0, 4)), axes=(-2, -1))
-    out = img3.copy()
+    out = _float32(img3)
     radius = radius_map(*out.shape[-2:])
     if cfg.core_dropout_prob > 0 and rng.random() < cfg.core_dropout_prob:
         out[..., radius < cfg.core_radius] = 0
     if cfg.az_shuffle_prob > 0 and rng.random() < cfg.az_shuffle_prob:
         _shuffle_rings(out, radius, cfg.az_shuffle_rmax, int(rng.integers(0, 2**31 - 1)))
     return out
+
+
+def azimuthal_shuffle(img3: NDArray[Any], seed: int, rmax: int = 32) -> NDArray[np.float32]:
+    """Permute the pixels within each ring, one pixel wide, the same way in all bands.
+
+    Parameters
+    ----------
+    img3 : (C, H, W) array
+        Cutout; it is not modified.
+    seed : int
+        Seed of ``numpy.random.default_rng``.
+    rmax : int
+        Rings ``k <= r < k + 1`` for ``k`` below this are permuted, if they have 4 pixels or more.
+
+    Returns
+    -------
+    (C, H, W) float32 array
+        New array.
+    """
+    out = _float32(img3)
+    _shuffle_rings(out, radius_map(*out.shape[-2:]), rmax, seed)
+    return out
+
+
+def _float32(img3: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a contiguous copy, with values beyond float32 as infinity."""
+    with np.errstate(over="ignore"):
+        return np.array(img3, dtype=np.float32, order="C")
 
 
 def _shuffle_rings(img3: NDArray[Any], radius: NDArray[np.float64], rings: int, seed: int) -> None:

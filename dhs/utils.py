@@ -6,6 +6,8 @@ the published models, including the legacy annulus.
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import fastnorm
 from fastnorm.annulus import Annulus, radius_map
+from fastnorm.io.numpy_files import read_arrays
 from fastnorm.reference import median_mad
 
 
@@ -146,15 +149,30 @@ def center_slices(H: int, W: int, box: int) -> tuple[slice, slice]:  # noqa: N80
     H, W : int
         Height and width of the image in pixels.
     box : int
-        Side of the box in pixels.
+        Side of the box in pixels, an even number; of an odd one the even number below is used.
 
     Returns
     -------
     rows, columns : slice
-        Slices of the box around the pixel ``(H // 2, W // 2)``.
+        Slices with ``box // 2`` pixels to both sides of ``(H // 2, W // 2)``.
     """
-    top, left = H // 2 - box // 2, W // 2 - box // 2
-    return slice(top, top + box), slice(left, left + box)
+    half = box // 2
+    return slice(H // 2 - half, H // 2 + half), slice(W // 2 - half, W // 2 + half)
+
+
+def decode_npz_blob(blob: bytes) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an ``.npz`` in memory, by name.
+
+    Raises
+    ------
+    TypeError
+        ``blob`` is not bytes.
+    fastnorm.io.CutoutError
+        The bytes are not an ``.npz`` of plain arrays; a kind of ValueError.
+    """
+    if not isinstance(blob, bytes | bytearray | memoryview):
+        raise TypeError(f"blob is a {type(blob).__name__}; give the bytes of an .npz.")
+    return read_arrays(Path("blob"), io.BytesIO(blob))
 
 
 def _floating(values: ArrayLike) -> NDArray[np.floating[Any]]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dhs.checkpoint.file import CheckpointError, differences, save, shapes
 from dhs.checkpoint.header import Checkpoint
+from dhs.checkpoint.old_file import find_weights, prefix_hint, read_plain
 from dhs.checkpoint.published_names import to_ours
 from dhs.checkpoint.torchvision_names import is_torchvision, to_timm
 from dhs.constants import CUTOUT_SIZE
@@ -37,15 +35,6 @@ SPEC_KEYS = {
 """Keys of an old ``dataset`` section, and the fields of a `PreprocessSpec` that they set."""
 DEFAULTS: dict[str, Any] = {"mode": "raw_robust", "crop": False, "clip_range": 10.0}
 """Defaults of the published scoring for keys that a configuration lacks."""
-
-# scikit-learn's metrics are NumPy scalars, which NumPy 1 defines in another module.
-_CORES = ("core", "_core")
-_SCALAR = np.float64(0).__reduce__()[0]
-_NUMBERS: list[Any] = [
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
-    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in _CORES),
-]
 
 
 @dataclass(frozen=True)
@@ -70,6 +59,10 @@ class OldCheckpoint:
         Content of the file without the weights.
     defaults : dict
         Assumed values that the file does not state.
+    weights_key : str
+        Entry of the file with the weights.
+    other_weights : tuple of str
+        Further entries of the file with a state dict.
     """
 
     path: Path
@@ -80,6 +73,8 @@ class OldCheckpoint:
     state: dict[str, Tensor]
     content: dict[str, Any]
     defaults: dict[str, Any]
+    weights_key: str = "model"
+    other_weights: tuple[str, ...] = ()
 
 
 def import_old(
@@ -90,14 +85,16 @@ def import_old(
     crop: bool | None = None,
     data_origin: str | None = None,
     size: int = CUTOUT_SIZE,
+    weights: str | None = None,
 ) -> Checkpoint:
     """Convert an old checkpoint to the current format, which records its preprocessing.
 
     Parameters
     ----------
     path : path
-        A ``.pt`` file with a dict of ``model`` (the weights), ``train`` and ``dataset`` (mappings
-        from the configuration of the training), and optionally ``preprocess_spec``.
+        A ``.pt`` file with a dict of ``model`` (the weights; or another of
+        `dhs.checkpoint.old_file.WEIGHTS_KEYS`), ``train`` and ``dataset`` (mappings from the
+        configuration of the training), and optionally ``preprocess_spec``.
     out : path
         Checkpoint to write, ending in ``.safetensors``.
     annulus : (float, float), optional
@@ -108,6 +105,8 @@ def import_old(
         Origin of the training cutouts, if the file does not state it.
     size : int
         Side in pixels of the training cutouts, before any crop.
+    weights : str, optional
+        Entry of the file with the weights, if it has several.
 
     Returns
     -------
@@ -118,28 +117,33 @@ def import_old(
     Raises
     ------
     CheckpointError, SpecMismatchError, ValueError
-        Same as in `read_old`; also if the weights do not fit the architecture, or if
-        ``data_origin`` is missing or contradicts the file.
+        Same as in `read_old`; also if the weights do not fit the architecture, if the file has
+        several state dicts and ``weights`` is None, or if ``data_origin`` is missing or contradicts
+        the file.
     OSError
         A file cannot be read or written.
     """
-    old = read_old(path, annulus=annulus, crop=crop)
+    old = read_old(path, annulus=annulus, crop=crop, weights=weights)
+    if old.other_weights and weights is None:
+        keys = (old.weights_key, *old.other_weights)
+        raise CheckpointError(
+            f"{path} has several state dicts, {' and '.join(map(repr, keys))}; choose one, for "
+            f"example --weights {keys[-1]}."
+        )
     origin = _origin(old, data_origin)
-    model = LensFinder(old.spec, old.arch, old.in_ch, size=size, **old.kwargs)
+    with torch.device("cpu"):
+        model = LensFinder(old.spec, old.arch, old.in_ch, size=size, **old.kwargs)
     expected = shapes(model.backbone.state_dict())
     wrong = differences(shapes(old.state), expected)
     if wrong:
         raise CheckpointError(
             f"{path}: its weights do not fit {old.arch} with {old.kwargs} and {old.in_ch} bands: "
             f"{len(wrong)} differences ({'; '.join(wrong[:5])}). Assumed values that the file does "
-            f"not state: {old.defaults or 'none'}."
+            f"not state: {old.defaults or 'none'}.{_base_ch_hint(old)}"
+            f"{prefix_hint(list(old.state))}"
         )
     model.backbone.load_state_dict(old.state)
-    figures = {name: value for name, value in old.content.items() if _is_figure(value)}
-    metrics = {
-        name: value.item() if isinstance(value, np.number) else value
-        for name, value in figures.items()
-    }
+    metrics = {name: value for name, value in old.content.items() if _is_figure(value)}
     taken = {"model", "train", "dataset", "preprocess_spec", "data_origin", *metrics}
     with Path(path).open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -152,6 +156,7 @@ def import_old(
         imported_from={
             "file": Path(path).name,
             "sha256": digest,
+            "weights": old.weights_key,
             "defaults": old.defaults,
             "left_out": sorted(set(old.content) - taken),
         },
@@ -163,6 +168,7 @@ def read_old(
     *,
     annulus: tuple[float, float] | None = None,
     crop: bool | None = None,
+    weights: str | None = None,
 ) -> OldCheckpoint:
     """Read an old checkpoint, and determine its preprocessing and architecture.
 
@@ -174,6 +180,9 @@ def read_old(
         Inner and outer radius in pixels, if the file does not state them.
     crop : bool, optional
         Whether the centre was cropped first, if the file does not state it; False by default.
+    weights : str, optional
+        Entry of the file with the weights; by default the first of
+        `dhs.checkpoint.old_file.WEIGHTS_KEYS` that it has.
 
     Returns
     -------
@@ -189,8 +198,10 @@ def read_old(
         Two sources contradict each other.
     """
     path = Path(path)
-    content = _read_plain(path)
-    state = _weights(path, content.pop("model", None))
+    content = read_plain(path)
+    found = find_weights(path, content, weights)
+    state = found.state
+    del content[found.key]
     for name in ("train", "dataset"):
         content[name] = _section(path, content, name)
     defaults: dict[str, Any] = {}
@@ -213,57 +224,9 @@ def read_old(
     if arch == "efficientnet_v2_s_torchvision":
         state = to_timm(state)
     in_ch = _take(train, "in_ch", 3, defaults)
-    return OldCheckpoint(path, spec, arch, kwargs, in_ch, state, content, defaults)
-
-
-def _read_plain(path: Path) -> dict[str, Any]:
-    """Return the dict in the file, which has only tensors and plain values."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not a file; give the .pt file.")
-    with path.open("rb") as stream:
-        content = _unpickled(path, stream)
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} has a {type(content).__name__}; an old checkpoint is a dict with 'model'."
-        )
-    return {str(name): value for name, value in content.items()}
-
-
-def _unpickled(path: Path, stream: BinaryIO) -> Any:
-    try:
-        with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
-            # torch warns about foreign pickles, which are either read or refused here.
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.load(stream, weights_only=True, map_location="cpu")
-    # Damaged pickles can raise any exception, including OSError.
-    except Exception as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if found is None:
-            first = one_line(str(error).partition("\n")[0], 200)
-            raise CheckpointError(
-                f"{path} is damaged or not a .pt file ({type(error).__name__}: {first}). Use "
-                "another copy of it."
-            ) from error
-        raise CheckpointError(
-            f"{path} has an object of {found[1]}. It is refused, because unpickling objects can "
-            "run any code. Load the file in the program that wrote it, and save it again with only "
-            "tensors, dicts, lists, strings and numbers (dataclasses.asdict, float, str)."
-        ) from error
-
-
-def _weights(path: Path, state: object) -> dict[str, Tensor]:
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise CheckpointError(
-            f"{path} has no state dict of tensors under 'model', so it is not an old checkpoint; "
-            "bare weights do not state how they were trained."
-        )
-    names = dict(state)
-    for prefix in ("module.", "_orig_mod.", "module."):
-        if names and all(name.startswith(prefix) for name in names):
-            names = {name.removeprefix(prefix): value for name, value in names.items()}
-    return names
+    return OldCheckpoint(
+        path, spec, arch, kwargs, in_ch, state, content, defaults, found.key, found.others
+    )
 
 
 def _section(path: Path, content: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -301,9 +264,6 @@ def _spec(
     known: dict[str, Any] = {}
     heard: list[str] = []
     for source, values in sources.items():
-        if values.get("crop_size") == 0:
-            # In old files 0 means the default of 64, in a PreprocessSpec it means no crop.
-            values = values | {"crop_size": None}
         if not values.keys().isdisjoint(RADII):
             # A single radius must not be completed by another source.
             values = dict.fromkeys(RADII) | values
@@ -330,6 +290,17 @@ def _spec(
     return spec
 
 
+def _base_ch_hint(old: OldCheckpoint) -> str:
+    stem = old.state.get("stem.0.weight")
+    if old.arch != BOTTLENECKED_RESNET or stem is None or len(stem) == old.kwargs["base_ch"]:
+        return ""
+    return (
+        f" The stem in the file has {len(stem)} channels, so its base_ch is {len(stem)}; save the "
+        f"file again with base_ch={len(stem)} under 'train'. (If base_ch is left out, it is "
+        "16 in old files, and 27 in new trainings.)"
+    )
+
+
 def _origin(old: OldCheckpoint, given: str | None) -> str:
     own = old.content.get("data_origin", old.content["dataset"].get("data_origin"))
     if own is None and given is None:
@@ -352,6 +323,6 @@ def _take(section: Mapping[str, Any], name: str, default: Any, defaults: dict[st
 
 
 def _is_figure(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dhs.data.config import DatasetConfig, SplitConfig
 from dhs.data.rows import FileRows, Files, PackRows, Source
+from dhs.device import copies
 from dhs.manifest.columns import MASK_PATH, Manifest, with_ids
 from dhs.manifest.splits import SPLITS
 from dhs.pack import MANIFEST, Pack, open_pack, read_manifest
@@ -32,7 +33,8 @@ class LensDataset:
     config : DatasetConfig
         Section ``dataset`` of a configuration.
     split : str or None
-        ``train``, ``val``, ``test``, or None for all cutouts.
+        ``train``, ``val`` or ``test``. None means ``split_config.split_value``, or all cutouts if
+        that is None, too.
     split_config : SplitConfig
         Section ``split`` of a configuration.
 
@@ -61,8 +63,9 @@ class LensDataset:
     Raises
     ------
     ValueError
-        A column is missing; a label, id or weight is invalid; an object is in two splits; the
-        split is empty; the cutouts are not square; or the pack is incomplete.
+        A setting is invalid; the two splits contradict each other; a column is missing; a label, id
+        or weight is invalid; an object is in two splits; the split is empty; the cutouts are not
+        square; or the pack is incomplete.
     CutoutError
         A file cannot be read.
     """
@@ -70,11 +73,18 @@ class LensDataset:
     def __init__(
         self,
         config: DatasetConfig,
-        split: str | None,
+        split: str | None = None,
         split_config: SplitConfig = SplitConfig(),  # noqa: B008
     ) -> None:
         if split is not None and split not in SPLITS:
             raise ValueError(f"split={split!r} is not known; use one of {', '.join(SPLITS)}.")
+        config, split_config = config.checked(), split_config.checked()
+        if split is not None and split_config.split_value not in (None, split):
+            raise ValueError(
+                f"split={split!r} contradicts split_value={split_config.split_value!r}; leave one "
+                "of them out."
+            )
+        split = split or split_config.split_value
         self.config, self.split = config, split
         self.name = config.parquet_path if config.mode == "pack" else config.manifest_path
         table, metadata, pack = _open(config)
@@ -84,7 +94,7 @@ class LensDataset:
         labels, ids = manifest.labels(config.label_col), manifest.ids()
         weights_col = config.sample_weight_col
         weights = manifest.weights(weights_col) if weights_col else None
-        splits = manifest.splits(**split_config.model_dump())
+        splits = manifest.splits(**split_config.model_dump(exclude={"split_value"}))
         chosen = np.arange(len(table)) if split is None else np.flatnonzero(splits == split)
         if not chosen.size:
             raise ValueError(f"{self.name} has no cutouts{f' in {split!r}' if split else ''}.")
@@ -135,7 +145,7 @@ class LensDataset:
         """
         wanted = self._positions(rows)
         shape = (len(wanted), *self.shape)
-        images = torch.empty(shape) if out is None else out
+        images = torch.empty(shape, dtype=torch.float32, device="cpu") if out is None else out
         found = (images.shape, images.dtype, images.device.type, images.is_contiguous())
         if found != (shape, torch.float32, "cpu", True):
             raise ValueError(
@@ -145,7 +155,7 @@ class LensDataset:
         if not self._source.has_masks:
             self._source.read(wanted, images.numpy())
             return images, None
-        mask = torch.empty(shape, dtype=torch.bool)
+        mask = torch.empty(shape, dtype=torch.bool, device="cpu")
         self._source.read(wanted, images.numpy(), mask.numpy())
         return images, mask
 
@@ -188,11 +198,11 @@ class LensDataset:
                     f"resident=True: the {count} cutouts take {needed / 1e9:.1f} GB, but {device} "
                     f"has only {free / 1e9:.1f} GB free; set dataset.resident=false."
                 )
-        images = torch.empty(shape, device=device)
+        images = torch.empty(shape, dtype=torch.float32, device=device)
         bad = (
             torch.empty(shape, dtype=torch.bool, device=device) if self._source.has_masks else None
         )
-        stage = torch.empty((min(count, STAGED), *shape[1:]), pin_memory=is_gpu)
+        stage = copies.stage((min(count, STAGED), *shape[1:]), torch.float32, device)
         for start in range(0, count, STAGED):
             rows = np.arange(start, min(start + STAGED, count))
             part, mask = self.read(rows, out=stage[: len(rows)])

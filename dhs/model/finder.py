@@ -16,6 +16,9 @@ from dhs.model.networks import NETWORKS, TIMM_NAMES
 from dhs.preprocess.layer import Preprocess
 from dhs.preprocess.spec import PreprocessSpec
 
+RATES = ("drop_rate", "drop_path_rate")
+"""Options of networks of timm that drop features or paths in training."""
+
 
 def build_model(
     arch: str,
@@ -39,8 +42,8 @@ def build_model(
     weights : path, optional
         Local .safetensors file with timm's weights for this architecture.
     **kwargs
-        Options of the architecture: ``base_ch`` for the bottlenecked ResNet; ``drop_rate`` and
-        others for the networks of timm.
+        Options of the architecture: ``base_ch`` for the bottlenecked ResNet; ``drop_rate``,
+        ``drop_path_rate`` and others for the networks of timm.
 
     Returns
     -------
@@ -63,7 +66,7 @@ def build_model(
             raise ValueError(f"pretrained=True: {arch} has no ImageNet weights; set it to False.")
         module, _, name = network.own_class.partition(":")
         make = getattr(importlib.import_module(module), name)
-        return _build(make, arch, in_ch=in_ch, **kwargs)
+        return _build(make, arch, in_ch=in_ch, **_without_rates(arch, kwargs))
     timm = _timm()
     name, fixed = TIMM_NAMES.get(arch, (arch, {}))
     if not timm.is_model(name):
@@ -86,6 +89,16 @@ def build_model(
             "elsewhere and give weights=FILE.safetensors (train.weights in a configuration), or "
             "train from scratch with pretrained=False."
         ) from error
+
+
+def _without_rates(arch: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a network of our own, which has no layers that drop anything."""
+    for name in RATES:
+        if options.get(name):
+            raise ValueError(
+                f"{name}={options[name]!r}: {arch} has no such layers; set it to 0 or leave it out."
+            )
+    return {name: value for name, value in options.items() if name not in RATES}
 
 
 def _timm() -> Any:

@@ -22,6 +22,8 @@ class Network:
         Name in timm; None for a class of our own.
     timm_options : mapping
         Options that timm builds it with.
+    training_options : mapping
+        Options of a training that its configuration leaves out.
     own_class : str or None
         ``module:class`` of our own network, imported when it is built. Its constructor takes
         ``in_ch``, ``forward`` returns logits (N, 1), and ``get_classifier()`` returns the last
@@ -35,6 +37,7 @@ class Network:
     paper_name: str
     timm_name: str | None = None
     timm_options: Mapping[str, Any] = field(default_factory=dict)
+    training_options: Mapping[str, Any] = field(default_factory=dict)
     own_class: str | None = None
     retraining_config: str | None = None
     least_auc: float | None = None
@@ -42,16 +45,20 @@ class Network:
 
 BOTTLENECKED_RESNET = "bottlenecked_resnet"
 
+# The rates that torchvision builds EfficientNetV2-S with.
+_RATES = {"drop_rate": 0.2, "drop_path_rate": 0.2}
+
 NETWORKS: Mapping[str, Network] = {
     "efficientnet_v2_s": Network(
         "EfficientNetV2-S",
         "tf_efficientnetv2_s",
+        training_options=_RATES,
         retraining_config="configs/paperIV_efficientnet_v2_s_v5_annulus_fix.yaml",
         least_auc=0.995,
     ),
     # Padding and batch-norm epsilon of torchvision, for weights that were trained with it.
     "efficientnet_v2_s_torchvision": Network(
-        "EfficientNetV2-S", "efficientnetv2_s", {"bn_eps": 1e-3}
+        "EfficientNetV2-S", "efficientnetv2_s", {"bn_eps": 1e-3}, training_options=_RATES
     ),
     BOTTLENECKED_RESNET: Network(
         "bottlenecked ResNet",

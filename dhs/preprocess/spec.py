@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from dhs.constants import BANDS, CUTOUT_SIZE, PIXEL_SCALE, STAMP_SIZE
-from dhs.preprocess.stack import MODES
+from dhs.preprocess.stack import MODES, NO_CROP
 from fastnorm import LEGACY_ANNULUS, Annulus
 from fastnorm.checksums import DEFINITION_VERSION
+from fastnorm.footprint import is_same
 
 NAN_POLICY = "zero before the statistics, zero after the division"
 MASK_POLICY = "masked pixels leave the statistics, and are normalised like all others"
@@ -38,7 +39,8 @@ class PreprocessSpec:
     crop : bool
         Crop the centre first.
     crop_size : int or None
-        Side of the crop in pixels. With ``crop``, None means 64 and 0 means no crop.
+        Side of the crop in pixels. With ``crop``, None and 0 mean 64, and -1 means no crop, as
+        in the files of the published models.
     clip_range : float
         Limit of the absolute normalised values.
     annulus_r_in, annulus_r_out : float
@@ -102,10 +104,14 @@ class PreprocessSpec:
         if not isinstance(self.crop, bool):
             raise TypeError(f"crop={self.crop!r} must be True or False.")
         size = self.crop_size
-        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
-            raise ValueError(f"crop_size={size!r} must be None or a side in pixels, such as 64.")
-        crop = self.crop and size != 0
-        self._set(crop=crop, crop_size=(STAMP_SIZE if size is None else size) if crop else None)
+        is_size = isinstance(size, int) and not isinstance(size, bool) and size >= NO_CROP
+        if size is not None and not is_size:
+            raise ValueError(
+                f"crop_size={size!r} must be None or a side in pixels, such as 64; "
+                f"{NO_CROP} means no crop."
+            )
+        crop = self.crop and size != NO_CROP
+        self._set(crop=crop, crop_size=(size or STAMP_SIZE) if crop else None)
 
     def _set(self, **values: object) -> None:
         for name, value in values.items():
@@ -172,15 +178,26 @@ class PreprocessSpec:
         return {name: getattr(self, name) for name in names}
 
     def differences(self, other: PreprocessSpec) -> list[str]:
-        """Return the fields that differ, each as ``name ours against theirs``, sorted by name."""
+        """Return the fields that differ, each as ``name ours against theirs``, sorted by name.
+
+        Radii that differ by rounding, or select the same pixels, do not differ.
+        """
         mine, its = self.to_dict(), other.to_dict()
+        names = set(mine)
+        if is_same(self.annulus, other.annulus):
+            names -= {"annulus_r_in", "annulus_r_out"}
         return [
-            f"{key} {mine[key]} against {its[key]}" for key in sorted(mine) if mine[key] != its[key]
+            f"{key} {mine[key]} against {its[key]}"
+            for key in sorted(names)
+            if mine[key] != its[key]
         ]
 
     def has_radii(self, r_in: object, r_out: object) -> bool:
         """Return whether two radii in pixels, as a file states them, are those of this annulus."""
-        return (self.annulus_r_in, self.annulus_r_out) == (r_in, r_out)
+        try:
+            return is_same(self.annulus, Annulus(r_in, r_out))  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return False
 
     def require_same(self, other: PreprocessSpec, ours: str, theirs: str, hint: str = "") -> None:
         """Refuse to combine two artefacts with different preprocessing.

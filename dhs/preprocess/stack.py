@@ -13,21 +13,27 @@ from dhs.utils import radial_profile_model
 from fastnorm import LEGACY_ANNULUS, Annulus
 
 MODES = ("raw_robust", "residual_radial_profile")
+NO_CROP = -1
+"""Size of a crop that leaves the image whole, in existing scripts and files."""
 
 
 def center_crop(img: NDArray[Any], target_size: int) -> NDArray[Any]:
     """Return the central square of the last two axes, of side ``target_size``, as a view.
 
+    A ``target_size`` of -1 returns the whole image.
+
     Raises
     ------
     ValueError
-        ``target_size`` is below 1 or larger than the image.
+        ``target_size`` is 0, below -1, or larger than the image.
     """
+    if target_size == NO_CROP:
+        return img
     height, width = img.shape[-2:]
     if target_size < 1 or target_size > min(height, width):
         raise ValueError(
             f"target_size={target_size} does not fit an image of {height} x {width}; "
-            f"it must be 1 to {min(height, width)}."
+            f"it must be 1 to {min(height, width)}, or {NO_CROP} for the whole image."
         )
     top, left = (height - target_size) // 2, (width - target_size) // 2
     return img[..., top : top + target_size, left : left + target_size]
@@ -54,7 +60,7 @@ def preprocess_stack(
     crop : bool
         Crop the centre first.
     crop_size : int, optional
-        Side of the crop in pixels: 64 if None, no crop if 0.
+        Side of the crop in pixels: 64 if None, no crop if 0 or -1.
     clip_range : float
         Limit of the result: ``[-clip_range, clip_range]``.
     annulus_r_in, annulus_r_out : float, optional
@@ -69,7 +75,7 @@ def preprocess_stack(
     ------
     ValueError
         The mode is unknown, one radius is given without the other, the crop is larger than the
-        image, ``clip_range`` is not positive, or the input is not three-dimensional.
+        image or below -1, ``clip_range`` is not positive, or the input is not three-dimensional.
 
     Warns
     -----
@@ -86,7 +92,12 @@ def preprocess_stack(
     bands = np.asarray(img3)
     if bands.ndim != 3:
         raise ValueError(f"img3 has shape {bands.shape}; expected (bands, H, W).")
-    if crop and crop_size != 0:
+    if crop_size is not None and crop_size < NO_CROP:
+        raise ValueError(
+            f"crop_size={crop_size!r} is not allowed: give a side in pixels, None for "
+            f"{STAMP_SIZE}, or 0 or {NO_CROP} for no crop."
+        )
+    if crop and crop_size not in (0, NO_CROP):
         bands = center_crop(bands, STAMP_SIZE if crop_size is None else crop_size)
     with np.errstate(over="ignore"):
         bands = bands.astype(np.float32)

@@ -10,5 +10,6 @@ from __future__ import annotations
 from dhs.train.config import TrainConfig
 from dhs.train.loop import NonFiniteLossError
 from dhs.train.run import Trained, train
+from dhs.train.setup import FewForValidationWarning
 
-__all__ = ["NonFiniteLossError", "TrainConfig", "Trained", "train"]
+__all__ = ["FewForValidationWarning", "NonFiniteLossError", "TrainConfig", "Trained", "train"]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 
 from dhs.train.config import read_config
 from dhs.train.run import Trained, train
-from fastnorm.terminal import counting, fail, messages
+from fastnorm.terminal import counting, fail, messages, say
 from fastnorm.text import printable
 
 
@@ -40,7 +42,7 @@ def train_and_print(
     """
     started = time.perf_counter()
     is_first = os.environ.get("RANK", "0") == "0"
-    with messages(TypeError, ValueError, OSError, ImportError, RuntimeError):
+    with messages(TypeError, ValueError, OSError, ImportError, RuntimeError), _warnings_at_once():
         config = read_config(
             file, [*(settings or ()), *(["dataset.resident=true"] if resident else [])]
         )
@@ -56,6 +58,18 @@ def train_and_print(
             fail("interrupted; run the same command again to resume from the last saved state.")
     if is_first:
         _print(trained, time.perf_counter() - started, as_json)
+
+
+@contextmanager
+def _warnings_at_once() -> Iterator[None]:
+    """Show warnings on one line each, when they are issued: a training takes hours."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        say("warning", "yellow", str(message))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _print(trained: Trained, seconds: float, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from dhs.config.file import located, read_config_file
 from dhs.config.section import Section
 from dhs.data import DatasetConfig, SplitConfig
+from dhs.model.networks import NETWORKS
 from dhs.transforms import AugmentConfig
 
 DATA_PATHS = ("parquet_path", "manifest_path")
@@ -18,6 +19,7 @@ DATA_PATHS = ("parquet_path", "manifest_path")
 Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class AugmentSection(Section):
@@ -64,7 +66,7 @@ class TrainSection(Section):
     lr_gamma : float
         Factor of each step of the step schedule.
     warmup_epochs : int
-        Epochs in which the learning rate grows linearly from a hundredth of ``lr``.
+        Epochs in which the learning rate grows linearly to ``lr``.
     freeze_backbone_epochs : int
         Epochs in which only the last layer learns and the batch-norm statistics do not change.
     early_stopping_patience : int
@@ -84,7 +86,12 @@ class TrainSection(Section):
     base_ch : int or None
         Channels of the stem of the bottlenecked ResNet.
     drop_rate : float or None
-        Dropout rate of architectures of timm.
+        Probability of dropout before the last layer, in architectures of timm. None means 0.2 for
+        EfficientNetV2-S, as in torchvision, and timm's default for others.
+    drop_path_rate : float or None
+        Stochastic depth of architectures of timm. Block i of n drops its path, for each cutout on
+        its own, with probability ``drop_path_rate * i / n`` in EfficientNets (i from 0). None means
+        the same as for ``drop_rate``.
     balance : bool
         Draw both classes equally often.
     device : str
@@ -119,13 +126,24 @@ class TrainSection(Section):
     init_weights: str = ""
     init_across_annuli: bool = False
     base_ch: Count | None = None
-    drop_rate: Annotated[float, Field(ge=0, lt=1)] | None = None
+    drop_rate: Rate | None = None
+    drop_path_rate: Rate | None = None
     balance: bool = False
     device: str = "auto"
     compile: bool = False
     channels_last: bool = True
     num_workers: NotNegative = 0
     save_every_minutes: Positive = 10.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_arch(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("arch") is None:
+            raise ValueError(
+                "arch is missing; stronglens_calibration has resnet18 as the default: write "
+                f"arch: resnet18, or another of {', '.join(NETWORKS)}, or a name in timm"
+            )
+        return values
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -139,23 +157,32 @@ class TrainSection(Section):
         if self.weights and not self.pretrained:
             raise ValueError("weights is set, but pretrained is false")
         if self.init_weights.endswith((".pt", ".pth")):
+            ours = Path(self.init_weights).with_suffix(".safetensors")
             raise ValueError(
-                f"init_weights={self.init_weights!r} is a pickled file; convert it with "
-                "dhs checkpoint import"
+                f"init_weights={self.init_weights!r} is a pickled file; run dhs checkpoint import "
+                f"{self.init_weights} --out {ours} --data-origin ORIGIN, and write init_weights: "
+                f"{ours}"
             )
         return self
 
     def architecture_keywords(self) -> dict[str, Any]:
-        """Return the keywords of `dhs.model.build_model` that are set."""
-        named = {"base_ch": self.base_ch, "drop_rate": self.drop_rate}
-        return {key: value for key, value in named.items() if value is not None}
+        """Return the keywords of `dhs.model.build_model`: those set, and those of the network."""
+        names = ("base_ch", "drop_rate", "drop_path_rate")
+        named = {name: getattr(self, name) for name in names}
+        return self.options_left_out() | {k: v for k, v in named.items() if v is not None}
+
+    def options_left_out(self) -> dict[str, Any]:
+        """Return the options of the network, for a training, that are not set here."""
+        network = NETWORKS.get(self.arch)
+        options = {} if network is None else network.training_options
+        return {name: value for name, value in options.items() if getattr(self, name) is None}
 
 
 class TrainConfig(Section):
     """A complete configuration: sections ``dataset``, ``split``, ``augment`` and ``train``."""
 
     dataset: DatasetConfig
-    split: SplitConfig = SplitConfig()
+    split: SplitConfig = Field(default_factory=SplitConfig)
     augment: AugmentSection = AugmentSection()
     train: TrainSection
 

@@ -26,7 +26,7 @@ from dhs.train.processes import Processes
 from dhs.train.records import describe, log_to_tensorboard, write_metrics
 from dhs.train.sampler import BatchSampler
 from dhs.train.schedule import learning_rate
-from dhs.train.setup import initial_model, micro_batches_per_step, precision
+from dhs.train.setup import check_classes, initial_model, micro_batches_per_step, precision
 from dhs.train.state import STATE_FILE, Progress, load_state, micro_batch_seed, save_state
 from dhs.train.validation import merit, validation_metrics
 
@@ -57,11 +57,14 @@ class Loop:
         Model in training, on the device of this process.
     progress : Progress
         Progress of the training.
+    warnings : list of str
+        Doubts about the data.
 
     Raises
     ------
     ValueError
-        The data do not fit the configuration, or there are too few of them.
+        The data do not fit the configuration, there are too few of them, or a split has cutouts of
+        one class alone.
     """
 
     def __init__(self, config: TrainConfig, group: Processes) -> None:
@@ -71,6 +74,7 @@ class Loop:
         dataset = config.located_dataset()
         self.data = LensDataset(dataset, "train", config.split)
         self.validation = LensDataset(dataset, "val", config.split)
+        self.warnings = check_classes(self.data, self.validation)
         self.augment = config.augment.config()
         self.sampler = BatchSampler(
             len(self.data),
@@ -103,12 +107,18 @@ class Loop:
 
     def _what(self) -> dict[str, Any]:
         """Return everything that determines the trained weights bit for bit."""
-        return {
+        what = {
             "config": self.config.determining(),
             "data": self._data_record(),
             "processes": self.group.world,
             "device": self.group.device.type,
         }
+        # States of an earlier recipe lack these keys, and must not be resumed.
+        if self.options.warmup_epochs:
+            what["warm_up_from_epoch"] = 1
+        if left_out := self.options.options_left_out():
+            what["options_left_out"] = left_out
+        return what
 
     def _data_record(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ run ``torchrun --nproc-per-node N -m dhs.train --config FILE``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,9 @@ from dhs.train.config import TrainConfig
 from dhs.train.loop import BEST, LAST, Loop
 from dhs.train.processes import Processes, processes
 from dhs.train.records import METRICS, PICTURE, draw_learning_curve
+from dhs.train.setup import FewForValidationWarning, introduction, legacy_warning
 from dhs.train.state import STATE_FILE
+from fastnorm import AnnulusWarning
 
 
 class Trained(NamedTuple):
@@ -51,7 +54,7 @@ def train(
     name : str
         Name in the title of the learning curve.
     report : function, optional
-        Called with a line of text after every epoch.
+        Called with a line of text after every epoch, and first with the preprocessing.
     progress : function, optional
         Called after every step with the number of cutouts seen so far and in total.
 
@@ -62,21 +65,28 @@ def train(
     Raises
     ------
     ValueError
-        The device is not available; the data do not fit the configuration or are too few; or the
-        folder has a different training.
+        The device is not available; the data do not fit the configuration, are too few, or have
+        one class alone; or the folder has a different training.
     NonFiniteLossError
         The loss is infinite or NaN; the message lists the ids of the batch.
     OSError
         A file cannot be read or written, or another process trains in the same folder.
+
+    Warns
+    -----
+    fastnorm.AnnulusWarning
+        The annulus is the legacy one.
+    FewForValidationWarning
+        There are fewer than 10 lenses, or non-lenses, for validation.
     """
     with processes(config.train.device) as group, _only_trainer(config, group):
         is_heard = group.is_first
         loop = Loop(config, group)
+        say = report if report and is_heard else _silent
+        if is_heard:
+            _introduce(loop, say)
         was_complete = loop.resume()
-        loop.run(
-            report if report and is_heard else _silent,
-            progress if progress and is_heard else _silent,
-        )
+        loop.run(say, progress if progress and is_heard else _silent)
         out, done = Path(config.train.out_dir), loop.progress
         if is_heard:
             title = f"{name}: annulus {loop.spec.annulus} px"
@@ -84,6 +94,23 @@ def train(
             draw_learning_curve(out, done.history, f"{title}, {origin}")
         best = done.history[done.best_epoch]
         return Trained(out / BEST, out / PICTURE, best, done.history, was_complete)
+
+
+def _introduce(loop: Loop, say: Callable[[str], None]) -> None:
+    size = loop.data.size
+    for line in introduction(loop.config, loop.model, size):
+        say(line)
+    say(
+        ", ".join(
+            f"{name}: {len(data)} cutouts, {int(data.labels.sum())} of them lenses"
+            for name, data in (("training", loop.data), ("validation", loop.validation))
+        )
+    )
+    legacy = legacy_warning(loop.config, size)
+    if legacy is not None:
+        warnings.warn(legacy, AnnulusWarning, stacklevel=4)
+    for warning in loop.warnings:
+        warnings.warn(warning, FewForValidationWarning, stacklevel=4)
 
 
 def _silent(*_: object) -> None:

@@ -107,7 +107,7 @@ def _train_to(out: Path) -> str:
 def write_inputs(home: Path) -> Path:
     """Write the inputs of all jobs."""
     write_cutouts(home)
-    write_pack(home / "pack", 16, "made-up")
+    write_pack(home / "pack", 40, "made-up")
     write_pack(home / "lenses", 64)
     write_hosts(home / "hosts")
     model = write_model(home / "model.safetensors")

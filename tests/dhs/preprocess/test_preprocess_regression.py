@@ -172,9 +172,19 @@ def test_crop_is_central_64_with_the_legacy_annulus(cutout: Image) -> None:
 
 
 @pytest.mark.usefixtures("no_legacy_warning")
-def test_crop_size_zero_means_no_crop(cutout: Image) -> None:
-    out = preprocess_stack(cutout, "raw_robust", crop=True, crop_size=0)
+@pytest.mark.parametrize("size", [0, -1])
+def test_crop_sizes_that_mean_no_crop(cutout: Image, size: int) -> None:
+    out = preprocess_stack(cutout, "raw_robust", crop=True, crop_size=size)
     assert checksum(out) == EXPECTED_CHECKSUMS[LEGACY_ANNULUS]
+
+
+def test_center_crop_of_minus_one_is_the_whole_image(cutout: Image) -> None:
+    assert center_crop(cutout, -1).tobytes() == cutout.tobytes()
+    for size in (0, -2):
+        with pytest.raises(ValueError, match=rf"target_size={size} .*1 to 101, or -1"):
+            center_crop(cutout, size)
+    with pytest.raises(ValueError, match="crop_size=-2 is not allowed"):
+        preprocess_stack(cutout, "raw_robust", crop_size=-2)
 
 
 def test_crop_larger_than_the_image_raises(cutout: Image) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dhs.checkpoint import PreprocessSpec as ReExported
@@ -35,7 +36,9 @@ def test_it_is_the_checkpoints_spec_too() -> None:
             {"annulus_r_in": 32.5, "annulus_r_out": 45.0},
         ),
         ({"crop": False, "crop_size": 48}, {"crop": False}),
-        ({"crop": True, "crop_size": 0}, {"crop": False}),
+        ({"crop": True, "crop_size": 0}, {"crop": True, "crop_size": 64}),
+        ({"crop": True, "crop_size": -1}, {"crop": False}),
+        ({"crop": False, "crop_size": -1}, {"crop": False}),
         ({"crop": True}, {"crop": True, "crop_size": 64}),
         ({"clip_range": 10}, {"clip_range": 10.0}),
         ({"bands": ["g", "r", "z"]}, {}),
@@ -105,7 +108,7 @@ def test_a_mismatch_names_both_and_what_differs() -> None:
         ({"annulus_r_in": "20", "annulus_r_out": 32}, TypeError, "r_in='20' is not a number"),
         ({"mode": "raw"}, ValueError, "mode='raw' is not known; use one of 'raw_robust'"),
         ({"crop": 1}, TypeError, "crop=1 must be True or False"),
-        ({"crop_size": -1}, ValueError, "crop_size=-1 must be None or"),
+        ({"crop_size": -2}, ValueError, "crop_size=-2 must be None or"),
         ({"crop_size": 64.0}, ValueError, "crop_size=64.0 must be None or"),
         ({"clip_range": 0}, ValueError, "clip_range=0.0 must be above 0"),
         ({"clip_range": float("inf")}, ValueError, "clip_range=inf"),
@@ -143,3 +146,17 @@ def test_status() -> None:
 def test_resolve_annulus() -> None:
     assert resolve_annulus(None, None) == resolve_annulus(0, 0.0) == LEGACY_ANNULUS
     assert resolve_annulus(32.5, 45) == Annulus(32.5, 45.0)
+
+
+def test_radii_that_differ_by_rounding_are_one_annulus() -> None:
+    """Check the radii of 64 x 64 images, 20.8 and 28.8, as other dtypes and averages keep them."""
+    spec = PreprocessSpec(annulus_r_in=20.8, annulus_r_out=28.8)
+    for rounded in (
+        tuple(float(np.float32(radius)) for radius in (20.8, 28.8)),
+        tuple(float(np.mean([radius] * 6)) for radius in (20.8, 28.8)),
+    ):
+        other = PreprocessSpec(annulus_r_in=rounded[0], annulus_r_out=rounded[1])
+        spec.require_same(other, "this", "that")
+        assert spec.has_radii(*rounded)
+    assert not spec.has_radii(20.8, 28.9)
+    assert not spec.has_radii(None, None)

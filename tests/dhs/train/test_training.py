@@ -56,8 +56,8 @@ def test_it_learns_and_leaves_what_it_says(pack: Path, tmp_path: Path) -> None:
     made = train(config, "a name", report=lines.append, progress=lambda *pair: seen.append(pair))
     assert made.best["val_auc"] > 0.9
     assert losses(tmp_path / "run")[-1] < 0.5 * losses(tmp_path / "run")[0]
-    assert len(lines) == 8
-    assert lines[0].startswith("epoch 1 of 8, loss ")
+    assert len(lines) == 3 + 8
+    assert lines[3].startswith("epoch 1 of 8, loss ")
     assert seen[-1] == (8 * 48, 8 * 48)
     assert made.picture.read_bytes()[:4] == b"\x89PNG"
     model, metadata = checkpoint.load(made.checkpoint)
@@ -219,6 +219,8 @@ def test_starting_weights_are_of_the_same_kind(pack: Path, whole: Path, tmp_path
         train(other, "test")
     with pytest.raises(ValueError, match="resnet18"):
         run(pack, tmp_path / "arch", init_weights=start, arch="resnet18", base_ch=None)
+    with pytest.raises(ValueError, match=r"with \{'base_ch': 3\}, but .* \{'base_ch': 4\}; write"):
+        run(pack, tmp_path / "wide", init_weights=start, base_ch=4)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

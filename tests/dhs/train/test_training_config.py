@@ -170,16 +170,3 @@ def test_the_step_schedule_is_that_of_torch() -> None:
     rates = [learning_rate(train, epoch) for epoch in range(12)]
     expected = by_torch(torch.optim.lr_scheduler.StepLR, 0.1, 12, step_size=5, gamma=0.5)
     assert rates == pytest.approx(expected)
-
-
-def test_the_cosine_schedule_is_that_of_torch() -> None:
-    train = options(lr=0.1, epochs=12, lr_schedule="cosine").train
-    rates = [learning_rate(train, epoch) for epoch in range(12)]
-    expected = by_torch(torch.optim.lr_scheduler.CosineAnnealingLR, 0.1, 12, T_max=12)
-    assert rates == pytest.approx(expected)
-
-
-def test_the_warm_up_is_that_of_the_published_recipe() -> None:
-    train = options(lr=0.1, epochs=12, warmup_epochs=5, lr_schedule="cosine").train
-    rates = [learning_rate(train, epoch) for epoch in range(6)]
-    assert rates == pytest.approx([0.1 * (0.01 + 0.99 * epoch / 5) for epoch in range(5)] + [0.1])
