@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CUTOUTS ?=
+CLIENTS := .cache/clients
 # numba-cuda supports Linux, but not macOS.
 EXTRAS := dhs,test,bench,lint,docs
 ifeq ($(shell uname),Linux)
@@ -14,8 +15,8 @@ endif
 # kernel cache is a hash of all kernel sources.
 export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell cat kernels/*.py | sha256sum | cut -c1-12)
 
-.PHONY: help demo test test-slow test-coverage test-gpu test-docs fuzz soak docs report bench bench-compare \
-  bench-check bench-history bench-injection bench-grid gpu-evidence wheels lint format clean
+.PHONY: help demo test test-slow test-coverage test-gpu test-clients test-docs fuzz soak docs report bench \
+  bench-compare bench-check bench-history bench-injection bench-grid gpu-evidence wheels lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -57,6 +58,17 @@ test-coverage: $(STAMP)  ## count how often intervals contain a simulated truth 
 
 test-gpu: $(STAMP)  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+# This environment sees the packages of .venv, so that torch is not installed twice.
+$(CLIENTS)/.installed: $(STAMP) tests/clients/requirements.txt
+	$(BIN)/python -m venv --clear --without-pip $(CLIENTS)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(CLIENTS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/parent.pth"
+	$(BIN)/python -m pip --python $(CLIENTS)/bin/python install --quiet -r tests/clients/requirements.txt
+	touch $@
+
+test-clients: $(CLIENTS)/.installed  ## train with the layer in timm, Lightning, accelerate, FSDP2 and DDP
+	$(CLIENTS)/bin/python -m pytest -m clients tests/clients
 
 test-docs: $(STAMP)  ## run every code block of the README and the documentation
 	$(BIN)/python -m pytest -m docs
