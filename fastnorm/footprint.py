@@ -6,7 +6,7 @@ import math
 import numbers
 import sys
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnorm.annulus import MINIMUM_PIXELS, Annulus, check_radii, read_only
+
+EPS = float(np.finfo(np.float64).eps)
+WIDEST_COMPARED = 1000.0
+"""Largest outer radius in pixels of the annuli that `is_same` compares pixel by pixel."""
 
 
 @runtime_checkable
@@ -167,6 +171,30 @@ def _listed_pixels(footprint: PixelFootprint) -> NDArray[np.intp]:
             f"with {pixels[:3].tolist()} and end with {pixels[-3:].tolist()}."
         )
     return read_only(pixels)
+
+
+def is_same(
+    first: Annulus | EllipticalAnnulus, second: Annulus | EllipticalAnnulus, rounding: float = EPS
+) -> bool:
+    """Tell whether two annuli are one: equal but for rounding, or of the same pixels.
+
+    Parameters
+    ----------
+    first, second : Annulus or EllipticalAnnulus
+        The annuli.
+    rounding : float
+        Largest relative difference that is rounding; that of float64 by default.
+    """
+    if type(first) is not type(second):
+        return False
+    pairs = list(zip(astuple(first), astuple(second), strict=True))
+    if all(abs(a - b) <= rounding * max(1.0, abs(a), abs(b)) for a, b in pairs):
+        return True
+    widest = max(first.r_out, second.r_out)
+    if widest > WIDEST_COMPARED or any(abs(a - b) > 1 for a, b in pairs):
+        return False
+    side = 2 * math.ceil(widest) + 3
+    return np.array_equal(first.contains(side, side), second.contains(side, side))
 
 
 def open_footprint(footprint: Any, images: Any = None) -> Footprint:

@@ -40,7 +40,7 @@ def evaluate(
         typer.Option(
             metavar="val|train|test|all",
             help="Split to evaluate.",
-            show_default="val, or all without a column split",
+            show_default="val",
         ),
     ] = None,
     fpr: Annotated[
@@ -204,3 +204,7 @@ def _print_comparison(pair: Mapping[str, Any]) -> None:
             f"{item['p_value']:.3g}",
         )
     console(sys.stdout).print(table)
+
+
+if __name__ == "__main__":
+    raise SystemExit("This module runs as dhs evaluate, or python -m dhs evaluate.")

@@ -232,3 +232,7 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    raise SystemExit("This module runs as dhs grid, or python -m dhs grid.")

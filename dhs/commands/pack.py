@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dhs.commands.flat import say_flat
 from dhs.config.options import AsJson, group_with_default
 from fastnorm.dispatch import threads
 from fastnorm.terminal import SOME_REJECTED, counting, fail, finish, messages, say
@@ -59,6 +60,12 @@ def create(
     allow_rejects: Annotated[
         int, typer.Option(help="Largest number of rejected files in a finished pack.")
     ] = 0,
+    allow_flat: Annotated[
+        bool,
+        typer.Option(
+            "--allow-flat", help="Accept cutouts with flat bands: the MAD of their annulus is 0."
+        ),
+    ] = False,
     mask_bits: Annotated[
         str,
         typer.Option(
@@ -98,6 +105,7 @@ def create(
                     workers=count,
                     shard_bytes=shard_bytes,
                     allow_rejects=allow_rejects,
+                    allow_flat=allow_flat,
                     mask_bits=MaskBits.parse(mask_bits),
                     progress=show,
                     warn=lambda text: say("warning", "yellow", text),
@@ -116,6 +124,7 @@ def create(
             f"no cutout is in {' or in '.join(empty)}, which training needs; pack more cutouts, "
             "or set the splits in a column split.",
         )
+    say_flat(result.flat_bands)
     if len(shown) < len(result.rejected):
         where = out / "rejected.parquet"
         say("note", "yellow", f"the first {len(shown)} rejects are below; all are in {where}.")
@@ -172,6 +181,9 @@ def verify(
         report = found._asdict() | {"folder": str(folder), "faults": faults, "seconds": seconds}
         typer.echo(json.dumps(report))
         raise typer.Exit(SOME_REJECTED if faults else 0)
+    for remark in found.remarks:
+        say("warning", "yellow", remark)
+    say_flat(found.flat_bands)
     shown = found.faults[:MOST_SHOWN]
     if len(shown) < len(found.faults):
         say("note", "yellow", f"{len(found.faults):,} faults; the first {len(shown)} are:")
@@ -180,3 +192,7 @@ def verify(
         f"in {found.shards} shards, from {found.data_origin}"
     )
     finish({"written": found.intact}, shown, started, done, as_json)
+
+
+if __name__ == "__main__":
+    raise SystemExit("This module runs as dhs pack, or python -m dhs pack.")

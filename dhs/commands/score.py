@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dhs.commands.flat import say_flat
 from dhs.config.options import AsJson
 from dhs.jobs.malloc import keep_freed_memory
 from fastnorm.terminal import check_out, console, counting, fail, finish, messages
@@ -93,10 +94,12 @@ def score(
         "spec": "; ".join(map(str, specs_of(result.metadata))),
         "batch_size": result.metadata["batch_size"],
         "device": result.metadata["device"],
+        "flat_bands": result.flat_bands,
         "highest": [{"id": printable(name), "score": round(value, 6)} for name, value in best],
     }
     if best and not as_json:
         _print_best(report["highest"], f"{named}; {report['spec']}")
+    say_flat(result.flat_bands)
     state = "already scored with these settings" if result.was_complete else "scored"
     done = f"{result.written} cutouts {state}, in {out}"
     finish(report, result.rejected, started, done, as_json)
@@ -113,3 +116,7 @@ def _print_best(highest: list[dict[str, Any]], model: str) -> None:
     for item in highest:
         table.add_row(Text(item["id"]), f"{item['score']:.3f}")
     console(sys.stdout).print(table)
+
+
+if __name__ == "__main__":
+    raise SystemExit("This module runs as dhs score, or python -m dhs score.")

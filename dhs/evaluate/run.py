@@ -96,7 +96,12 @@ def evaluate(
     tables = _read_tables(scores)
     warning = _difference(tables, across_annuli=across_annuli)
     known = read_truth(
-        truth, label_col=label_col, tier_col=tier_col, category_col=category_col, split=split
+        truth,
+        label_col=label_col,
+        tier_col=tier_col,
+        category_col=category_col,
+        split=split,
+        scored=tables,
     )
     origin = _data_origin(tables, known)
     matched = match(known, tables)
@@ -130,11 +135,12 @@ def evaluate(
             "tier_col": known.tier_col,
             "category_col": category_col,
             "split": known.split,
+            "split_source": known.split_source,
         },
         "lenses": int(is_lens.sum()),
         "negatives": negatives,
         "refused": refused,
-        "remarks": _remarks(judged),
+        "remarks": _said_of_splits(known) + _remarks(judged),
         "interval": {"method": interval, "confidence": 0.95, "methods": INTERVAL_METHODS},
         "bootstrap": {"resamples": resamples, "seed": seed, "method": BOOTSTRAP_METHOD},
         "comparison_method": METHOD,
@@ -249,6 +255,12 @@ def _possible(
         else:
             used.append(rate)
     return used, refused
+
+
+def _said_of_splits(truth: Truth) -> list[str]:
+    if truth.split_source is None:
+        return []
+    return [f"{truth.path} has no column split; the splits are those of {truth.split_source}"]
 
 
 def _remarks(judged: Sequence[dict[str, Any]]) -> list[str]:

@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dhs.manifest.columns import Manifest
+from dhs.evaluate.splits import SPLIT, splits_of
+from dhs.manifest.columns import CUTOUT_PATH, ID, Manifest, with_ids
 from dhs.manifest.splits import SPLITS
 from dhs.manifest.table import manifest_path, read_manifest
 from dhs.score.table import ScoreTable
 
 ALL = "all"
-TIER, SPLIT = "tier", "split"
+TIER = "tier"
+UNKNOWN = ""
 NO_NAME = "(none)"
 MOST_GROUPS = 50
 
@@ -39,6 +41,8 @@ class Truth:
         Category of each non-lens; "" for lenses.
     tier_col : str or None
     split : str
+    split_source : str or None
+        Where the splits are from, if not from the manifest itself.
     other_ids : (M,) str
         Ids of objects in the other splits.
     data_origin : str or None
@@ -52,6 +56,7 @@ class Truth:
     categories: Names | None
     tier_col: str | None
     split: str
+    split_source: str | None
     other_ids: Names
     data_origin: str | None
 
@@ -78,13 +83,15 @@ def read_truth(
     tier_col: str | None = None,
     category_col: str | None = None,
     split: str | None = None,
+    scored: Sequence[ScoreTable] = (),
 ) -> Truth:
     """Read the labels, tiers and categories of objects.
 
     Parameters
     ----------
     path : str or Path
-        A pack, or a manifest, ``.parquet`` or ``.csv``, with a column ``galaxy_id``.
+        A pack, or a manifest, ``.parquet`` or ``.csv``, with a column ``galaxy_id``, or with
+        ``cutout_path``, whose file names without suffix are the ids, as in packs and scores.
     label_col : str
         Column of the labels, 1 for a lens and 0 for a non-lens.
     tier_col : str, optional
@@ -92,7 +99,10 @@ def read_truth(
     category_col : str, optional
         Column of the categories of non-lenses.
     split : {"train", "val", "test", "all"}, optional
-        ``val`` by default, or ``all`` if the manifest has no column ``split``.
+        ``val`` by default. If the manifest has no column ``split``, the splits are those of the
+        pack or manifest that was scored.
+    scored : sequence of ScoreTable
+        Tables of scores, which record what was scored.
 
     Returns
     -------
@@ -101,8 +111,8 @@ def read_truth(
     Raises
     ------
     ValueError
-        A column is missing or holds values that are not allowed; a split leaks into another; or
-        the split is empty.
+        A column is missing or holds values that are not allowed; a split leaks into another; the
+        split is empty; or the splits are not known, and ``split`` is not ``all``.
     OSError
         The file cannot be read.
     """
@@ -112,13 +122,24 @@ def read_truth(
         )
     path = manifest_path(path)
     table, metadata = read_manifest(path)
+    table = with_ids(table, str(path))
     manifest = Manifest(table, str(path))
+    if ID not in table:
+        raise ValueError(
+            f"{path} has neither a column {ID} nor {CUTOUT_PATH}, so its rows cannot be joined to "
+            f"scores; add {ID}, which is the file name of a cutout without its suffix, unless "
+            "the pack or manifest that was scored has other ids."
+        )
     ids, is_lens = manifest.ids(), manifest.labels(label_col) == 1
-    chosen = split or ("val" if SPLIT in table else ALL)
-    is_chosen = np.ones(len(ids), bool)
-    if chosen != ALL:
-        manifest.column(SPLIT, "--split")
-        is_chosen = manifest.splits(SPLIT, 0.5, 0) == chosen
+    chosen, source = split or "val", None
+    if chosen == ALL:
+        splits = np.full(len(ids), ALL)
+    elif SPLIT in table:
+        splits = manifest.splits(SPLIT, 0.5, 0)
+    else:
+        by_id, source = splits_of(scored, path)
+        splits = np.array([by_id.get(name, UNKNOWN) for name in ids])
+    is_chosen = splits == chosen
     if not is_chosen.any():
         raise ValueError(f"{path} has no object in the split {chosen!r}; choose another --split.")
     tier = tier_col or (TIER if TIER in table else None)
@@ -134,7 +155,8 @@ def read_truth(
         None if categories is None else categories[is_chosen],
         tier,
         chosen,
-        ids[~is_chosen],
+        source,
+        ids[~is_chosen & (splits != UNKNOWN)],
         metadata.get("data_origin"),
     )
 

@@ -28,7 +28,7 @@ from dhs.injection.matched import arc_snr_matched
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.priors import injection_priors, sample_lens_params, sample_source_params
-from dhs.injection.psf import PSF, PSFNormalisationWarning
+from dhs.injection.psf import PSF, PSFCentreWarning, PSFNormalisationWarning
 from dhs.injection.rendering import backends, render
 from dhs.injection.source import sersic_b, sersic_total_flux
 from dhs.injection.stamps import GalaxyStamps
@@ -39,6 +39,7 @@ __all__ = [
     "Injected",
     "LensParams",
     "Noise",
+    "PSFCentreWarning",
     "PSFNormalisationWarning",
     "SourceParams",
     "arc_snr",

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dhs.arguments import integer, real_array
 from dhs.constants import BANDS, PIXEL_SCALE
+from dhs.injection.psf_checks import off_centre, without_negatives
 from dhs.injection.psf_models import MOFFAT_BETA, Profile, psf_profile
 from fastnorm.dispatch import threads
 
@@ -31,7 +32,11 @@ class Sampling(TypedDict, total=False):
 
 
 class PSFNormalisationWarning(UserWarning):
-    """A pixelised PSF did not sum to 1 and was divided by its sum."""
+    """A pixelised PSF had negative pixels or did not sum to 1, and was divided by its sum."""
+
+
+class PSFCentreWarning(UserWarning):
+    """The peak of a pixelised PSF is not in its middle, so that it moves every arc."""
 
 
 class PSF:
@@ -46,16 +51,24 @@ class PSF:
     images : array_like
         (h, w), (3, h, w) in g, r, z, or (B, 3, h, w). Sides must be odd, with the centre in the
         middle pixel, and values finite and not negative. An image that does not sum to 1 is
-        normalised with a `PSFNormalisationWarning`.
+        normalised with a `PSFNormalisationWarning`. Negative pixels with at most 0.1 % of the sum
+        of their image, as interpolation leaves them, become 0 with the same warning.
 
     Raises
     ------
     TypeError, ValueError
-        A value is not finite or is negative, a sum is 0, or a side is even.
+        A value is not finite or is too negative, a sum is 0, or a side is even.
+
+    Warns
+    -----
+    PSFNormalisationWarning
+        See above.
+    PSFCentreWarning
+        A peak is more than 0.1 pixels off the middle.
     """
 
     def __init__(self, images: ArrayLike) -> None:
-        kernels = real_array("psf", images, low=0.0)
+        kernels = real_array("psf", images)
         if kernels.ndim not in (2, 3, 4) or (kernels.ndim > 2 and kernels.shape[-3] != len(BANDS)):
             raise ValueError(
                 f"psf has shape {kernels.shape}; expected (h, w), (3, h, w) or (B, 3, h, w)."
@@ -67,6 +80,9 @@ class PSF:
                 f"psf has shape {kernels.shape}; both sides must be odd, so that the centre is a "
                 "pixel."
             )
+        kernels, said = without_negatives(kernels)
+        if said is not None:
+            warnings.warn(said, PSFNormalisationWarning, stacklevel=2)
         if kernels.ndim == 2:
             kernels = np.broadcast_to(kernels, (len(BANDS), *kernels.shape))
         if kernels.ndim == 3:
@@ -76,12 +92,14 @@ class PSF:
             stamp, band = (int(i) for i in np.argwhere(~(total[:, :, 0, 0] > 0))[0])
             raise ValueError(f"psf[{stamp}, {band}] sums to 0; the sum must be positive.")
         worst = float(total.ravel()[np.abs(total - 1).argmax()])
-        if abs(worst - 1) > NORMALISED:
+        if said is None and abs(worst - 1) > NORMALISED:
             warnings.warn(
                 f"the PSF sums to {worst:.9g} instead of 1; it is normalised.",
                 PSFNormalisationWarning,
                 stacklevel=2,
             )
+        if (moved := off_centre(kernels)) is not None:
+            warnings.warn(moved, PSFCentreWarning, stacklevel=2)
         self.images: NDArray[np.float64] = kernels / total
 
     def __len__(self) -> int:

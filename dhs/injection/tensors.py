@@ -94,7 +94,8 @@ def inject_tensors(
     rendered = render(
         lens, unit, (height, width), bands=("r",), seed=seed, ids=ids, backend=backend
     )
-    light = to_device(torch.as_tensor(rendered), hosts.device)
+    light = rendered if isinstance(rendered, Tensor) else torch.from_numpy(rendered)
+    light = to_device(light, hosts.device)
     flux, fwhm = send([source.fluxes(), fwhm_arcsec], hosts.device)
     arc = convolve(light, psf_kernels(fwhm.to(hosts.dtype))) * flux[:, :, None, None]
     annulus = Annulus.default(height, width)

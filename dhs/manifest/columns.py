@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dhs.manifest.splits import SPLITS, assign_splits, find_leaks
+from fastnorm.io.read import stem_of
 
 ID = "galaxy_id"
 CUTOUT_PATH, MASK_PATH = "cutout_path", "mask_path"
@@ -198,4 +201,15 @@ def with_ids(table: pd.DataFrame, name: str, column: str = CUTOUT_PATH) -> pd.Da
     if ID in table or column not in table:
         return table
     paths = Manifest(table, name).column(column, column)
-    return table.assign(**{ID: [Path(path).stem for path in paths]})
+    return table.assign(**{ID: [id_of(str(path)) for path in paths]})
+
+
+def id_of(path: str) -> str:
+    """Return the id of a cutout without one: the name of its file without the suffix."""
+    return stem_of(Path(path))
+
+
+def splits_fingerprint(ids: NDArray[np.str_], splits: NDArray[np.str_]) -> str:
+    """Return the SHA-256 of the splits of all ids, in any order."""
+    text = json.dumps(sorted(zip(ids.tolist(), splits.tolist(), strict=True)))
+    return hashlib.sha256(text.encode()).hexdigest()

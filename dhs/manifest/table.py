@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv as csv_module
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import pandas as pd
 import pyarrow
 from pyarrow import csv, parquet
 
+from dhs.manifest.csv_text import plain_csv
 from dhs.manifest.format import MANIFEST, METADATA_KEY
 from fastnorm.text import one_line
 
@@ -80,8 +82,11 @@ def read_table(path: Path, content: bytes | None = None) -> pyarrow.Table:
         if path.suffix == ".csv":
             as_text = dict.fromkeys(_TEXT_COLUMNS, pyarrow.string())
             options = csv.ConvertOptions(column_types=as_text)
-            return _sound(csv.read_csv(stream, convert_options=options))
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            text = plain_csv(path, source)
+            marks = csv.ParseOptions(delimiter=text.separator)
+            stream = pyarrow.BufferReader(text.content)
+            return _sound(csv.read_csv(stream, parse_options=marks, convert_options=options))
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, csv_module.Error) as error:
         reason = one_line(str(error))
         raise ValueError(f"{path} is damaged or not a {path.suffix} file ({reason}).") from error
     raise ValueError(f"{path} has an unknown suffix; expected .parquet or .csv.")

@@ -130,5 +130,11 @@ def check_layout(found: MaskedCutout, layout: Layout, path: Path) -> None:
         raise CutoutError(path, reason)
     if (found.mask is not None) != layout.has_masks:
         have = ("no mask", "one") if layout.has_masks else ("a mask", "none")
-        reason = f"has {have[0]}, but {layout.model} has {have[1]}; all or none must have a mask."
+        rows, columns = layout.plane
+        reason = (
+            f"has {have[0]}, but {layout.model} has {have[1]}; all or none must have a mask. If "
+            "all pixels of those without one are good, list a mask of zeros in the column "
+            f"mask_path of every row: numpy.save('good.npy', numpy.zeros(({rows}, {columns}), "
+            "bool)). Masks of the cutouts themselves still count."
+        )
         raise CutoutError(path, reason)

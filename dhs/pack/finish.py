@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from dhs.manifest.duplicates import find_duplicates
 from dhs.manifest.format import MANIFEST, METADATA_KEY, REJECTED
 from dhs.manifest.splits import assign_splits
 from dhs.pack.format import mask_name
@@ -80,6 +81,7 @@ def write_manifest(
     jobs: list[ShardJob],
     settings: Mapping[str, Any],
     draw: tuple[float, int],
+    warn: Callable[[str], None],
 ) -> None:
     """Write the manifest, which completes a pack.
 
@@ -97,11 +99,14 @@ def write_manifest(
         Metadata in addition to the counts.
     draw : (float, int)
         Fraction of the sky for training and the random seed, for a source without splits.
+    warn : function
+        Called with a message about cutouts that occur several times in a split.
 
     Raises
     ------
     ValueError
-        The splits of the source leak, according to the positions in its files.
+        The splits of the source leak, according to the positions in its files; or the same pixels
+        are in several splits, or have both labels.
     """
     is_in = rows["reason"].is_null()
     chosen = is_in.to_numpy()
@@ -119,15 +124,20 @@ def write_manifest(
         split = source.split[chosen]
         if not has_own_positions:
             refuse_leaks(source.path, ids, ra, dec, split)
+    label = source.label[chosen]
+    _refuse_duplicates(source.path, ids, kept["sha256"].to_pylist(), label, split, warn)
     has_masks = jobs[0].layout.has_masks
     columns = {name: kept[name] for name in ("shard", "row", "sha256")}
     if has_masks:
         columns["mask_sha256"] = kept["mask_sha256"]
     columns |= {
         "galaxy_id": _text(ids),
-        "label": pyarrow.array(source.label[chosen]),
+        "label": pyarrow.array(label),
         "split": _text(split),
     }
+    annulus = jobs[0].annulus
+    if annulus is not None:
+        columns["flat_bands"] = kept["flat_bands"]
     if not has_own_positions and np.isfinite(ra).any():
         columns |= {"ra": kept["ra"], "dec": kept["dec"]}
     columns |= {name: table[name] for name in table.column_names if name not in columns}
@@ -137,12 +147,31 @@ def write_manifest(
         "masks": has_masks,
         "cutout_shape": [3, *jobs[0].layout.plane],
         "positions": _whence(source, ra),
+        "flat_annulus": None if annulus is None else [annulus.r_in, annulus.r_out],
     }
     _remove_strangers(out, set(columns["shard"].to_pylist()), has_masks)
     text = json.dumps(metadata, sort_keys=True, allow_nan=False)
     packed = pyarrow.table(columns).replace_schema_metadata({METADATA_KEY: text})
     with atomic_path(out / MANIFEST) as temporary:
         parquet.write_table(packed.combine_chunks(), temporary)
+
+
+def _refuse_duplicates(
+    path: Path,
+    ids: NDArray[np.str_],
+    sha256: list[str],
+    label: NDArray[np.int8],
+    split: NDArray[np.str_],
+    warn: Callable[[str], None],
+) -> None:
+    found = find_duplicates(ids.tolist(), sha256, label.tolist(), split.tolist())
+    if found.faults():
+        raise ValueError(
+            f"{path}: {' '.join(found.faults())} Keep one row of each, or give all of them one "
+            "split and one label."
+        )
+    for remark in found.remarks():
+        warn(f"{path}: {remark}")
 
 
 def _text(values: NDArray[np.str_]) -> pyarrow.Array:

@@ -29,10 +29,12 @@ from dhs.pack.format import (
     shard_name,
 )
 from dhs.pack.source import Source
+from fastnorm.annulus import MINIMUM_PIXELS, Annulus
 from fastnorm.atomic import atomic_path
 from fastnorm.io import CutoutError, Rejected
 from fastnorm.io.maskbits import MaskBits
 from fastnorm.io.write import StackWriter
+from fastnorm.normalize.flat import EFFECT, is_flat, named_bands
 
 BYTES_PER_VALUE = 4
 
@@ -42,10 +44,12 @@ PART_SCHEMA = pyarrow.schema(
         "mask_sha256": pyarrow.string(),
         "ra": pyarrow.float64(),
         "dec": pyarrow.float64(),
+        "flat_bands": pyarrow.int8(),
         "reason": pyarrow.string(),
     }
 )
-"""Columns of a part, with one row per row of the manifest: checksums and position, or a reason."""
+"""Columns of a part, with one row per row of the manifest: checksums, position and the number of
+flat bands, or a reason."""
 
 
 class MaskWriter(StackWriter):
@@ -90,6 +94,8 @@ class ShardJob:
         Whether to take positions from the files, because the manifest has none.
     mask_bits : MaskBits
         Bits of MASKBITS that make a pixel bad.
+    allow_flat : bool
+        Whether to accept cutouts with flat bands; see `fastnorm.normalize.flat`.
     """
 
     out: Path
@@ -100,11 +106,34 @@ class ShardJob:
     layout: Layout
     wants_positions: bool
     mask_bits: MaskBits
+    allow_flat: bool
 
     @property
     def part(self) -> Path:
         """File with the results for the rows."""
         return part_path(self.out, self.name)
+
+    @property
+    def annulus(self) -> Annulus | None:
+        """Annulus that flat bands are looked for in; None if the cutouts are too small for one."""
+        annulus = Annulus.default(*self.layout.plane)
+        return annulus if annulus.pixel_count(*self.layout.plane) >= MINIMUM_PIXELS else None
+
+    def flat_bands(self, found: MaskedCutout) -> int | None:
+        """Count the flat bands of a cutout; None if it is too small for an annulus."""
+        if self.annulus is None:
+            return None
+        return int(is_flat(found.pixels, self.annulus, found.mask).sum())
+
+    def _refuse_flat(self, found: MaskedCutout, path: Path) -> None:
+        if self.allow_flat or not self.flat_bands(found) or self.annulus is None:
+            return
+        bands = named_bands(is_flat(found.pixels, self.annulus, found.mask))
+        reason = (
+            f"is flat in {bands}: the MAD of the annulus {self.annulus} is 0, because {EFFECT}. "
+            "Leave it out, or allow it (--allow-flat)."
+        )
+        raise CutoutError(path, reason)
 
     def read(self, place: int) -> MaskedCutout | str:
         """Read the cutout at a place in the job, or return the reason for its rejection."""
@@ -116,6 +145,7 @@ class ShardJob:
             check_layout(found, self.layout, path)
             if self.wants_positions:
                 _check_position(found, path)
+            self._refuse_flat(found, path)
         except CutoutError as error:
             return error.reason
         return found
@@ -148,7 +178,13 @@ def find_layout(source: Source, mask_bits: MaskBits) -> Layout | list[Rejected]:
 
 
 def shard_jobs(
-    out: Path, source: Source, layout: Layout, shard_bytes: int, mask_bits: MaskBits
+    out: Path,
+    source: Source,
+    layout: Layout,
+    shard_bytes: int,
+    mask_bits: MaskBits,
+    *,
+    allow_flat: bool,
 ) -> list[ShardJob]:
     """Divide a manifest into shards of a limited size, each with at least one row.
 
@@ -164,6 +200,8 @@ def shard_jobs(
         Largest size of the pixels of a shard, bytes.
     mask_bits : MaskBits
         Bits of MASKBITS that make a pixel bad.
+    allow_flat : bool
+        Whether to accept cutouts with flat bands.
 
     Returns
     -------
@@ -192,6 +230,7 @@ def shard_jobs(
             layout,
             source.ra is None,
             mask_bits,
+            allow_flat,
         )
         for number, start in enumerate(starts)
     ]
@@ -221,6 +260,7 @@ def make_shard(job: ShardJob, advance: Callable[[int], None]) -> None:
                 rows.append({"reason": found})
             else:
                 row = {"sha256": pixel_sha256(found.pixels), "ra": found.ra, "dec": found.dec}
+                row["flat_bands"] = job.flat_bands(found)
                 pixels.write(found.pixels[None])
                 if masks is not None and found.mask is not None:
                     row["mask_sha256"] = mask_sha256(found.mask)
@@ -234,11 +274,15 @@ def make_shard(job: ShardJob, advance: Callable[[int], None]) -> None:
 def is_made(job: ShardJob) -> bool:
     """Tell whether a shard is finished and would be the same if written again.
 
-    This is false if a rejected file was fixed or is now rejected for another reason.
+    This is false if a rejected file was fixed or is now rejected for another reason, or it has
+    flat bands that this run does not allow.
     """
     if not job.part.exists():
         return False
-    reasons = parquet.read_table(job.part, schema=PART_SCHEMA)["reason"].to_pylist()
+    rows = parquet.read_table(job.part, schema=PART_SCHEMA)
+    reasons = rows["reason"].to_pylist()
+    if not job.allow_flat and any(rows["flat_bands"].to_pylist()):
+        return False
     shape = (reasons.count(None), 3, *job.layout.plane)
     files = [(job.name, "<f4")]
     if job.layout.has_masks:

@@ -12,13 +12,13 @@ import pandas as pd
 import pyarrow
 from numpy.typing import NDArray
 
+from dhs.manifest.columns import id_of
 from dhs.manifest.paths import path_faults
 from dhs.manifest.splits import SPLITS, find_leaks
 from dhs.manifest.table import is_number, is_text, metadata_of, read_table
-from fastnorm.io.read import SUFFIXES
 from fastnorm.text import one_line
 
-RESERVED = ("shard", "row", "sha256", "mask_sha256")
+RESERVED = ("shard", "row", "sha256", "mask_sha256", "flat_bands")
 MOST_NAMED = 5
 
 
@@ -210,12 +210,7 @@ def _text(table: pyarrow.Table, name: str) -> NDArray[np.object_]:
 
 
 def _stems(paths: Sequence[str] | NDArray[np.object_]) -> NDArray[np.object_]:
-    names = [path.rpartition("/")[2] for path in paths]
-    return np.array([name[: len(name) - _suffix_length(name)] for name in names], object)
-
-
-def _suffix_length(name: str) -> int:
-    return max((len(suffix) for suffix in SUFFIXES if name.lower().endswith(suffix)), default=0)
+    return np.array([id_of(path) if path else "" for path in paths], object)
 
 
 class _Rows:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dhs.arguments import integer
+from dhs.manifest.duplicates import Duplicates, find_duplicates
 from dhs.manifest.format import MANIFEST
 from dhs.manifest.splits import SPLITS, find_leaks
 from dhs.pack.format import mask_name, mask_sha256, pixel_sha256
@@ -26,7 +27,8 @@ class VerifyReport(NamedTuple):
     ``folder``: the pack. ``cutouts``: number of cutouts in the manifest. ``intact``: number of
     cutouts that match the manifest. ``shards``: number of shards. ``has_masks``: whether there are
     masks. ``data_origin``, ``fingerprint``: same as in `dhs.pack.view.Pack`. ``faults``: the
-    faulty files with their faults, empty for a good pack.
+    faulty files with their faults, empty for a good pack. ``remarks``: what is suspicious, but no
+    fault. ``flat_bands``: same as `dhs.pack.view.Pack.flat_bands`.
     """
 
     folder: Path
@@ -37,6 +39,8 @@ class VerifyReport(NamedTuple):
     data_origin: str
     fingerprint: str
     faults: list[Rejected]
+    remarks: list[str]
+    flat_bands: dict[str, int]
 
 
 def verify_pack(
@@ -92,6 +96,16 @@ def verify_pack(
         pack.data_origin,
         pack.fingerprint,
         faults,
+        _duplicates(pack).remarks(),
+        pack.flat_bands(),
+    )
+
+
+def _duplicates(pack: Pack) -> Duplicates:
+    table = pack.table
+    split = table["split"].tolist() if "split" in table else None
+    return find_duplicates(
+        table["galaxy_id"].tolist(), table["sha256"].tolist(), table["label"].tolist(), split
     )
 
 
@@ -108,6 +122,7 @@ def _manifest_faults(pack: Pack) -> Iterator[str]:
     wrong = np.flatnonzero(~pack.table["label"].isin([0, 1]))
     if wrong.size:
         yield f"{wrong.size} labels are neither 0 nor 1, the first of {ids.iloc[wrong[0]]!r}."
+    yield from _duplicates(pack).faults()
     if "split" not in pack.table:
         return
     split = pack.table["split"]

@@ -21,6 +21,7 @@ from dhs.manifest.format import MANIFEST, PARTS
 from dhs.manifest.table import is_number, is_text, metadata_of, read_table
 from dhs.pack.format import FLUX_UNIT, mask_name, open_stack
 
+FLAT = "flat_bands"
 _NEEDED = ("shard", "row", "sha256", "galaxy_id", "label")
 _FINGERPRINTED = ("sha256", "label", "galaxy_id", "split")
 _SHARD_NAME = re.compile(r"shard-[0-9]{5}\.npy")
@@ -35,7 +36,7 @@ _TYPES: tuple[tuple[tuple[str, ...], str, Callable[[pyarrow.DataType], bool]], .
     (("shard", "sha256", "mask_sha256", "split"), "text", is_text),
     (("galaxy_id",), "text", partial(is_text, or_integers=True)),
     (("label",), "a number", _is_label),
-    (("ra", "dec"), "a number", is_number),
+    (("ra", "dec", FLAT), "a number", is_number),
 )
 _MADE_SO = {"bands": list(BANDS), "flux_unit": FLUX_UNIT}
 
@@ -86,6 +87,16 @@ class Pack:
     @property
     def cutout_shape(self) -> tuple[int, ...]:
         return self.shards[0].shape[1:]
+
+    def flat_bands(self) -> dict[str, int]:
+        """Return the number of flat bands of the cutouts that have any, by id.
+
+        It is empty if the manifest does not state it, as that of a simulated survey does not.
+        """
+        if FLAT not in self.table:
+            return {}
+        flat = self.table[self.table[FLAT] > 0]
+        return dict(zip(map(str, flat["galaxy_id"]), map(int, flat[FLAT]), strict=True))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -38,7 +38,7 @@ class PackResult(NamedTuple):
     rejected. ``cutouts``: number of packed cutouts. ``splits``: their number per split, empty
     unless finished. ``shards``: names of the shards. ``rejected``: files without a usable cutout.
     ``read``: number of rows that this call processed. ``was_complete``: whether there was nothing
-    to do.
+    to do. ``flat_bands``: number of flat bands of the packed cutouts that have any, by id.
     """
 
     out: Path
@@ -49,6 +49,7 @@ class PackResult(NamedTuple):
     rejected: list[Rejected]
     read: int
     was_complete: bool
+    flat_bands: dict[str, int]
 
 
 def write_pack(
@@ -61,6 +62,7 @@ def write_pack(
     workers: int = 1,
     shard_bytes: int = SHARD_BYTES,
     allow_rejects: int = 0,
+    allow_flat: bool = False,
     mask_bits: MaskBits = MaskBits(),  # noqa: B008
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] = warnings.warn,
@@ -103,13 +105,18 @@ def write_pack(
     allow_rejects : int
         Largest number of rejected files with which the pack is still finished. They are listed
         in ``rejected.parquet``.
+    allow_flat : bool
+        Accept cutouts with flat bands, whose annulus has a MAD of 0; otherwise they are rejected.
+        The column ``flat_bands`` counts them. The annulus is the corrected one of the cutouts'
+        size.
     mask_bits : MaskBits
         Bits of MASKBITS that make a pixel of a FITS file bad. The pack records them, and so do
         the models trained on it.
     progress : function, optional
         Called with the number of finished rows and the number of all rows.
     warn : function
-        Called with a message when a worker died; by default it becomes a warning.
+        Called with a message when a worker died, or the same pixels are several times in a split;
+        by default it becomes a warning.
 
     Returns
     -------
@@ -121,7 +128,8 @@ def write_pack(
     ------
     TypeError, ValueError
         A number is out of its range; the manifest has faults (the message lists all) or leaking
-        splits; the data origin is missing; or the folder contains something else, a pack with
+        splits; the data origin is missing; the same pixels are in several splits or have both
+        labels; or the folder contains something else, a pack with
         different settings, or a damaged complete pack.
     dhs.jobs.executors.WorkersDiedError
         Workers died three times with the same shard.
@@ -147,8 +155,8 @@ def write_pack(
         layout = find_layout(source, mask_bits)
         if isinstance(layout, list):
             record_rejected(out, source, [item.reason for item in layout])
-            return PackResult(out, False, 0, {}, [], layout, len(source), False)
-        jobs = shard_jobs(out, source, layout, shard_bytes, mask_bits)
+            return PackResult(out, False, 0, {}, [], layout, len(source), False, {})
+        jobs = shard_jobs(out, source, layout, shard_bytes, mask_bits, allow_flat=allow_flat)
         missing = [job for job in jobs if not is_made(job)]
         left, n = sum(len(job.cutouts) for job in missing), len(source)
         report = progress or (lambda done, total: None)
@@ -165,8 +173,8 @@ def write_pack(
         rejected = record_rejected(out, source, rows["reason"].to_pylist())
         if len(rejected) > allow_rejects or len(rejected) == n:
             names = [job.name for job in jobs]
-            return PackResult(out, False, n - len(rejected), {}, names, rejected, left, False)
-        write_manifest(out, source, rows, jobs, settings, (train_fraction, seed))
+            return PackResult(out, False, n - len(rejected), {}, names, rejected, left, False, {})
+        write_manifest(out, source, rows, jobs, settings, (train_fraction, seed), warn)
         remove_parts(out)
         return _finished(out, rejected, left, was_complete=False)
 
@@ -208,4 +216,14 @@ def _finished(out: Path, rejected: list[Rejected], read: int, *, was_complete: b
         ) from error
     counts = pack.table["split"].value_counts()
     splits = {name: int(counts[name]) for name in SPLITS if name in counts}
-    return PackResult(out, True, len(pack), splits, pack.shard_names, rejected, read, was_complete)
+    return PackResult(
+        out,
+        True,
+        len(pack),
+        splits,
+        pack.shard_names,
+        rejected,
+        read,
+        was_complete,
+        pack.flat_bands(),
+    )

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dhs.data.rows import Files, PackRows
-from dhs.manifest.columns import CUTOUT_PATH, Manifest, with_ids
+from dhs.manifest.columns import CUTOUT_PATH, Manifest, splits_fingerprint, with_ids
 from dhs.pack import MANIFEST, open_pack, read_manifest
 from dhs.pack.cutouts import require_pixel_scale
 from fastnorm.io import CutoutError, Rejected, count_cutouts, find_cutouts, read_cutouts
@@ -43,11 +43,15 @@ class Input(Protocol):
         Paths rejected on opening, before any cutout is read.
     has_unique_ids : bool
         No two cutouts have the same id.
+    source : dict or None
+        For the metadata of a table: the ``path`` of a pack or manifest, and the
+        ``splits_fingerprint`` of its column ``split``, None without one. None for files.
     """
 
     data_origin: str | None
     rejected: list[Rejected]
     has_unique_ids: bool
+    source: dict[str, str | None] | None
 
     def __len__(self) -> int:
         """Return the expected number of cutouts."""
@@ -146,6 +150,7 @@ class _Packed:
         self._name = printable(folder)
         self._ids = Manifest(self._pack.table, self._name).ids()
         self._rows = PackRows(self._pack)
+        self.source: dict[str, str | None] | None = _source(self._pack.table, self._ids, folder)
         self.data_origin: str | None = self._pack.data_origin
         self.rejected: list[Rejected] = []
         self.has_unique_ids = True
@@ -176,6 +181,7 @@ class _Listed:
         manifest = Manifest(with_ids(table, str(path)), str(path))
         self._files = Files(manifest, path.parent, CUTOUT_PATH, "the files", mask_bits)
         self._ids, self._size = manifest.ids(), size
+        self.source: dict[str, str | None] | None = _source(table, self._ids, path)
         self.data_origin = origin
         self.rejected: list[Rejected] = []
         self.has_unique_ids = True
@@ -204,6 +210,7 @@ class _Files:
     def __init__(self, paths: list[Path], size: int, mask_bits: MaskBits) -> None:
         self._size, self._mask_bits = size, mask_bits
         self.data_origin: str | None = None
+        self.source: dict[str, str | None] | None = None
         self.rejected: list[Rejected] = []
         self.has_unique_ids = False
         self._paths = find_cutouts(paths, self.rejected)
@@ -256,6 +263,13 @@ class _Files:
             else:
                 yield _fitting(cutout.id, path, cutout.pixels, cutout.mask, self._size)
         yield from rejected
+
+
+def _source(table: pd.DataFrame, ids: NDArray[np.str_], path: Path) -> dict[str, str | None]:
+    splits = None
+    if "split" in table:
+        splits = splits_fingerprint(ids, np.asarray(table["split"].fillna(""), str))
+    return {"path": printable(path), "splits_fingerprint": splits}
 
 
 def _state(path: Path) -> str:

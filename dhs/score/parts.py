@@ -24,16 +24,27 @@ ROWS_PER_GROUP = 2**16
 
 
 class Part(NamedTuple):
-    """A part of the work: ``ids`` and ``paths`` (N,) str, ``logits`` (N, M), ``rejected``."""
+    """A part of the work, of N cutouts and M members.
+
+    ``ids``, ``paths``: (N,) str. ``logits``: (N, M). ``flat_bands``: (N,), see
+    `dhs.score.flat.count_flat_bands`. ``rejected``: the other cutouts.
+    """
 
     ids: NDArray[np.object_]
     paths: NDArray[np.object_]
     logits: NDArray[np.float32]
+    flat_bands: NDArray[np.int8]
     rejected: list[Rejected]
 
     def at(self, rows: NDArray[np.bool_]) -> Part:
         """Select rows of the part."""
-        return Part(self.ids[rows], self.paths[rows], self.logits[rows], self.rejected)
+        return Part(
+            self.ids[rows],
+            self.paths[rows],
+            self.logits[rows],
+            self.flat_bands[rows],
+            self.rejected,
+        )
 
 
 def parts_folder(out: Path) -> Path:
@@ -73,6 +84,7 @@ def write_part(path: Path, part: Part) -> None:
     columns = {
         "galaxy_id": pyarrow.array(part.ids, pyarrow.string()),
         "path": pyarrow.array(part.paths, pyarrow.string()),
+        "flat_bands": pyarrow.array(part.flat_bands, pyarrow.int8()),
     } | {f"logit_{k}": logits for k, logits in enumerate(part.logits.T)}
     table = pyarrow.table(columns)
     metadata = {"part": path.name, "rejected": rejected, "sha256": content_sha256(table)}
@@ -98,9 +110,10 @@ def read_part(path: Path) -> Part:
         if (metadata["part"], metadata["sha256"]) != (path.name, content_sha256(table)):
             raise ValueError("its content does not match its name and checksum")
         rejected = [Rejected(Path(name), why) for name, why in metadata["rejected"]]
-        logits = [table[name].to_numpy() for name in table.column_names[2:]]
-        ids, paths = (table[name].to_numpy() for name in ("galaxy_id", "path"))
-        return Part(ids, paths, np.stack(logits, axis=1), rejected)
+        names = ("galaxy_id", "path", "flat_bands")
+        ids, paths, flat = (table[name].to_numpy() for name in names)
+        logits = [table[name].to_numpy() for name in table.column_names[len(names) :]]
+        return Part(ids, paths, np.stack(logits, axis=1), flat, rejected)
 
 
 def read_rows(paths: Sequence[Path], has_unique_ids: bool) -> Iterator[Part]:
@@ -147,10 +160,11 @@ def in_groups(parts: Iterable[Part], rows: int = ROWS_PER_GROUP) -> Iterator[Par
 
 
 def _joined(group: list[Part]) -> Part:
-    ids, paths, logits, rejected = zip(*group, strict=True)
+    ids, paths, logits, flat, rejected = zip(*group, strict=True)
     return Part(
         np.concatenate(ids),
         np.concatenate(paths),
         np.concatenate(logits),
+        np.concatenate(flat),
         list(chain.from_iterable(rejected)),
     )

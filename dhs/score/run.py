@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ from dhs.score.ensemble import (
 )
 from dhs.score.input import Input, open_input
 from dhs.score.parts import Part, parts_folder
-from dhs.score.table import joint_fingerprint, open_table
+from dhs.score.table import joint_fingerprint, open_table, read_flat_bands
 from dhs.score.work import Work, read_metadata, recorded_batch_size
 from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
@@ -50,6 +51,7 @@ class Scored(NamedTuple):
     ``out``: path of the table, None if no cutout was scored. ``written``: number of rows.
     ``rejected``: cutouts that could not be scored. ``metadata``: metadata of the table; see
     `dhs.score.table.ScoreTable`. ``was_complete``: the table was complete before this call.
+    ``flat_bands``: number of flat bands of the scored cutouts that have any, by id.
     """
 
     out: Path | None
@@ -57,6 +59,7 @@ class Scored(NamedTuple):
     rejected: list[Rejected]
     metadata: dict[str, Any]
     was_complete: bool
+    flat_bands: dict[str, int]
 
 
 def score(
@@ -173,7 +176,8 @@ def _check_combination(
 def _refuse_to_replace(out: Path, inputs: Sequence[str | Path]) -> None:
     files = [Path(path) for path in inputs]
     files += [path / MANIFEST for path in files]
-    if out.resolve() in {path.resolve() for path in files}:
+    # Path.resolve raises an error for a link to itself.
+    if os.path.realpath(out) in {os.path.realpath(path) for path in files}:
         raise ValueError(f"out={str(out)!r} is an input and would be replaced; give another file.")
 
 
@@ -184,9 +188,10 @@ def _describe(
     return {
         "members": [member.describe() for member in members],
         "combination": combine if len(members) > 1 else "single",
-        "across_annuli": len(set(specs)) > 1,
+        "across_annuli": any(specs[0].differences(spec) for spec in specs),
         "spec_fingerprint": joint_fingerprint(specs),
         "data_origin": cutouts.data_origin,
+        "input": cutouts.source,
         "mask_bits": str(common_mask_bits(members)),
         "device": describe_device(device),
         "versions": {"dhs": fastnorm.__version__, "torch": torch.__version__},
@@ -211,7 +216,8 @@ def _complete(out: Path, metadata: Mapping[str, Any], cutouts: Input) -> Scored 
     rows = parquet.read_metadata(out).num_rows
     if rows != len(cutouts):
         return None
-    return Scored(out, rows, list(cutouts.rejected), there, was_complete=True)
+    flat = read_flat_bands(out)
+    return Scored(out, rows, list(cutouts.rejected), there, was_complete=True, flat_bands=flat)
 
 
 def _merge(
@@ -221,7 +227,7 @@ def _merge(
     rejected = list(cutouts.rejected)
     if not work.rows():
         rejected += [item for part in work.read() for item in part.rejected]
-        return Scored(None, 0, rejected, metadata, was_complete=False)
+        return Scored(None, 0, rejected, metadata, was_complete=False, flat_bands={})
     combiner = None
     if truth is not None:
         combiner = _fit(work.read(), truth)
@@ -230,12 +236,15 @@ def _merge(
     written = 0
     with (
         atomic_path(out) as temporary,
-        open_table(temporary, metadata, members, combiner is not None) as write,
+        open_table(
+            temporary, metadata, members, has_folds=combiner is not None, has_flat=True
+        ) as write,
     ):
         for part in work.read_groups():
             columns: dict[str, Any] = {
                 "galaxy_id": pyarrow.array(part.ids, pyarrow.string()),
                 "path": pyarrow.array(part.paths, pyarrow.string()),
+                "flat_bands": part.flat_bands,
             } | {f"logit_{k}": part.logits[:, k] for k in range(members)}
             if combiner is None:
                 columns["logit"] = mean_logits(part.logits)
@@ -244,7 +253,8 @@ def _merge(
             write(columns)
             rejected += part.rejected
             written += len(part.ids)
-    return Scored(out, written, rejected, metadata, was_complete=False)
+    flat = read_flat_bands(out)
+    return Scored(out, written, rejected, metadata, was_complete=False, flat_bands=flat)
 
 
 def _fit(parts: Iterator[Part], truth: Labels) -> Combiner:

@@ -23,6 +23,7 @@ from dhs.preprocess.spec import PreprocessSpec
 from dhs.statistics.thresholds import sigmoid
 from fastnorm.atomic import atomic_path
 
+FLAT = "flat_bands"
 COLUMNS = ("galaxy_id", "logit", "score", "path")
 
 
@@ -46,12 +47,16 @@ class ScoreTable:
         ``members`` (one or more of ``checkpoint``, ``checkpoint_fingerprint``, ``spec``,
         ``spec_fingerprint``, ``architecture``, ``data_origin``, ``deprecated``), ``combination``
         (``single``, ``mean`` or ``trained``), ``spec_fingerprint``, ``data_origin`` and
-        ``mask_bits`` of the cutouts, ``batch_size``, ``device``, ``versions``.
+        ``mask_bits`` of the cutouts, ``input`` (what was scored, None for files), ``batch_size``,
+        ``device``, ``versions``.
     member_logits : (N, M) float32, or None
         Logits of the members of an ensemble.
     fold : (N,) int8, or None
         For a trained combiner: fold of each object, which its combiner did not see; -1 for objects
         without a label.
+    flat_bands : (N,) int8, or None
+        Number of bands whose annulus has a MAD of 0, under any of the members: the score of such a
+        cutout means nothing. None in older tables, which do not state it.
     """
 
     path: Path
@@ -62,6 +67,7 @@ class ScoreTable:
     metadata: dict[str, Any]
     member_logits: NDArray[np.float32] | None = None
     fold: NDArray[np.int8] | None = None
+    flat_bands: NDArray[np.int8] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -109,7 +115,7 @@ def joint_fingerprint(specs: Sequence[PreprocessSpec]) -> str:
 
 @contextmanager
 def open_table(
-    path: Path, metadata: Mapping[str, Any], members: int, has_folds: bool
+    path: Path, metadata: Mapping[str, Any], members: int, *, has_folds: bool, has_flat: bool
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Open a table for writing in row groups.
 
@@ -123,6 +129,8 @@ def open_table(
         Number of members of an ensemble, whose logits get columns ``logit_0``, ...; 0 writes none.
     has_folds : bool
         Write a column ``fold``.
+    has_flat : bool
+        Write a column ``flat_bands``.
 
     Yields
     ------
@@ -137,7 +145,8 @@ def open_table(
             "path": pyarrow.string(),
         }
         | {f"logit_{k}": pyarrow.float32() for k in range(members)}
-        | ({"fold": pyarrow.int8()} if has_folds else {}),
+        | ({"fold": pyarrow.int8()} if has_folds else {})
+        | ({FLAT: pyarrow.int8()} if has_flat else {}),
         metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True, allow_nan=False)},
     )
     with parquet.ParquetWriter(path, schema) as writer:
@@ -157,9 +166,12 @@ def write_table(out: Path, table: ScoreTable) -> None:
     columns |= {f"logit_{k}": logits for k, logits in enumerate(members)}
     if table.fold is not None:
         columns["fold"] = table.fold
+    if table.flat_bands is not None:
+        columns[FLAT] = table.flat_bands
+    has = {"has_folds": table.fold is not None, "has_flat": table.flat_bands is not None}
     with (
         atomic_path(out) as temporary,
-        open_table(temporary, table.metadata, len(members), table.fold is not None) as write,
+        open_table(temporary, table.metadata, len(members), **has) as write,
     ):
         write(columns)
 
@@ -209,6 +221,7 @@ def read_table(path: str | Path) -> ScoreTable:
         metadata=metadata,
         member_logits=np.stack(own, axis=1) if own else None,
         fold=table["fold"].to_numpy() if "fold" in table.column_names else None,
+        flat_bands=table[FLAT].to_numpy() if FLAT in table.column_names else None,
     )
 
 
@@ -268,6 +281,12 @@ def require_same_preprocessing(tables: Sequence[ScoreTable], hint: str = "") -> 
         for ours in tables[0].specs:
             for theirs in table.specs:
                 ours.require_same(theirs, str(tables[0].path), str(table.path), hint)
+
+
+def read_flat_bands(path: Path) -> dict[str, int]:
+    """Return the number of flat bands of the cutouts that have any, by id."""
+    table = parquet.read_table(path, columns=["galaxy_id", FLAT], filters=[(FLAT, ">", 0)])
+    return dict(zip(table["galaxy_id"].to_pylist(), table[FLAT].to_pylist(), strict=True))
 
 
 def highest(path: Path, count: int) -> list[tuple[str, float]]:

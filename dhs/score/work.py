@@ -20,6 +20,7 @@ from dhs.device.copies import stage
 from dhs.manifest.format import METADATA_KEY
 from dhs.model.transfer import Gathered, Stack, sent_ahead
 from dhs.score.ensemble import Member
+from dhs.score.flat import count_flat_bands
 from dhs.score.input import Input, InputCutout
 from dhs.score.parts import (
     Part,
@@ -35,6 +36,8 @@ from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
 
 BATCHES_PER_PART = 16
+PARTS_VERSION = 2
+"""Version of the columns of a part, so that no run resumes from parts with other columns."""
 METADATA_FILE = "about.json"
 """File in the folder of the parts, with the metadata of the table that they become."""
 
@@ -75,7 +78,11 @@ class Work:
         self._limits = [
             (start, min(start + per_part, count)) for start in range(0, count, per_part)
         ]
-        settings = configuration(metadata) | {"batch_size": self._batch_size}
+        self._specs = [member.checkpoint.spec for member in members]
+        settings = configuration(metadata) | {
+            "batch_size": self._batch_size,
+            "parts": PARTS_VERSION,
+        }
         self.keys = [part_key(settings, cutouts.identities(*limits)) for limits in self._limits]
         folder = parts_folder(out)
         self.paths = [part_path(folder, number, key) for number, key in enumerate(self.keys)]
@@ -106,13 +113,18 @@ class Work:
         rejected: list[Rejected] = []
         ids: list[str] = []
         paths: list[str] = []
+        flat: list[NDArray[np.int8]] = [np.empty(0, np.int8)]
         cutouts = self._accepted(start, stop, rejected)
 
         def stacks() -> Iterator[Stack]:
             while batch := list(islice(cutouts, self._batch_size)):
                 ids.extend(seen.id for seen in batch)
                 paths.extend(seen.path for seen in batch)
-                yield stack_of(batch, self._batch_size, self._device)
+                images, mask = stack_of(batch, self._batch_size, self._device)
+                seen = images.numpy()[: len(batch)]
+                bad = None if mask is None else mask.numpy()[: len(batch)]
+                flat.append(count_flat_bands(self._specs, seen, bad))
+                yield images, mask
 
         logits = np.empty((stop - start, len(self._members)), np.float32)
         gathered, done = Gathered(logits, self._device), 0
@@ -123,7 +135,8 @@ class Work:
                 report(min(done + len(rejected), stop - start))
         gathered.read()
         self._require_finite(logits[:done], ids)
-        return Part(np.array(ids, object), np.array(paths, object), logits[:done], rejected)
+        names = np.array(ids, object), np.array(paths, object)
+        return Part(*names, logits[:done], np.concatenate(flat), rejected)
 
     def _accepted(self, start: int, stop: int, rejected: list[Rejected]) -> Iterator[InputCutout]:
         for found in self._cutouts.read(start, stop):

@@ -30,6 +30,7 @@ from dhs.model.transfer import Gathered
 from dhs.score.input import require_same_mask_bits
 from dhs.selection import draws
 from dhs.selection.config import GridConfig
+from dhs.selection.flat_hosts import flat_hosts
 from dhs.selection.hosts import Hosts
 from dhs.selection.injector import SCHEMA, Injector
 from dhs.statistics.thresholds import sigmoid
@@ -124,6 +125,11 @@ class Engine:
     def cells(self) -> list[int]:
         """Sorted indices of the cells that have hosts."""
         return sorted(self.hosts.pools)
+
+    @cached_property
+    def flat_hosts(self) -> dict[str, int]:
+        """Number of flat bands of the hosts that have any, by id; reads all hosts."""
+        return flat_hosts(self.hosts, self.checkpoint.spec)
 
     @property
     def injections(self) -> int:

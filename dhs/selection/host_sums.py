@@ -288,7 +288,8 @@ def _add_up(groups: Count, values: NDArray[np.int32] | Count, total: int) -> Cou
     return np.bincount(groups, values, minlength=total).astype(np.int64)
 
 
-def _ratio(part: Count, whole: Count) -> Float:
-    with np.errstate(invalid="ignore"):
-        ratio: Float = part / whole
+def _ratio(part: Count | Float, whole: Count) -> Float:
+    """Return a fraction; NaN where there is nothing to divide by."""
+    ratio: Float = np.full(len(whole), np.nan)
+    np.divide(part, whole, out=ratio, where=whole > 0)
     return ratio

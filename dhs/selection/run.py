@@ -44,6 +44,7 @@ from dhs.selection.injector import SCHEMA
 from dhs.statistics.thresholds import find_thresholds, require_enough
 from fastnorm.atomic import atomic_path
 from fastnorm.dispatch import threads
+from fastnorm.normalize.flat import describe_flat
 
 Progress = Callable[[int, int], None]
 
@@ -105,7 +106,7 @@ def run_grid(
     progress : function, optional
         Called with the number of rows done and the total.
     warn : function
-        Called with a message for every worker that died.
+        Called with a message for every worker that died, and one about hosts with flat bands.
 
     Returns
     -------
@@ -132,6 +133,8 @@ def run_grid(
         total = sum(shard.rows for shard in engine.shards())
         left = sum(shard.rows for shard in todo)
         done = total - left
+        if engine.flat_hosts:
+            warn(describe_flat(engine.flat_hosts.items(), sum(engine.flat_hosts.values())))
         report = progress or (lambda done, total: None)
         report(done, total)
 
@@ -222,6 +225,7 @@ def aggregate(out: Path, engine: Engine, given: GridConfig) -> dict[str, Any]:
             "used": engine.hosts.used,
             "outside": engine.hosts.outside,
             "without_seeing": engine.hosts.without_seeing,
+            "with_flat_bands": len(engine.flat_hosts),
             "by_cell": engine.hosts.counts,
         },
         "injections": int(table.loc[is_whole, "n_injections"].sum()),

@@ -62,10 +62,11 @@ def subgradient(
     """
     x = torch.where(images.isnan(), 0, images) if nan_to_zero else images
     centre, width = median[..., None, None], scale[..., None, None]
-    y = (x - centre) / width
+    y = ((x - centre) / width).detach()
     passes = ~y.isnan() if clip is None else y.abs() <= clip
     grad = torch.where(passes, grad, 0)
-    y = torch.where(passes, y, 0)
+    # Second derivatives multiply by y, and 0 times NaN would be NaN.
+    y = torch.where(passes, (torch.where(passes, x, 0) - centre) / width, 0)
     result = grad / width
     grad_scale = grad_scale - (grad * y).sum((-2, -1)) / scale
     grad_median = grad_median - grad.sum((-2, -1)) / scale

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fastnorm.annulus import Annulus
-from fastnorm.footprint import EllipticalAnnulus, Footprint, PixelFootprint, open_footprint
+from fastnorm.footprint import (
+    EllipticalAnnulus,
+    Footprint,
+    PixelFootprint,
+    is_same,
+    open_footprint,
+)
+from fastnorm.layer.buffers import Buffers
+from fastnorm.layer.expression import normalized
 from fastnorm.layer.operator import normalize_footprint
 from fastnorm.normalize.tensors import constant_pixels, remember
+
+SETTINGS_ROUNDING = 1e-5
+"""Relative difference of two settings that an average of many float32 states may have."""
 
 
 class FootprintNorm(nn.Module):
     """A layer that normalises raw images by the median and MAD of a footprint.
 
-    The footprint is part of the state dict, so that loading weights trained with
-    a different one fails.
+    The footprint, ``clip``, ``nan_to_zero`` and ``eps`` are part of the state dict, so that loading
+    weights trained with different ones fails.
 
     Parameters
     ----------
@@ -61,6 +75,8 @@ class FootprintNorm(nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
+        self._buffers = Buffers(self)
+        self.is_compared = True
         self.footprint: Footprint = open_footprint(footprint)
         self._key = remember(self.footprint)
         self.clip = clip
@@ -106,9 +122,17 @@ class FootprintNorm(nn.Module):
                 f"images has shape {tuple(images.shape)}; expected two or more dimensions, "
                 "(..., H, W)."
             )
+        if not self.is_compared:
+            raise ValueError(
+                "the state dict of this layer was put on the meta device, and its footprint was "
+                "not compared with that of the layer; give the layer a device in device_map, not "
+                "'disk'. It has no weights."
+            )
         # A compiler must take the size as a constant, because the table depends on it.
         height, width = operator.index(images.shape[-2]), operator.index(images.shape[-1])
-        out: Tensor = normalize_footprint(
+        # ONNX has no such operator; its graph sorts the pixels instead.
+        compute = normalized if torch.onnx.is_in_onnx_export() else normalize_footprint
+        out: Tensor = compute(
             images,
             constant_pixels(self._key, height, width, images.device),
             index,
@@ -122,9 +146,17 @@ class FootprintNorm(nn.Module):
         )[0]
         return out
 
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise NotImplementedError(
+            f"torch.jit.script cannot compile {type(self).__name__}, whose table of pixels depends "
+            "on the size of the images; use torch.compile, torch.export.export or "
+            "torch.onnx.export."
+        )
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A pickled layer may arrive in a process that does not know its footprint.
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        super().__setstate__({"is_compared": True} | state)  # type: ignore[no-untyped-call]
+        self._buffers = Buffers(self)
         self._key = remember(self.footprint)
 
     def extra_repr(self) -> str:
@@ -134,37 +166,83 @@ class FootprintNorm(nn.Module):
         )
 
     def get_extra_state(self) -> Tensor:
-        """Return the footprint: radii, radii with q and phi, or a (H, W) bool tensor."""
+        """Return the footprint and how it is used, as a tensor that may be cast and averaged.
+
+        An annulus is its radii, an ellipse its radii, q and phi; ``clip`` (0 for None), the decimal
+        logarithm of ``eps`` and ``nan_to_zero`` follow. A boolean array is the first plane of
+        (4, H, W), and these three are the others.
+        """
+        settings = self._settings()
         match self.footprint:
-            case Annulus(r_in, r_out):
-                return torch.tensor([r_in, r_out], dtype=torch.float64)
-            case EllipticalAnnulus(r_in, r_out, q, phi):
-                return torch.tensor([r_in, r_out, q, phi], dtype=torch.float64)
+            case Annulus() | EllipticalAnnulus() as ring:
+                return torch.tensor([*astuple(ring), *settings], dtype=torch.float64, device="cpu")
             case PixelFootprint(height, width) as listed:
-                mask = np.zeros(height * width, bool)
-                mask[listed.pixels(height, width)] = True
-                return torch.from_numpy(mask).reshape(height, width)
+                state = np.zeros((4, height * width), np.float32)
+                state[0, listed.pixels(height, width)] = 1
+                state[1:] = np.array(settings)[:, None]
+                return torch.from_numpy(state).reshape(4, height, width)
         raise AssertionError(self.footprint)
 
+    def _settings(self) -> tuple[float, float, float]:
+        # The logarithm, because 1e-8 is 0 in float16.
+        limit = 0.0 if self.clip is None or math.isinf(self.clip) else self.clip
+        return (limit, math.log10(self.eps), float(self.nan_to_zero))
+
     def set_extra_state(self, state: Tensor) -> None:
-        loaded: Footprint
-        if state.dtype == torch.bool:
-            loaded = open_footprint(state.cpu())
-        else:
-            loaded = (Annulus if state.numel() == 2 else EllipticalAnnulus)(*state.tolist())
-        if loaded != self.footprint:
+        rounding = torch.finfo(state.dtype).eps if state.is_floating_point() else 0.0
+        loaded, settings = _opened(state.detach().cpu().double())
+        ours = self.footprint
+        is_ours = loaded == ours
+        if isinstance(loaded, Annulus | EllipticalAnnulus) and isinstance(
+            ours, Annulus | EllipticalAnnulus
+        ):
+            is_ours = is_same(loaded, ours, rounding)
+        if not is_ours:
             raise ValueError(
                 f"the state dict has {_described(loaded)}, but this layer has "
-                f"{_described(self.footprint)}; models with different annuli must never be mixed. "
+                f"{_described(ours)}; models with different annuli must never be mixed. "
                 "Build the layer with the annulus that the model was trained with."
             )
+        # Older states have the footprint alone.
+        if settings is not None and not np.allclose(
+            settings, self._settings(), rtol=max(rounding, SETTINGS_ROUNDING), atol=0
+        ):
+            raise ValueError(
+                f"the state dict has {_named(settings)}, but this layer has "
+                f"{_named(self._settings())}; build the layer with the settings that the model "
+                "was trained with."
+            )
+
+
+def _opened(state: Tensor) -> tuple[Footprint, list[float] | None]:
+    """Return the footprint of a state, and its settings if it has them."""
+    if state.ndim == 1 and state.numel() in (2, 4, 5, 7):
+        count = 2 if state.numel() in (2, 5) else 4
+        numbers: list[float] = state.tolist()
+        ring = (Annulus if count == 2 else EllipticalAnnulus)(*numbers[:count])
+        return ring, numbers[count:] or None
+    if state.ndim == 2 or (state.ndim == 3 and len(state) == 4 and state.numel()):
+        plane = state if state.ndim == 2 else state[0]
+        if bool(((plane == 0) | (plane == 1)).all()):
+            settings = None if state.ndim == 2 else state[1:, 0, 0].tolist()
+            return open_footprint(plane == 1), settings
+    raise ValueError(
+        f"the state dict has no footprint of this version, but a tensor of shape "
+        f"{tuple(state.shape)}; load weights that this layer, or an earlier version, saved."
+    )
+
+
+def _named(settings: Sequence[float]) -> str:
+    clip, exponent, nan_to_zero = settings
+    limit = f"clip={clip:.6g}" if clip else "clip=None"
+    return f"{limit}, eps={10**exponent:.4g}, nan_to_zero={nan_to_zero > 0.5}"
 
 
 class OuterAnnulusNorm(FootprintNorm):
     """The first layer of a lens finder, which normalises raw images in nanomaggies.
 
-    The radii are part of the state dict, so that loading weights trained with
-    a different annulus fails.
+    The radii, ``clip``, ``nan_to_zero`` and ``eps`` are part of the state dict, so that loading
+    weights trained with different ones fails.
 
     Parameters
     ----------

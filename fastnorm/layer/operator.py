@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fastnorm.footprint import PixelFootprint
+from fastnorm.layer.expression import normalized
 from fastnorm.layer.gradient import subgradient
 from fastnorm.normalize import cpu, gpu, tensors
 
@@ -141,14 +143,7 @@ def _shapes(
 torch.library.register_fake("fastnorm::normalize_footprint", _shapes, lib=_library)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    images, pixels, index, dihedral, mask, _, clip, nan_to_zero, _, _ = inputs
-    ctx.settings = (clip, nan_to_zero)
-    ctx.save_for_backward(images, pixels, index, dihedral, mask, output[1], output[2])
-
-
-@torch.library.custom_op("fastnorm::normalize_footprint_backward", mutates_args=())
-def normalize_footprint_backward(
+def _gradient(
     grad: Tensor,
     grad_median: Tensor,
     grad_scale: Tensor,
@@ -222,22 +217,80 @@ def normalize_footprint_backward(
     return torch.zeros_like(images).index_add(0, index, result)
 
 
-@normalize_footprint_backward.register_fake
-def _(grad: Tensor, grad_median: Tensor, grad_scale: Tensor, images: Tensor, *rest: Any) -> Tensor:
+def _shape_of_gradient(
+    grad: Tensor, grad_median: Tensor, grad_scale: Tensor, images: Tensor, *rest: Any
+) -> Tensor:
     return torch.empty_like(images, memory_format=torch.contiguous_format)
 
 
-def _backward(
-    ctx: Any, grad: Tensor, grad_median: Tensor, grad_scale: Tensor
-) -> tuple[Tensor | None, ...]:
-    result = normalize_footprint_backward(
-        grad, grad_median, grad_scale, *ctx.saved_tensors, *ctx.settings
-    )
-    return result, *[None] * 9
+_library.define(
+    "normalize_footprint_backward(Tensor grad, Tensor grad_median, Tensor grad_scale, "
+    "Tensor images, Tensor pixels, Tensor? index, Tensor? dihedral, Tensor? mask, Tensor median, "
+    "Tensor scale, float? clip, bool nan_to_zero) -> Tensor"
+)
+normalize_footprint_backward = torch.ops.fastnorm.normalize_footprint_backward.default
+normalize_footprint_backward.__doc__ = _gradient.__doc__
+_library.impl("normalize_footprint_backward", _gradient, "CompositeExplicitAutograd")
+torch.library.register_fake(
+    "fastnorm::normalize_footprint_backward", _shape_of_gradient, lib=_library
+)
 
 
-torch.library.register_autograd(
-    "fastnorm::normalize_footprint", _backward, setup_context=_save, lib=_library
+class _Reverse(torch.autograd.Function):
+    """The kernels and their gradient, for one backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, keyset: Any, images: Tensor, pixels: Tensor, *options: Any) -> Any:
+        output = _below_autograd(normalize_footprint, keyset, images, pixels, *options)
+        given: list[Any] = [*options, *_DEFAULTS[len(options) :]]
+        index, dihedral, mask, _, clip, nan_to_zero = given[:6]
+        ctx.settings = (clip, nan_to_zero)
+        ctx.save_for_backward(images, pixels, index, dihedral, mask, output[1], output[2])
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        gradient = normalize_footprint_backward(*grads, *ctx.saved_tensors, *ctx.settings)
+        return None, gradient, *[None] * (len(ctx.needs_input_grad) - 2)
+
+
+_DEFAULTS = tuple(argument.default_value for argument in normalize_footprint._schema.arguments[2:])
+
+
+def _below_autograd(operator: Any, keyset: Any, *arguments: Any) -> Any:
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+
+
+def _is_beyond_reverse(*given: Tensor) -> bool:
+    """Tell whether a transform of `torch.func` is active, or a tensor has a forward tangent."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    parts: list[Any] = [forward_ad.unpack_dual(tensor) for tensor in given]  # type: ignore[no-untyped-call]
+    return any(part.tangent is not None for part in parts)
+
+
+def _differentiable(keyset: Any, images: Tensor, *arguments: Any) -> Any:
+    if _is_beyond_reverse(images):
+        # The kernels make the checks; their results have no derivative.
+        _below_autograd(normalize_footprint, keyset, images, *arguments)
+        return normalized(images, *arguments)
+    if torch.is_grad_enabled() and images.requires_grad:
+        return _Reverse.apply(keyset, images, *arguments)
+    return _below_autograd(normalize_footprint, keyset, images, *arguments)
+
+
+def _differentiable_gradient(keyset: Any, *arguments: Any) -> Any:
+    given = [each for each in arguments if isinstance(each, Tensor) and each.is_floating_point()]
+    is_followed = torch.is_grad_enabled() and any(each.requires_grad for each in given)
+    if is_followed or _is_beyond_reverse(*given):
+        return _gradient(*arguments)
+    return _below_autograd(normalize_footprint_backward, keyset, *arguments)
+
+
+_library.impl("normalize_footprint", _differentiable, "Autograd", with_keyset=True)
+_library.impl(
+    "normalize_footprint_backward", _differentiable_gradient, "Autograd", with_keyset=True
 )
 
 
@@ -264,4 +317,8 @@ def _loop_over_examples(op: Any) -> Any:
 torch.library.register_vmap(
     "fastnorm::normalize_footprint", _loop_over_examples(normalize_footprint), lib=_library
 )
-normalize_footprint_backward.register_vmap(_loop_over_examples(normalize_footprint_backward))
+torch.library.register_vmap(
+    "fastnorm::normalize_footprint_backward",
+    _loop_over_examples(normalize_footprint_backward),
+    lib=_library,
+)

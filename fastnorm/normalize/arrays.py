@@ -252,7 +252,7 @@ def open_output(
     shape = stack.array.shape
     if out is None:
         if is_tensor(images):
-            out = sys.modules["torch"].empty(shape, dtype=wanted)
+            out = sys.modules["torch"].empty(shape, dtype=wanted, device=images.device)
         else:
             out = np.empty(shape, wanted)
         return out, Stack(as_numpy("out", out), _dtype_name(out) == "bfloat16")

@@ -168,8 +168,9 @@ def copied_pixels(footprint: Footprint, height: int, width: int, device: torch.d
             f"the pixels of {footprint} on {height} x {width} are not on {device} yet, and cannot "
             "be copied while a CUDA graph is captured; call the layer once on such images before."
         )
-    # Inference tensors cannot be saved for a gradient, so create a normal tensor in any mode.
-    with torch.inference_mode(False):
+    # Inference tensors cannot be saved for a gradient, and tensors of a transform of torch.func die
+    # with it, so create a normal tensor in any mode.
+    with torch.inference_mode(False), torch._C._DisableFuncTorch():
         return torch.from_numpy(pixels).to(device)
 
 
@@ -208,6 +209,11 @@ def constant_pixels(key: str, height: int, width: int, device: torch.device) -> 
     footprint = _footprints[key]
     if isinstance(footprint, Annulus):
         footprint.warn_if_inside_galaxy(height, width)
+    # Fake tensors, or those of a graph that is being traced, must not be kept.
+    if torch._C._len_torch_dispatch_stack():
+        return torch.tensor(footprint.pixels(height, width), dtype=torch.int32, device=device)
+    if torch.jit.is_tracing():
+        return copied_pixels(footprint, height, width, device)
     return device_pixels(footprint, height, width, device)
 
 

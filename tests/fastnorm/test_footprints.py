@@ -160,7 +160,7 @@ def test_the_outer_annulus_is_the_special_case() -> None:
     general, special = FootprintNorm(Annulus(4, 9)), OuterAnnulusNorm(4, 9)
     assert isinstance(special, FootprintNorm)
     general.load_state_dict(special.state_dict())
-    assert special.get_extra_state().tolist() == [4.0, 9.0]
+    assert special.get_extra_state().tolist() == [4.0, 9.0, 10.0, -8.0, 1.0]
     assert repr(FootprintNorm(np.ones((3, 4), bool))).startswith(
         "FootprintNorm(PixelFootprint(12 pixels of 3 x 4), clip=10.0"
     )

@@ -57,7 +57,8 @@ def write_scores(
 
 def write_truth(path: Path, origin: str | None = "simulated", **columns: Any) -> Path:
     given = {"galaxy_id": IDS, "label": IS_LENS.astype(int), "tier": TIERS, "kind": KINDS}
-    table = pyarrow.table({**given, **columns})
+    given |= {"split": ["val"] * N} | columns
+    table = pyarrow.table({name: values for name, values in given.items() if values is not None})
     metadata = {} if origin is None else {"dhs": json.dumps({"data_origin": origin})}
     parquet.write_table(table.replace_schema_metadata(metadata), path)
     return path

@@ -277,7 +277,7 @@ def test_the_command(first: Path, second: Path, tmp_path: Path) -> None:
     known = pd.DataFrame({"galaxy_id": IDS, "label": IS_LENS.astype(int), "kind": KINDS})[4:]
     pd.concat([known, extra]).to_csv(tmp_path / "truth.csv", index=False)
     out = tmp_path / "made" / "evaluation"
-    result = run(first, second, "--truth", tmp_path / "truth.csv", "--out", out)
+    result = run(first, second, "--truth", tmp_path / "truth.csv", "--out", out, "--split", "all")
     assert result.exit_code == 0
     said = message(result)
     for name in ("first", "second"):
@@ -316,7 +316,7 @@ def test_json(first: Path, truth: Path, tmp_path: Path, monkeypatch: pytest.Monk
         (("--fpr", "1.5"), "fpr=1.5"),
         (("--interval", "normal"), "interval='normal'"),
         (("--split", "valid"), "split='valid'"),
-        (("--split", "val"), "no column 'split' (--split)"),
+        (("--split", "test"), "no object in the split 'test'"),
         (("--tier-col", "tear"), "did you mean tier?"),
         (("--category-col", "galaxy_id"), "1100 different values"),
         (("--label-col", "kind"), "neither 0 nor 1"),

@@ -115,6 +115,7 @@ def test_the_table_says_what_made_it(model: Path, pack: Path, tmp_path: Path) ->
         "logit float",
         "score double",
         "path string",
+        "flat_bands int8",
     ]
     metadata = json.loads(schema.metadata[b"dhs"])
     (member,) = metadata["members"]

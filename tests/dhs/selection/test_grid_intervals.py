@@ -169,6 +169,19 @@ def test_a_completeness_net_of_the_hosts() -> None:
     assert found.net[0] < found.share[0] - 0.01
 
 
+def test_nothing_is_net_where_every_host_is_above() -> None:
+    own = np.array([5.0] * 20 + [-5.0] * 20, np.float32)
+    sums = HostSums(find_thresholds([], [0.5], own), Negatives(np.arange(40), own), 3)
+    host = np.arange(40)
+    # Row 0 has the hosts above the threshold, row 1 the others, and row 2 no injection.
+    sums.add((host >= 20).astype(np.int64), host, np.full(40, 6, np.float32))
+    found = sums.completeness(0)
+    np.testing.assert_array_equal(found.share, [1, 1, np.nan])
+    np.testing.assert_array_equal(found.net, [np.nan, 1, np.nan])
+    np.testing.assert_array_equal(found.net_low, [np.nan, found.net_low[1], np.nan])
+    assert 0.8 < found.net_low[1] < 1
+
+
 def test_a_grid_pools_what_its_table_holds(tmp_path: Path) -> None:
     result = GridResult(write_grid(tmp_path, thresholds=[0.5], per_cell=90, hosts=200))
     table = result.table
