@@ -21,7 +21,7 @@ from dhs.selection import figure_compare
 from dhs.selection.compare import compare_grids
 from dhs.selection.comparison import Comparison
 from dhs.selection.grid_result import MAGNITUDE, GridResult
-from dhs.selection.paired import POOLED
+from dhs.selection.paired import POOLED, difference_text
 from tests.command_line import invoke, message
 from tests.dhs.report.legible import check_legible, texts
 from tests.dhs.selection.compare_cases import write_pair
@@ -236,16 +236,16 @@ def test_command_prints_a_table(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("dhs.selection.compare.write_comparison", lambda *_: [tmp_path / "a.csv"])
     result = invoke(app, *folders, "--out", tmp_path)
     found = comparison.overall(comparison.thresholds[2])
     row = next(line for line in result.stdout.splitlines() if "FPR 0.001" in line)
     cells = [cell.strip() for cell in row.strip("│ ").split("│")]
     assert cells[1] == f"{found['completeness_first']:.3f}"
-    assert cells[4:6] == [str(found["n_only_first"]), str(found["n_only_second"])]
-    assert cells[6:8] == [f"{found['p_value']:.2g}", "hosts and non-lenses"]
-    assert cells[8] == f"{found['significant_cells']} of 15"
+    assert cells[3] == difference_text(found)
+    assert cells[4:] == [f"{found['p_value']:.2g}", f"{found['significant_cells']} of 15"]
+    assert max(map(len, result.stdout.split("completeness of")[1].splitlines()[2:8])) <= 80
     assert "annulus (20, 32) px, legacy, inside the galaxy" in result.stdout
 
 
