@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CUTOUTS ?=
 CLIENTS := .cache/clients
+LOWEST := .cache/lowest
+TORCH ?=
 # numba-cuda supports Linux, but not macOS.
 EXTRAS := dhs,test,bench,lint,docs
 ifeq ($(shell uname),Linux)
@@ -15,7 +17,7 @@ endif
 # kernel cache is a hash of all kernel sources.
 export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell cat kernels/*.py | sha256sum | cut -c1-12)
 
-.PHONY: help demo test test-slow test-coverage test-gpu test-clients test-docs fuzz soak docs report bench \
+.PHONY: help demo test test-slow test-coverage test-gpu test-clients test-lowest test-docs fuzz soak docs report bench \
   bench-compare bench-check bench-history bench-injection bench-grid gpu-evidence wheels lint format clean
 
 help:  ## show this list
@@ -59,13 +61,29 @@ test-coverage: $(STAMP)  ## count how often intervals contain a simulated truth 
 test-gpu: $(STAMP)  ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
-# This environment sees the packages of .venv, so that torch is not installed twice.
-$(CLIENTS)/.installed: $(STAMP) tests/clients/requirements.txt
-	$(BIN)/python -m venv --clear --without-pip $(CLIENTS)
+# These environments see the packages of .venv, so that torch is not installed twice.
+define beside_venv
+	$(BIN)/python -m venv --clear --without-pip $(1)
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
-	  > "$$($(CLIENTS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/parent.pth"
+	  > "$$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/parent.pth"
+endef
+
+$(CLIENTS)/.installed: $(STAMP) tests/clients/requirements.txt
+	$(call beside_venv,$(CLIENTS))
 	$(BIN)/python -m pip --python $(CLIENTS)/bin/python install --quiet -r tests/clients/requirements.txt
 	touch $@
+
+$(LOWEST)/.installed: $(STAMP) tests/project/lowest.py
+	$(call beside_venv,$(LOWEST))
+	$(BIN)/python tests/project/lowest.py $(if $(TORCH),torch==$(TORCH)) > $(LOWEST)/requirements.txt
+	$(BIN)/python -m pip --python $(LOWEST)/bin/python install --quiet -r $(LOWEST)/requirements.txt
+	touch $@
+
+# Deprecations of packages that are newer than those that use them are no faults of this project.
+test-lowest: $(LOWEST)/.installed  ## run tests with the lowest versions that pyproject.toml allows (TORCH=2.7.1, TESTS=tests)
+	NUMBA_CACHE_DIR=$(LOWEST)/numba $(LOWEST)/bin/python -m fastnorm check
+	NUMBA_CACHE_DIR=$(LOWEST)/numba $(LOWEST)/bin/python -m pytest -W ignore::DeprecationWarning \
+	  -W ignore::FutureWarning $(or $(TESTS),tests/fastnorm tests/dhs/model tests/dhs/preprocess tests/dhs/checkpoint)
 
 test-clients: $(CLIENTS)/.installed  ## train with the layer in timm, Lightning, accelerate, FSDP2 and DDP
 	$(CLIENTS)/bin/python -m pytest -m clients tests/clients

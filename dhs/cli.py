@@ -20,9 +20,11 @@ from dhs.commands import (
     survey,
     train,
 )
+from fastnorm.terminal import Commands
 
 app = typer.Typer(
     help="Find strong lenses in cutouts of the DESI Legacy Surveys.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
 )

@@ -55,11 +55,21 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Import a name on first use, so that `import fastnorm` stays light.
-    if name in _HOME:
-        return getattr(importlib.import_module(f"fastnorm.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'fastnorm' has no attribute {name!r}")
+if not TYPE_CHECKING:  # type checkers know no other names than those above
+
+    def __getattr__(name: str) -> Any:
+        # Import a name on first use, so that `import fastnorm` stays light.
+        if name not in _HOME:
+            raise AttributeError(f"module 'fastnorm' has no attribute {name!r}")
+        try:
+            return getattr(importlib.import_module(f"fastnorm.{_HOME[name]}"), name)
+        except ModuleNotFoundError as error:
+            from fastnorm.extras import missing_package
+
+            message = missing_package(error)
+            if message is None:
+                raise
+            raise ImportError(f"fastnorm.{name}: {message}", name=error.name) from error
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,18 @@ MINIMUM_PIXELS = 100
 
 
 class AnnulusWarning(UserWarning):
-    """The annulus lies inside the galaxy: its outer radius is below 70 % of the half-width."""
+    """The annulus lies inside the galaxy: its outer radius is below 70 % of the half-width.
+
+    Examples
+    --------
+    A warning can be made an error, so that no result of the legacy annulus is taken for another.
+
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", AnnulusWarning)
+    ...     LEGACY_ANNULUS.warn_if_inside_galaxy(101, 101)
+    Traceback (most recent call last):
+    fastnorm.annulus.AnnulusWarning: the annulus (r_in, r_out) = (20.0, 32.0) ends at 64 % of ...
+    """
 
 
 def radius_map(height: int, width: int) -> NDArray[np.float64]:
@@ -221,7 +232,10 @@ def read_only(pixels: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def frames_to_caller() -> int:
-    """Return the stack level, seen from the caller, of the first frame outside this project."""
+    """Return the stack level, seen from the caller, of the first frame of a user.
+
+    Frames of this project and of torch, which calls its layers, are none.
+    """
     level = 1
     frame = sys._getframe(1)
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
@@ -231,4 +245,5 @@ def frames_to_caller() -> int:
 
 
 def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("fastnorm", "dhs")
+    # Our context managers run in frames of contextlib.
+    return module.partition(".")[0] in ("fastnorm", "dhs", "contextlib", "torch")

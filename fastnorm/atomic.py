@@ -16,7 +16,8 @@ _OF_A_WRITE = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS}
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to ``path`` and rename it to ``path`` on success.
 
-    The file is complete or absent, even after a power loss. Concurrent writers have separate
+    The file is complete or absent, even after a power loss. A symbolic link stays, and the file
+    that it leads to is written. Concurrent writers have separate
     temporary files, and the last one to finish wins.
 
     Parameters
@@ -34,6 +35,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     OSError
         The file cannot be written. The error names ``path``, even if the system names no file.
     """
+    given, path = path, Path(os.path.realpath(path)) if path.is_symlink() else path
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(given))
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
@@ -45,7 +49,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         is_of_a_write = error.filename is None and error.errno in _OF_A_WRITE
         if error.errno is None or not (is_of_a_write or error.filename == str(temporary)):
             raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise OSError(error.errno, os.strerror(error.errno), str(given)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

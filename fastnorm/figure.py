@@ -16,6 +16,7 @@ from fastnorm.annulus import LEGACY_ANNULUS, Annulus, AnnulusWarning
 from fastnorm.atomic import atomic_path
 from fastnorm.io import BANDS, INSTALL_EXTRA, Cutout
 from fastnorm.normalize import annulus_median_mad, normalize_outer_annulus
+from fastnorm.text import printable
 
 try:
     from astropy.visualization import make_lupton_rgb
@@ -209,10 +210,12 @@ def _draw_row(figure: Figure, cutout: Cutout, bottom: float) -> None:
 
 
 def _title(cutout: Cutout) -> str:
+    # A dollar sign would start a formula.
+    name = printable(cutout.id).replace("$", r"\$")
     if cutout.ra is None or cutout.dec is None:
-        return f"{cutout.id}   (position not known)"
+        return f"{name}   (position not known)"
     sign = MINUS if cutout.dec < 0 else "+"
-    return f"{cutout.id}   RA {cutout.ra:.5f}°   Dec {sign}{abs(cutout.dec):.5f}°"
+    return f"{name}   RA {cutout.ra:.5f}°   Dec {sign}{abs(cutout.dec):.5f}°"
 
 
 def _draw_annulus(
@@ -253,7 +256,7 @@ def _draw_table(axes: Axes, cutout: Cutout, annuli: Mapping[str, Annulus]) -> No
         for x, value in zip(columns, values, strict=True):
             put(x, y, _short(value / 10.0**exponent), ha="right")
     shifts = [
-        f"{name} {(legacy - corrected) / mad:+.2f}" if mad else f"{name} -"
+        f"{name} {(legacy - corrected) / mad:+.2f}" if mad and math.isfinite(mad) else f"{name} -"
         for name, (legacy, _, corrected, mad) in zip(BANDS, bands, strict=True)
     ]
     put(0.0, 0.14, "legacy - corrected median, in MAD:")

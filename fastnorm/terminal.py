@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
+import typer.core
 
 import fastnorm
+from fastnorm.extras import missing_package
 from fastnorm.text import printable
 
 if TYPE_CHECKING:
@@ -155,17 +157,60 @@ def messages(*kinds: type[Exception]) -> Iterator[None]:
     except typer.Exit:  # a RuntimeError that has already shown its message
         raise
     except shown as error:
-        fail(str(error))
+        missing = missing_package(error) if isinstance(error, ImportError) else None
+        fail(missing or str(error))
 
 
 @contextmanager
 def annulus_warnings() -> Iterator[None]:
     """Show each annulus warning once, on one line."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", fastnorm.AnnulusWarning)
+    with _recorded(fastnorm.AnnulusWarning) as caught:
         yield
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
+    for message in dict.fromkeys(map(str, caught)):
         say("warning", "yellow", message)
+
+
+@contextmanager
+def notices() -> Iterator[None]:
+    """Show what is unusual in files, once per reason, with the first file and their number."""
+    from fastnorm.io import CutoutWarning
+
+    with _recorded(CutoutWarning) as caught:
+        yield
+    files: dict[str, list[Path]] = {}
+    for warning in caught:
+        files.setdefault(warning.reason, []).append(warning.path)
+    for reason, paths in files.items():
+        count = len(paths) - 1
+        more = f" and {count:,} more file{'s' * (count > 1)}" if count else ""
+        say("note", "yellow", f"{paths[0]}{more}: {reason}")
+
+
+@contextmanager
+def _recorded(kind: type[Warning]) -> Iterator[list[Any]]:
+    """Yield a list that the warnings of one kind are in afterwards; pass on all others."""
+    found: list[Any] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", kind)
+        yield found
+    for item in caught:
+        if issubclass(item.category, kind):
+            found.append(item.message)
+        elif isinstance(item.message, Warning):
+            warnings.warn_explicit(item.message, None, item.filename, item.lineno)
+
+
+class Commands(typer.core.TyperGroup):
+    """Commands that name the extra of a missing package instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            message = missing_package(error)
+            if message is None:
+                raise
+            fail(message)
 
 
 def fail(message: str) -> NoReturn:

@@ -13,6 +13,11 @@ def printable(text: str | Path) -> str:
     )
 
 
+def ascii_only(text: str) -> str:
+    """Escape what is not printable ASCII, for the headers of FITS files."""
+    return "".join(letter if " " <= letter <= "~" else ascii(letter)[1:-1] for letter in text)
+
+
 MOST_LETTERS = 600
 """Largest number of characters in a reason."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from fastnorm.kernels.cpu_vectors import (
@@ -21,6 +20,7 @@ from fastnorm.kernels.cpu_vectors import (
     stream_fence,
     stream_normalized,
 )
+from fastnorm.kernels.numba_cache import cached_njit
 from fastnorm.kernels.numba_select import MOST_CANDIDATES, SCAN, jit, middle_pair
 
 
@@ -119,7 +119,7 @@ def normalize_streaming(
     normalize(source, stop, source.size, target, median, scale, clip, for_nan)
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@cached_njit(nogil=True, error_model="numpy")
 def normalize_planes(
     owned_images: Any,
     owned_masks: Any,

@@ -14,7 +14,7 @@ try:
     from numba.cuda import types
 except ImportError as error:
     raise ImportError(
-        "the Numba-CUDA backend needs numba-cuda: pip install 'dhs-fastnorm[cuda]'"
+        "the Numba-CUDA backend needs numba-cuda: pip install '.[cuda]' in a checkout"
     ) from error
 
 __all__ = ["SIMULATED", "cuda", "device", "kernel", "reason_unavailable", "types"]

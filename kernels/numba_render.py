@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from fastnorm.kernels.cpu_vectors import borrow
@@ -30,6 +29,7 @@ from fastnorm.kernels.lens_columns import (
     SOURCE_INVERSE_Q,
     SPLIT,
 )
+from fastnorm.kernels.numba_cache import cached_njit
 from fastnorm.kernels.numba_lens import (
     BLOCK,
     LANES,
@@ -239,7 +239,7 @@ def render_image(width: Any, queues: Any, stamp: Any, rule: Any, lens: Any) -> N
         carry_out(which, 0, queues, stamp, rule, lens)
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@cached_njit(nogil=True, error_model="numpy")
 def render_images(
     table: Any, clumps: Any, flux: Any, nodes: Any, start: Any, coefficients: Any, scale: Any,
     width: Any, out: Any, space: Any, first: Any, stop: Any,

@@ -113,3 +113,7 @@ def methods(
             return
         write_methods(out, loaded, result)
     typer.echo(printable(f"written: {out}"))
+
+
+if __name__ == "__main__":
+    raise SystemExit("This module runs as dhs audit and dhs methods, or python -m dhs audit.")

@@ -174,6 +174,12 @@ def import_(
         int | None,
         typer.Option(help="Side of the cutouts before any crop, in pixels.", show_default="101"),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENTRY", help="Entry of the file with the weights, if it has several."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Convert an old .pt file to a checkpoint that records its annulus.
@@ -196,6 +202,7 @@ def import_(
             crop=crop,
             data_origin=data_origin,
             size=CUTOUT_SIZE if size is None else size,
+            weights=weights,
         )
     assert result.imported_from is not None
     if as_json:
@@ -274,3 +281,7 @@ def _end(rejected: list[Rejected], as_json: bool) -> None:
         rows = [(item.path, item.reason) for item in rejected]
         _print_table(f"{len(rejected)} cannot be used", ["file", "reason"], rows, sys.stderr)
     raise typer.Exit(SOME_REJECTED)
+
+
+if __name__ == "__main__":
+    raise SystemExit("This module runs as dhs checkpoint, or python -m dhs checkpoint.")

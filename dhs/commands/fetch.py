@@ -30,9 +30,11 @@ def fetch(
     dec: Annotated[float | None, typer.Option(help="Declination of one cutout, degrees.")] = None,
     catalog: Annotated[
         Path | None,
-        typer.Option(help="Catalogue (.parquet, .csv or .fits) with ra, dec and other columns."),
+        typer.Option(
+            help="Catalogue (.parquet, .csv, .fits, .ecsv, .vot) with ra, dec, and others."
+        ),
     ] = None,
-    layer: Annotated[str, typer.Option(help="ls-dr10 or ls-dr9.")] = "ls-dr10",
+    layer: Annotated[str, typer.Option(help="ls-dr11, ls-dr10 or ls-dr9.")] = "ls-dr10",
     size: Annotated[int, typer.Option(help="Side in pixels of 0.262 arcsec.")] = 101,
     images_only: Annotated[
         bool, typer.Option("--images-only", help="Omit INVVAR and MASKBITS.")
@@ -106,3 +108,7 @@ def _summary(result: FetchResult) -> str:
     damaged = f"; {result.damaged:,} were damaged" if result.damaged else ""
     parts = f"{result.downloaded:,} downloaded, {there:,} already present{damaged}"
     return f"{result.cutouts:,} verified cutouts ({parts}), manifest.parquet, in {result.out}"
+
+
+if __name__ == "__main__":
+    raise SystemExit("This module runs as dhs fetch, or python -m dhs fetch.")

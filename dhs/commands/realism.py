@@ -104,3 +104,7 @@ def _check_folder(out: Path) -> None:
         fail(f"--out {out}: the folder {writable} does not exist; create it first.")
     if not os.access(writable, os.W_OK | os.X_OK):
         fail(f"--out {out}: the folder {writable} is not writable; choose another.")
+
+
+if __name__ == "__main__":
+    raise SystemExit("This module runs as dhs realism, or python -m dhs realism.")

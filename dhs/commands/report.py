@@ -50,3 +50,7 @@ def report(
         "audit": judged.to_dict(),
     }
     finish(done, rejected, started, f"{out}, {size / 1e6:.1f} MB; {judged.summary}", as_json)
+
+
+if __name__ == "__main__":
+    raise SystemExit("This module runs as dhs report, or python -m dhs report.")

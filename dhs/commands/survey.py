@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from itertools import chain
 from pathlib import Path
@@ -121,7 +122,8 @@ def inject(
         rejected: list[Rejected] = []
         drawn: list[InjectedCutout] = []
         files = find_cutouts(paths, rejected)
-        if out.resolve() in {path.resolve() for path in files}:
+        # Path.resolve raises an error for a link to itself.
+        if os.path.realpath(out) in {os.path.realpath(path) for path in files}:
             fail(f"--out {out} is among the hosts and would replace one; choose another file.")
         for cutout in chain.from_iterable(read_cutouts(path, rejected) for path in files):
             try:
@@ -152,3 +154,7 @@ def inject(
 
 def _seconds_since(started: float) -> float:
     return round(time.perf_counter() - started, 3)
+
+
+if __name__ == "__main__":
+    raise SystemExit("This module runs as dhs simulate and dhs inject, or python -m dhs simulate.")

@@ -24,3 +24,7 @@ def train(
     with messages(ImportError):
         from dhs.train.command import train_and_print
     train_and_print(file, settings, resident, as_json)
+
+
+if __name__ == "__main__":
+    raise SystemExit("This module runs as dhs train, or python -m dhs train.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,19 @@ from numpy.typing import NDArray
 
 from dhs.manifest.table import read_table
 from dhs.pack.source import MOST_NAMED, RESERVED
+from fastnorm.io.fits_warnings import damage_only
 
 NEEDED, ID = ("ra", "dec"), "galaxy_id"
+PREFIX = "target_"
+ASTROPY_FORMATS = {
+    ".fits": "fits",
+    ".fits.gz": "fits",
+    ".ecsv": "ascii.ecsv",
+    ".vot": "votable",
+    ".vot.gz": "votable",
+    ".xml": "votable",
+}
+"""Formats of `astropy.table`, by suffix."""
 OWN = ("cutout_path", "mask_path", "file_sha256", "url", *RESERVED)
 MOST_BYTES_OF_ID = 200
 
@@ -91,35 +101,41 @@ def _refuse(name: str, faults: list[str]) -> None:
 
 
 def _read(path: Path) -> pyarrow.Table:
-    if path.name.lower().endswith((".fits", ".fits.gz")):
-        return _read_fits(path)
+    name = path.name.lower()
+    kind = next((kind for suffix, kind in ASTROPY_FORMATS.items() if name.endswith(suffix)), None)
+    if kind is not None:
+        return _read_with_astropy(path, kind)
     if path.suffix not in (".parquet", ".csv"):
-        raise ValueError(f"{path} has an unknown suffix; expected .parquet, .csv or .fits.")
+        suffixes = ", ".join((".parquet", ".csv", *ASTROPY_FORMATS))
+        raise ValueError(f"{path} has an unknown suffix; expected one of {suffixes}.")
     return read_table(path)
 
 
-def _read_fits(path: Path) -> pyarrow.Table:
-    """Read the first table of a FITS file."""
+def _read_with_astropy(path: Path, kind: str) -> pyarrow.Table:
+    """Read the first table of a file in a format of astropy."""
     from astropy.table import Table
-    from astropy.units import UnitsWarning
 
-    with path.open("rb") as stream, warnings.catch_warnings():
-        # astropy only warns about a truncated file.
-        warnings.simplefilter("error")
-        warnings.simplefilter("ignore", UnitsWarning)
+    options = {"mask_invalid": False} if kind == "fits" else {}
+    with path.open("rb") as stream:
         try:
-            table = Table.read(stream, format="fits", mask_invalid=False)
-            table.convert_bytestring_to_unicode()
+            # astropy only warns about a truncated file.
+            with damage_only(path):
+                table = Table.read(stream, format=kind, **options)
+                table.convert_bytestring_to_unicode()
             for name in table.colnames:
                 unit = table[name].unit
                 # Unrecognised units are ignored.
                 is_angle = unit is not None and unit.physical_type == "angle"
-                if name.lower() in NEEDED and is_angle and unit != "deg":
+                if _is_position(name) and is_angle and unit != "deg":
                     raise ValueError(f"{name} is in {unit}; convert it to degrees")
             return pyarrow.table({name: _arrow(table[name]) for name in table.colnames})
         except (OSError, ValueError, TypeError, LookupError, Warning) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(f"{path} has no readable table ({reason}).") from error
+
+
+def _is_position(name: str) -> bool:
+    return name.lower() in (*NEEDED, *(f"{PREFIX}{key}" for key in NEEDED))
 
 
 def _arrow(column: Any) -> pyarrow.Array:
@@ -132,10 +148,15 @@ def _arrow(column: Any) -> pyarrow.Array:
 
 
 def _find_columns(table: pyarrow.Table, is_csv: bool) -> tuple[dict[str, str], list[str]]:
-    """Find the columns ra, dec and galaxy_id, ignoring case, and list their faults."""
+    """Find the columns ra, dec and galaxy_id, ignoring case, and list their faults.
+
+    DESI calls positions TARGET_RA and TARGET_DEC, which count if neither ra nor dec exists.
+    """
     names, found, faults = table.column_names, {}, []
+    is_plain = any(name.lower() in NEEDED for name in names)
     for key in (*NEEDED, ID):
-        called = [name for name in names if name.lower() == key]
+        sought = key if is_plain or key == ID else f"{PREFIX}{key}"
+        called = [name for name in names if name.lower() == sought]
         if len(called) > 1:
             faults.append(f"several columns are named {key}: {', '.join(called)}; keep one.")
         elif called:

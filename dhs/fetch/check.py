@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +13,12 @@ from typing import Any
 from dhs.constants import BANDS, PIXEL_SCALE
 from dhs.fetch.client import BadAnswerError, NoDataError
 from dhs.fetch.service import Service
-from fastnorm.io import CutoutError, read_cutouts
+from fastnorm.io import CutoutError, CutoutWarning, read_cutouts
+from fastnorm.io.fits_warnings import damage_only
 
 PIXELS_OFF = 0.5
 SCALE_OFF = 0.01
 MOST_SHOWN = 80
-
-# The filter that turns astropy's warnings into errors applies to all threads.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 def check_cutout(path: Path, ra: float, dec: float, service: Service) -> None:
@@ -43,7 +40,7 @@ def check_cutout(path: Path, ra: float, dec: float, service: Service) -> None:
     NoDataError
         The file is the requested image, but every pixel is 0.
     """
-    with _ONE_AT_A_TIME:
+    with _damage(path):
         _check(path, ra, dec, service)
 
 
@@ -85,27 +82,27 @@ def _check(path: Path, ra: float, dec: float, service: Service) -> None:
     expected = (len(BANDS), service.size, service.size)
     if cutout.pixels.shape != expected:
         raise BadAnswerError(f"has shape {cutout.pixels.shape}; expected {expected}.")
-    with _damage():
-        headers = _headers(path)
-        _check_place(headers[0], ra, dec, service.size)
-        if not service.images_only:
-            _check_planes(headers, expected)
+    headers = _headers(path)
+    _check_place(headers[0], ra, dec, service.size)
+    if not service.images_only:
+        _check_planes(headers, expected)
     if not cutout.pixels.any():
         raise NoDataError("no data at this position: every pixel is 0, as outside the footprint.")
 
 
 @contextmanager
-def _damage() -> Iterator[None]:
-    """Turn any exception or warning of astropy about a header into one error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
+def _damage(path: Path) -> Iterator[None]:
+    """Turn any exception of astropy about a header, or a warning of damage, into one error."""
+    # Whoever reads the file later gets the notice of what is unusual in it.
+    try:
+        with damage_only(path, is_quiet=True):
+            warnings.simplefilter("ignore", CutoutWarning)
             yield
-        except BadAnswerError:
-            raise
-        except Exception as error:
-            said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise BadAnswerError(f"its header is damaged ({said}).") from error
+    except (BadAnswerError, NoDataError):
+        raise
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadAnswerError(f"its header is damaged ({said}).") from error
 
 
 def _headers(path: Path) -> list[Any]:

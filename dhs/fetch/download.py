@@ -127,7 +127,8 @@ def fetch(
     Parameters
     ----------
     catalogue : str, Path or pyarrow.Table
-        A table, or a ``.parquet``, ``.csv`` or ``.fits`` file. Columns: ``ra`` and ``dec`` in
+        A table, or a ``.parquet``, ``.csv``, ``.fits``, ``.ecsv`` or ``.vot`` file. Columns:
+        ``ra`` and ``dec``, or if neither exists ``TARGET_RA`` and ``TARGET_DEC``, in
         degrees, and optionally ``galaxy_id``, the file name without its suffix, which otherwise
         follows from the position. All other columns go into the manifest; with ``label`` it can
         be packed (`dhs.pack.write_pack`).

@@ -13,7 +13,11 @@ from dhs.constants import BANDS, CUTOUT_SIZE, PIXEL_SCALE
 from dhs.pack.format import FLUX_UNIT
 
 URL = "https://www.legacysurvey.org/viewer/fits-cutout"
-ORIGINS = {"ls-dr9": "legacysurvey-dr9", "ls-dr10": "legacysurvey-dr10"}
+ORIGINS = {
+    "ls-dr9": "legacysurvey-dr9",
+    "ls-dr10": "legacysurvey-dr10",
+    "ls-dr11": "legacysurvey-dr11",
+}
 MOST_PIXELS = 3000
 """Largest side of a cutout that the service returns, pixels."""
 
@@ -47,7 +51,7 @@ class Service:
     def __post_init__(self) -> None:
         if self.layer not in ORIGINS:
             raise ValueError(
-                f"layer={self.layer!r} is not allowed: it must be {' or '.join(ORIGINS)}."
+                f"layer={self.layer!r} is not allowed: it must be one of {', '.join(ORIGINS)}."
             )
         integer("size", self.size, 1, MOST_PIXELS)
         try:

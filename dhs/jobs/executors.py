@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fastnorm.extras import how_to_install
 from fastnorm.text import one_line
 
 Job = TypeVar("Job")
@@ -26,7 +27,7 @@ MOST_DEATHS = 3
 JOBS_PER_WORKER = 3
 """Number of jobs submitted ahead per worker, because there may be millions of jobs."""
 
-INSTALL_DASK = "pip install 'dhs-fastnorm[dask]'"
+INSTALL_DASK = how_to_install("dask")
 SECONDS_TO_CONNECT = 30
 SECONDS_BETWEEN_POLLS = 0.2
 

@@ -116,6 +116,8 @@ class ShardJob:
     @property
     def annulus(self) -> Annulus | None:
         """Annulus that flat bands are looked for in; None if the cutouts are too small for one."""
+        if min(self.layout.plane) < 2:  # its radii would be 0
+            return None
         annulus = Annulus.default(*self.layout.plane)
         return annulus if annulus.pixel_count(*self.layout.plane) >= MINIMUM_PIXELS else None
 

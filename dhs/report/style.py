@@ -9,9 +9,10 @@ from dhs.constants import CUTOUT_SIZE
 from dhs.figures import BIN_STYLES, DASH, MINUS
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.report.parts import Block, in_script
+from fastnorm.extras import how_to_install
 from fastnorm.text import printable
 
-INSTALL = "reports need plotly and jinja2: pip install 'dhs-fastnorm[dhs]'"
+INSTALL = f"reports need plotly and jinja2: {how_to_install('dhs')}"
 
 try:
     from plotly import graph_objects as go

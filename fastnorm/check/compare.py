@@ -59,9 +59,10 @@ class Failure(NamedTuple):
 class Outcome:
     """The result of checking one backend.
 
-    ``place`` is None if the backend did not run; ``reason`` then states why. ``cases`` and
-    ``failed`` count planes. ``first_call_seconds`` includes the compilation, or the loading of
-    cached code.
+    ``place`` is None if the backend did not run; ``reason`` then states why. ``cases``, ``failed``
+    and ``stopped`` count planes: all, those that are not equal, and those of ``failed`` without a
+    result, since the backend raised an error. ``first_call_seconds`` includes the compilation, or
+    the loading of cached code.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Outcome:
     reason: str
     cases: int = 0
     failed: int = 0
+    stopped: int = 0
     first_call_seconds: float | None = None
     failures: list[Failure] = field(default_factory=list)
 
@@ -84,11 +86,16 @@ def compare_with_reference(outcome: Outcome, setting: Setting) -> None:
         results = _normalize(outcome, setting, right)
         if outcome.first_call_seconds is None:
             outcome.first_call_seconds = round(time.perf_counter() - started, 3)
-        differ = {name: _differences(name, results[name], expected[name]) for name in expected}
     except Exception as error:
+        outcome.stopped += len(right.names)
         _record_error(outcome, setting, right, error)
         return
-    is_wrong = torch.zeros(len(right.names), dtype=torch.bool)
+    try:
+        differ = {name: _differences(name, results[name], expected[name]) for name in expected}
+    except ValueError as error:
+        _record_error(outcome, setting, right, error)
+        return
+    is_wrong = torch.zeros(len(right.names), dtype=torch.bool, device="cpu")
     for where in differ.values():
         is_wrong |= where.reshape(len(is_wrong), -1).any(dim=1)
     if not is_wrong.any():
@@ -120,10 +127,13 @@ def compare_checksums(outcome: Outcome) -> None:
         outcome.cases += len(right.names)
         try:
             found = checksum(_normalize(outcome, setting, right)["out"].numpy())
-            if found != expected:
-                raise ValueError(f"the checksum of the locked cutout is {found}, not {expected}")
         except Exception as error:
+            outcome.stopped += len(right.names)
             _record_error(outcome, setting, right, error)
+            continue
+        if found != expected:
+            wrong = ValueError(f"the checksum of the locked cutout is {found}, not {expected}")
+            _record_error(outcome, setting, right, wrong)
 
 
 def _record_error(outcome: Outcome, setting: Setting, right: Work, error: Exception) -> None:
@@ -172,7 +182,11 @@ def _normalize_on_cpu(right: Work, annulus: Annulus, options: dict[str, Any]) ->
         return_stats=True,
         **options,
     )
-    return dict(zip(RESULTS, map(torch.as_tensor, found), strict=True))
+    return {name: _tensor(values) for name, values in zip(RESULTS, found, strict=True)}
+
+
+def _tensor(values: Any) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.from_numpy(values)
 
 
 def _normalize_on_gpu(

@@ -45,10 +45,15 @@ class Report:
     def problems(self) -> list[str]:
         """Return why the check failed, one sentence per problem; empty if it passed."""
         found = [
-            f"{outcome.name} differs from the reference in {outcome.failed:,} of "
-            f"{outcome.cases:,} cases."
+            f"{outcome.name} differs from the reference in {differ:,} of {outcome.cases:,} cases."
             for outcome in self.outcomes
-            if outcome.failed
+            if (differ := outcome.failed - outcome.stopped)
+        ]
+        found += [
+            f"{outcome.name} stopped with an error in {outcome.stopped:,} of {outcome.cases:,} "
+            f"cases: {next(failure.error for failure in outcome.failures if failure.error)}."
+            for outcome in self.outcomes
+            if outcome.stopped
         ]
         if self.device == "cuda" and not self._ran_in("cuda"):
             found.append(f"--device cuda was asked for, but {self._why_no_gpu()}.")
@@ -228,15 +233,16 @@ def show(report: Report) -> None:
         machine.add_row(name, Text(value, overflow="fold"))
     screen.print(machine)
 
-    equality = Table("backend", "runs on", "cases", "differ", "first call", "")
+    equality = Table("backend", "runs on", "cases", "differ", "stopped", "first call", "")
     for outcome in report.outcomes:
         seconds = outcome.first_call_seconds
-        result = "differs" if outcome.failed else "equal" if outcome.cases else outcome.reason
+        result = _result(outcome) if outcome.cases else outcome.reason
         equality.add_row(
             outcome.name,
             outcome.place or "-",
             f"{outcome.cases:,}",
-            f"{outcome.failed:,}",
+            f"{outcome.failed - outcome.stopped:,}",
+            f"{outcome.stopped:,}",
             "-" if seconds is None else f"{seconds:.2f} s",
             Text(result),
         )
@@ -271,10 +277,16 @@ def _buffers(room: Room) -> str:
     )
 
 
+def _result(outcome: Outcome) -> str:
+    if not outcome.failed:
+        return "equal"
+    return "stopped" if outcome.stopped == outcome.failed else "differs"
+
+
 def _not_timed(report: Report) -> list[str]:
-    reasons = {"cpu": "differs", "cuda": "differs", "interpreter": "interpreted"}
     return [
-        f"{outcome.name}: {reasons[outcome.place]}: not timed."
+        f"{outcome.name}: "
+        f"{'interpreted' if outcome.place == 'interpreter' else _result(outcome)}: not timed."
         for outcome in report.outcomes
         if outcome.place == "interpreter" or (outcome.place and outcome.failed)
     ]

@@ -140,8 +140,8 @@ def _contenders(
         call = partial(_normalize, sources, targets, name)
         found.append(Contender("normalise", name, plain, call))
     if device == "cuda":
-        index = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-        dihedral = (torch.arange(count) % 8).to(torch.uint8)
+        index = torch.randperm(count, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+        dihedral = (torch.arange(count, device="cpu") % 8).to(torch.uint8)
         index, dihedral = (tensor.to(sources[0].device) for tensor in (index, dihedral))
         training = pixels * (4 + 2) + statistics + (8 + 1) * count
         for name in backends:

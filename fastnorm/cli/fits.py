@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastnorm.cli.options import AsJson, BackendName, Radii
-from fastnorm.terminal import annulus_warnings, check_folder, counting, fail, finish, messages
+from fastnorm.cli.options import AsJson, BackendName, Radii, say_flat
+from fastnorm.terminal import (
+    annulus_warnings,
+    check_folder,
+    counting,
+    fail,
+    finish,
+    messages,
+    notices,
+    say,
+)
+from fastnorm.text import one_line
 
 if TYPE_CHECKING:
     from fastnorm.io import Rejected
@@ -79,17 +90,49 @@ def normalize_fits(
         targets = _targets(paths, out, rejected, overwrite)
         out.mkdir(parents=True, exist_ok=True)
         written = 0
-        with counting("normalising", "files") as show, annulus_warnings():
+        flat: list[tuple[str, str]] = []
+        annuli: Counter[tuple[tuple[int, int], tuple[float, float]]] = Counter()
+        with notices(), counting("normalising", "files") as show, annulus_warnings():
             for number, (path, target) in enumerate(targets.items()):
                 show(number, len(targets))
                 try:
-                    normalize_file(path, target, **options)
+                    done = normalize_file(path, target, **options)
                 except CutoutError as error:
                     rejected.append(Rejected(error.path, error.reason))
+                # Whatever goes wrong with a file, the others are written.
+                except Exception as error:
+                    rejected.append(Rejected(path, _said(error)))
                 else:
                     written += 1
-    report = {"out": str(out), "mask_bits": str(options["mask_bits"]), "written": written}
-    finish(report, rejected, started, f"{written} files in {out}", as_json)
+                    annuli[done.size, (done.annulus.r_in, done.annulus.r_out)] += 1
+                    if done.flat_bands:
+                        flat.append((path.name, done.flat_bands))
+            show(len(targets), len(targets))
+    if len({radii for _, radii in annuli}) > 1:
+        sizes = len({size for size, _ in annuli})
+        said = f"the files have {sizes} sizes, and each size another annulus; --annulus sets one."
+        say("warning", "yellow", said)
+    report = {
+        "out": str(out),
+        "mask_bits": str(options["mask_bits"]),
+        "written": written,
+        "flat_bands": say_flat(flat),
+        "annuli": [
+            {"size": list(size), "annulus": list(radii), "files": count}
+            for (size, radii), count in sorted(annuli.items())
+        ],
+    }
+    used = "; ".join(
+        f"{count} of {height} x {width} pixels with the annulus {radii}"
+        for ((height, width), radii), count in sorted(annuli.items())
+    )
+    finish(report, rejected, started, f"{written} files in {out}: {used}", as_json)
+
+
+def _said(error: Exception) -> str:
+    """Describe an error that is not one of reading, which may come from a library."""
+    named = isinstance(error, (ValueError, OSError))
+    return one_line(str(error) if named else f"{type(error).__name__}: {error}")
 
 
 def _targets(

@@ -10,7 +10,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
@@ -20,9 +20,20 @@ import typer
 
 import fastnorm
 from fastnorm.checksums import DEFINITION_VERSION
+from fastnorm.cli.cutouts import find_files, of_one_shape, read_files, with_annulus
 from fastnorm.cli.fits import normalize_fits
-from fastnorm.cli.options import AsJson, BackendName, Radii
-from fastnorm.terminal import annulus_warnings, check_out, console, fail, finish, messages, progress
+from fastnorm.cli.options import AsJson, BackendName, Radii, say_flat
+from fastnorm.terminal import (
+    Commands,
+    annulus_warnings,
+    check_out,
+    console,
+    fail,
+    finish,
+    messages,
+    notices,
+    progress,
+)
 from fastnorm.text import printable
 
 if TYPE_CHECKING:
@@ -39,6 +50,7 @@ PUBLISHED_CLIP = 10.0
 
 app = typer.Typer(
     help="Normalise image cutouts by their outer annulus, exactly and fast.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
 )
@@ -124,19 +136,22 @@ def normalize(
         "shape": None,
         "annulus": None,
         "written": 0,
+        "flat_bands": [],
     }
-    files = _files(paths, out, rejected)
+    files = find_files(paths, out, rejected)
     try:
-        with progress(files) as advance, messages(OSError, ImportError):
-            cutouts = _of_one_shape(_read(files, rejected, advance), rejected)
+        with notices(), progress(files) as advance, messages(OSError, ImportError):
+            found = with_annulus(read_files(files, rejected, advance), given, rejected)
+            cutouts = of_one_shape(found, rejected)
             first = next(cutouts, None)
             if first is not None:
                 used = _choose_annulus(given, first)
                 job = _Job(used, limit, not raw, backend)
-                written = _write(first, cutouts, job, out, table)
+                written, flat = _write(first, cutouts, job, out, table)
                 report["out"], report["table"] = str(out), str(table)
                 report["shape"] = [written, *first.pixels.shape]
                 report["annulus"], report["written"] = [used.r_in, used.r_out], written
+                report["flat_bands"] = say_flat(flat)
     finally:
         dispatch.set_num_threads(None)
     done = f"{report['written']} cutouts in {out}, their statistics in {table}"
@@ -161,11 +176,11 @@ def show(
     check_out(out, ".png")
     rejected: list[Rejected] = []
     drawn: list[Cutout] = []
-    with messages(OSError, ImportError):
+    with notices(), messages(OSError, ImportError):
         from fastnorm.figure import draw_comparison
 
-        files = _files(paths, out, rejected)
-        for cutout in _read(files, rejected, lambda count: None):
+        files = find_files(paths, out, rejected)
+        for cutout in read_files(files, rejected, lambda count: None):
             plane = cutout.pixels.shape[1:]
             try:
                 for annulus in (LEGACY_ANNULUS, Annulus.default(*plane)):
@@ -243,10 +258,22 @@ class _Job(NamedTuple):
         }
 
 
-def _write(first: Cutout, others: Iterator[Cutout], job: _Job, out: Path, table: Path) -> int:
-    """Normalise and write in batches, so that memory does not grow with the number of cutouts."""
-    from fastnorm.io.write import StackWriter, open_table
+def _write(
+    first: Cutout, others: Iterator[Cutout], job: _Job, out: Path, table: Path
+) -> tuple[int, list[tuple[str, str]]]:
+    """Normalise and write in batches, so that memory does not grow with the number of cutouts.
 
+    Returns
+    -------
+    int
+        Number of cutouts.
+    list of (str, str)
+        Ids of cutouts with flat bands, and these bands.
+    """
+    from fastnorm.io.write import StackWriter, open_table
+    from fastnorm.normalize.flat import named_bands
+
+    flat: list[tuple[str, str]] = []
     _, height, width = first.pixels.shape
     size = max(1, min(BATCH, BATCH_BYTES // (12 * height * width)))
     with warnings.catch_warnings():
@@ -263,9 +290,15 @@ def _write(first: Cutout, others: Iterator[Cutout], job: _Job, out: Path, table:
                 result, columns = _normalise(batch, job)
                 stack.write(result)
                 write_rows(_table_rows(batch, start) | columns)
+                is_flat = columns["mad"].reshape(len(batch), -1) == 0
+                flat += [
+                    (printable(cutout.id), named_bands(bands))
+                    for cutout, bands in zip(batch, is_flat, strict=True)
+                    if bands.any()
+                ]
             # The stack is complete on disk before its table replaces an older one.
             stack.finish()
-    return stack.count
+    return stack.count, flat
 
 
 def _normalise(
@@ -312,51 +345,11 @@ def _choose_annulus(given: Annulus | None, first: Cutout) -> Annulus:
     from fastnorm.annulus import Annulus
 
     plane = first.pixels.shape[1:]
-    with messages():
-        annulus = Annulus.default(*plane) if given is None else given
-        annulus.pixels(*plane)
+    annulus = Annulus.default(*plane) if given is None else given
     with annulus_warnings():
         annulus.warn_if_inside_galaxy(*plane)
     return annulus
 
 
-def _files(paths: list[str], out: Path, rejected: list[Rejected]) -> list[Path]:
-    from fastnorm.io import find_cutouts
-
-    files = find_cutouts(paths, rejected)
-    if out.resolve() in {path.resolve() for path in files}:
-        fail(f"--out {out} is one of the input files and would replace it; name another file.")
-    return files
-
-
-def _read(
-    files: Iterable[Path], rejected: list[Rejected], advance: Callable[[int], None]
-) -> Iterator[Cutout]:
-    from fastnorm.io import count_cutouts, read_cutouts
-
-    for path in files:
-        expected = count_cutouts(path)
-        for cutout in read_cutouts(path, rejected):
-            yield cutout
-            advance(1)
-            expected -= 1
-        advance(max(expected, 0))
-
-
-def _of_one_shape(cutouts: Iterable[Cutout], rejected: list[Rejected]) -> Iterator[Cutout]:
-    from fastnorm.io import Rejected
-
-    first: Cutout | None = None
-    for cutout in cutouts:
-        first = first or cutout
-        if cutout.pixels.shape == first.pixels.shape:
-            yield cutout
-            continue
-        refused = Rejected(
-            cutout.path,
-            f"has shape {cutout.pixels.shape}, but the first cutout, {first.path}, has "
-            f"{first.pixels.shape}; a stack takes one shape.",
-        )
-        # Report a file of many such cutouts once.
-        if not rejected or rejected[-1] != refused:
-            rejected.append(refused)
+if __name__ == "__main__":
+    app(prog_name="fastnorm")

@@ -1,10 +1,13 @@
-"""Options shared by the ``fastnorm`` commands."""
+"""Options and messages shared by the ``fastnorm`` commands."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+
+from fastnorm.terminal import say
 
 Radii = Annotated[
     tuple[float, float] | None,
@@ -19,3 +22,13 @@ BackendName = Annotated[
     typer.Option(help="A name that `fastnorm backends` lists.", show_default="the fastest"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def say_flat(flat: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """Warn of flat bands, given as names of cutouts and bands; return them for JSON."""
+    if flat:
+        from fastnorm.normalize.flat import describe_flat
+
+        count = sum(len(bands.split(", ")) for _, bands in flat)
+        say("warning", "yellow", describe_flat(flat, count))
+    return [{"id": name, "bands": bands} for name, bands in flat]

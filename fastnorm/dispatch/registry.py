@@ -21,7 +21,18 @@ from fastnorm.dispatch.planes import Launch, Options, Planes, Run
 
 
 class BackendUnavailableError(RuntimeError):
-    """A backend was requested by name and cannot run here, or no backend can."""
+    """A backend was requested by name and cannot run here, or no backend can.
+
+    Examples
+    --------
+    >>> def load():
+    ...     raise BackendUnavailableError("torch sees no CUDA device")
+    >>> try:
+    ...     choose("triton", "cuda", loaders={"triton": ("cuda", load)})
+    ... except BackendUnavailableError as error:
+    ...     print(str(error).partition(".")[0])
+    backend='triton' is not available here: torch sees no CUDA device
+    """
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,11 @@ class Backend:
         Whether the backend can run here.
     reason : str
         Why the backend is not available; empty if it is.
+
+    Examples
+    --------
+    >>> [backend.name for backend in backends() if backend.device == "cpu" and backend.available]
+    ['numba', 'reference']
     """
 
     name: str
@@ -119,10 +135,11 @@ def _load(loader: Loader) -> Callable[..., None] | str:
     """Return the function of a backend, or the reason why it is not available."""
     try:
         return loader()
-    except ImportError as error:
-        return f"{type(error).__name__}: {error}"
     except BackendUnavailableError as error:
         return str(error)
+    # Whatever stops a backend, the others run; `backends` tells why.
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def backends() -> list[Backend]:

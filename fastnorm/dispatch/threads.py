@@ -131,6 +131,13 @@ def set_num_threads(count: int | None) -> None:
         ``count`` is not an integer.
     ValueError
         ``count`` is below 1.
+
+    Examples
+    --------
+    >>> set_num_threads(2)
+    >>> num_threads()
+    2
+    >>> set_num_threads(None)
     """
     global _num_threads
     if count is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastnorm.io.cutout import BANDS, INSTALL_EXTRA, Cutout, CutoutError, Rejected
+from fastnorm.io.cutout import BANDS, INSTALL_EXTRA, Cutout, CutoutError, CutoutWarning, Rejected
 from fastnorm.io.read import SUFFIXES, count_cutouts, find_cutouts, read_cutouts
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "SUFFIXES",
     "Cutout",
     "CutoutError",
+    "CutoutWarning",
     "Rejected",
     "count_cutouts",
     "find_cutouts",

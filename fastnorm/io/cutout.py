@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnorm.annulus import MINIMUM_PIXELS, Annulus
+from fastnorm.extras import how_to_install
 from fastnorm.text import one_line
 
 BANDS = ("g", "r", "z")
-INSTALL_EXTRA = "pip install 'dhs-fastnorm[cli]'"
+INSTALL_EXTRA = how_to_install("cli")
 
 MOST_BYTES = 256 * 2**20
 """Largest size of the pixels of one cutout, 2,000 times that of 3 x 101 x 101 pixels."""
@@ -94,6 +95,23 @@ class CutoutError(ValueError):
         The file or folder.
     reason : str
         One printable line, even if it quotes the file.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = one_line(reason)
+        super().__init__(f"{path}: {self.reason}")
+
+
+class CutoutWarning(UserWarning):
+    """A file is unusual in a way that changes neither its pixels nor its coordinates.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    reason : str
+        One printable line.
     """
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -256,7 +274,12 @@ def check_good_pixels(
     CutoutError
         A band has fewer than 100 good pixels in the annulus.
     """
-    annulus = Annulus.default(*pixels.shape[1:])
+    if mask is None:
+        return
+    try:
+        annulus = Annulus.default(*pixels.shape[1:])
+    except ValueError as error:
+        raise CutoutError(path, f"has {pixels.shape[1:]} pixels: {error}") from error
     if annulus.pixel_count(*pixels.shape[1:]) < MINIMUM_PIXELS:
         return
     if (fault := too_few_good(pixels, mask, annulus)) is not None:

@@ -32,7 +32,8 @@ NORMALISED = "ANNRIN"
 """Header card that marks a normalised image."""
 IMAGE_NAMES = ("IMAGE", "SCI")
 BESIDE = ("INVVAR", "MASKBITS", "MASK", "UNCERT")
-NANOMAGGY = ("nanomaggy", "nanomaggies", "nmgy")
+NANOMAGGY = re.compile(r"(nanomagg(y|ie|ies)|nmgy)( */ *pix(el)?| +pix(el)?(-1|\^-1|\*\*-1))?")
+"""Names of the unit of pixels, in lower case."""
 
 
 class FitsImage(NamedTuple):
@@ -171,7 +172,7 @@ def _find_image(path: Path, units: Any) -> Any:
 
 def _check_unit(path: Path, header: Any) -> None:
     unit = str(header.get("BUNIT", "")).strip()
-    if unit and unit.lower() not in NANOMAGGY:
+    if unit and not NANOMAGGY.fullmatch(unit.lower()):
         raise CutoutError(
             path,
             f"is in {unit!r} (BUNIT); expected nanomaggy. Convert it: 1 nanomaggy is 3.631e-6 "

@@ -6,8 +6,6 @@ import gzip
 import io
 import os
 import re
-import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnorm.io.cutout import INSTALL_EXTRA, CutoutError, check_size, named
+from fastnorm.io.fits_warnings import check_headers, damage_only
 
 MOST_UNITS = 64
 CARD = 80
@@ -23,7 +22,6 @@ CARD = 80
 _MANY = (rb"NAXIS *= *[+-]?\d{4,}", rb"TFIELDS *= *[+-]?\d{4,}")
 _GZIP_MEMBER = b"\x1f\x8b\x08"
 _PART, _STEP = 2**20, 2**16
-_one_at_a_time = threading.RLock()
 
 
 @contextmanager
@@ -34,14 +32,11 @@ def opened(path: Path) -> Iterator[Any]:
         from astropy.utils.exceptions import AstropyWarning
     except ImportError as error:
         raise ImportError(f"{path} needs astropy to be read: {INSTALL_EXTRA}") from error
-    # astropy raises the last two on headers that it does not understand.
+    # astropy raises the last two, and those of its compiled part, on headers that it does not
+    # understand.
     kinds = (AstropyWarning, RuntimeWarning, fits.VerifyError, AttributeError, AssertionError)
-    with _one_at_a_time, named(path, *kinds), warnings.catch_warnings():
-        # astropy only warns of truncated files and wrong checksums. Warning filters are global to
-        # the process, hence the lock.
-        warnings.simplefilter("error", AstropyWarning)
-        # NumPy warns when astropy computes with odd header values.
-        warnings.simplefilter("error", RuntimeWarning)
+    # astropy only warns of truncated files and wrong checksums.
+    with named(path, *kinds, *_of_compiled_part()), damage_only(path):
         options = {"memmap": False, "checksum": True, "lazy_load_hdus": False}
         try:
             with fits.open(_content(path), **options) as units:
@@ -49,6 +44,7 @@ def opened(path: Path) -> Iterator[Any]:
                     raise CutoutError(
                         path, f"has {len(units)} HDUs; at most {MOST_UNITS} are allowed."
                     )
+                check_headers(path, units)
                 yield units
         except AstropyWarning as warning:
             if "verification failed" not in str(warning):
@@ -60,8 +56,20 @@ def opened(path: Path) -> Iterator[Any]:
             ) from warning
 
 
+def _of_compiled_part() -> tuple[type[Exception], ...]:
+    """Return the exception of astropy's unpacking of tiles, which is not a public name."""
+    try:
+        from astropy.io.fits.hdu.compressed._compression import CfitsioException
+    except ImportError:
+        return ()
+    return (CfitsioException,)
+
+
 def _content(path: Path) -> io.BytesIO:
     """Read and unpack a file here, because astropy would unpack files of any size."""
+    # A pipe would block.
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise CutoutError(path, "is not a regular file; use a file on disk.")
     with path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         check_size(path, "the file", size)

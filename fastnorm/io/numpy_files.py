@@ -74,6 +74,19 @@ def read_npz(path: Path, stem: str) -> Cutout:
     return Cutout(str(identity or stem), pixels, ra, dec, path, mask)
 
 
+def read_arrays(path: Path, stream: IO[bytes]) -> dict[str, NDArray[Any]]:
+    """Read every array of an ``.npz`` from a stream, by name.
+
+    Raises
+    ------
+    CutoutError
+        The stream, which messages call ``path``, is not an ``.npz`` of plain arrays.
+    """
+    with named(path), _archive(path, stream) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        return {name: _entry(path, archive, name).copy() for name in names}
+
+
 def read_npy(path: Path, stem: str, rejected: list[Rejected] | None) -> Iterator[Cutout]:
     """Read one cutout (3, rows, columns), or the rows of a stack, lazily.
 
@@ -134,6 +147,9 @@ def read_npy(path: Path, stem: str, rejected: list[Rejected] | None) -> Iterator
 def count_npy(path: Path) -> int:
     """Return the number of cutouts in the header of a ``.npy``, or 1 if it cannot be read."""
     try:
+        # A pipe would block.
+        if not path.is_file():
+            return 1
         with path.open("rb") as stream:
             shape, _, _ = read_header(path, stream, os.fstat(stream.fileno()).st_size)
     except BAD_BYTES:

@@ -1,11 +1,12 @@
 """Normalisation of `astropy.nddata` images with unit, mask, uncertainty and WCS.
 
-This module needs astropy: ``pip install 'dhs-fastnorm[cli]'``.
+This module needs astropy, in the extra ``[cli]``.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from fastnorm.checksums import DEFINITION_VERSION
 from fastnorm.io.cutout import too_few_good
 from fastnorm.io.fits_files import read_image, tidy_bands
 from fastnorm.io.fits_open import opened
+from fastnorm.io.fits_warnings import legible
 from fastnorm.io.maskbits import MaskBits
 from fastnorm.normalize import normalize_outer_annulus
 
@@ -124,12 +126,13 @@ def normalize(
     kind: Any = type(data)
     done: Data = kind(
         result,
-        uncertainty=_scaled(data.uncertainty, scale),
+        uncertainty=_scaled(data, scale),
         mask=mask,
         wcs=data.wcs,
         meta=meta,
         unit=units.dimensionless_unscaled,
         psf=data.psf,
+        **({"flags": data.flags} if hasattr(data, "flags") else {}),
     )
     return done
 
@@ -158,7 +161,7 @@ def read(path: str | Path, mask_bits: MaskBits = MaskBits()) -> NDData:  # noqa:
     path = Path(path)
     with opened(path) as found:
         image = read_image(path, found, mask_bits)
-        header = image.unit.header.copy()
+        header = legible(path, image.unit.header)
         sky = WCS(header, naxis=2) if "CTYPE1" in header else None
     tidy_bands(header)
     weights = image.invvar
@@ -212,8 +215,13 @@ def cards(
     middles, widths = np.ravel(median).tolist(), np.ravel(scale).tolist()
     if len(middles) <= MOST_NUMBERED:
         for k, (middle, width) in enumerate(zip(middles, widths, strict=True), 1):
-            done[f"MEDIAN{k}"], done[f"SCALE{k}"] = middle, width
+            done[f"MEDIAN{k}"], done[f"SCALE{k}"] = _card_value(middle), _card_value(width)
     return done
+
+
+def _card_value(number: float) -> float | str:
+    """Return a number, or its name if it is not finite, since FITS has only finite numbers."""
+    return number if math.isfinite(number) else str(number)
 
 
 def _check_unit(data: NDData) -> None:
@@ -223,7 +231,7 @@ def _check_unit(data: NDData) -> None:
             f"data is already normalised, with the annulus ({radii[0]}, {radii[1]}); give the "
             "original data, in nanomaggies."
         )
-    if data.unit != NANOMAGGY:
+    if data.unit not in (NANOMAGGY, NANOMAGGY / units.pix):
         found = "no unit" if data.unit is None else f"the unit {str(data.unit)!r}"
         raise ValueError(
             f"data has {found}; expected nanomaggy, units.Unit('nmgy'). Convert it: 1 nanomaggy "
@@ -260,7 +268,8 @@ def _mask(data: NDData, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
     return bad
 
 
-def _scaled(uncertainty: NDUncertainty | None, scale: NDArray[Any]) -> NDUncertainty | None:
+def _scaled(data: NDData, scale: NDArray[Any]) -> NDUncertainty | None:
+    uncertainty: NDUncertainty | None = data.uncertainty
     if uncertainty is None:
         return None
     kind = next((kind for kind in _KINDS if isinstance(uncertainty, kind)), None)
@@ -274,6 +283,6 @@ def _scaled(uncertainty: NDUncertainty | None, scale: NDArray[Any]) -> NDUncerta
     factor = np.asarray(scale, np.float64)[..., None, None] ** power
     if uncertainty.unit is not None:
         # The unit is a power of that of the data: sigma, variance or inverse variance.
-        factor = factor * uncertainty.unit.to(NANOMAGGY**-power)
+        factor = factor * uncertainty.unit.to(data.unit**-power)
     dtype = given.dtype if given.dtype.kind == "f" else np.float64
     return kind((given * factor).astype(dtype), unit=units.dimensionless_unscaled)

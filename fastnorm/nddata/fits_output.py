@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +15,30 @@ from fastnorm.atomic import atomic_path
 from fastnorm.io.cutout import CutoutError, too_few_good
 from fastnorm.io.fits_files import FitsImage, name_of, read_image, tidy_bands
 from fastnorm.io.fits_open import opened
+from fastnorm.io.fits_warnings import damage_only, legible
 from fastnorm.io.maskbits import MaskBits
+from fastnorm.normalize.flat import named_bands
+from fastnorm.reference import scale_of
+from fastnorm.text import ascii_only
 
 if TYPE_CHECKING:
     from astropy.io.fits import ImageHDU
 
+EPS = 1e-8
 UNSCALED = ("IVAR", "WEIGHT", "WHT", "ERR", "ERROR", "SIGMA", "STD", "VAR", "VARIANCE", "RMS")
 """Names of HDUs whose values would be wrong next to a normalised image."""
+
+
+class NormalizedFile(NamedTuple):
+    """Height and width of a normalised image in pixels, the annulus of its statistics, flat bands.
+
+    ``flat_bands``: names of the bands whose MAD is 0, such as ``g, z``; see
+    `fastnorm.normalize.flat`.
+    """
+
+    size: tuple[int, int]
+    annulus: Annulus
+    flat_bands: str
 
 
 def normalize_file(
@@ -34,7 +50,7 @@ def normalize_file(
     nan_to_zero: bool = False,
     mask_bits: MaskBits = MaskBits(),  # noqa: B008
     backend: str | None = None,
-) -> None:
+) -> NormalizedFile:
     """Normalise the image of a FITS file and write it to a new file.
 
     The header, including the WCS, and all other HDUs are kept, with three exceptions. INVVAR and
@@ -60,6 +76,11 @@ def normalize_file(
     backend : str, optional
         A name from `fastnorm.backends`; the fastest available by default.
 
+    Returns
+    -------
+    NormalizedFile
+        Size of the image, the annulus that was used, and the flat bands.
+
     Raises
     ------
     CutoutError
@@ -70,7 +91,6 @@ def normalize_file(
         ``out`` cannot be written.
     """
     from astropy.io import fits
-    from astropy.utils.exceptions import AstropyWarning
 
     from fastnorm.nddata import convert
 
@@ -82,6 +102,7 @@ def normalize_file(
         _refuse_unscaled(path, units)
         kept = [(name_of(unit), _own(unit)) for unit in units if unit is not image.unit]
         place = units.index(image.unit)
+        header = legible(path, image.unit.header)
     mask = image.mask
     if not nan_to_zero and np.isnan(image.pixels).any():
         mask = np.isnan(image.pixels) | (False if mask is None else mask)
@@ -93,29 +114,35 @@ def normalize_file(
         used.r_in,
         used.r_out,
         mask=mask,
+        eps=EPS,
         clip=clip,
         nan_to_zero=nan_to_zero,
         backend=backend,
         return_stats=True,
     )
-    done = _with_header_of(image.unit, result)
-    for card, value in convert.cards(used, clip, nan_to_zero, median, scale).items():
-        done.header[card] = (value, convert.COMMENTS[card.rstrip("123")])
-    done.header["BUNIT"] = ("", "MAD of the outer annulus, not times 1.4826")
-    # These cards describe the original values.
-    for card in ("DATAMIN", "DATAMAX"):
-        done.header.remove(card, ignore_missing=True)
-    done.header.add_history(f"normalised by fastnorm {fastnorm.__version__} from {path.name}")
-    written = [_scaled(path, name, unit, image, scale) for name, unit in kept if name != "MASK"]
-    written.insert(place, done)
-    if mask is not None:
-        flags = fits.ImageHDU(mask.astype(np.uint8), name="MASK")
-        flags.header["MASKBITS"] = str(mask_bits)
-        written.append(flags)
-    with atomic_path(out) as temporary, warnings.catch_warnings():
+    # The notice of what is unusual in the header was given when the file was read.
+    with damage_only(path, is_quiet=True):
+        done = _with_header(image.unit, header, result)
+        for card, value in convert.cards(used, clip, nan_to_zero, median, scale).items():
+            done.header[card] = (value, convert.COMMENTS[card.rstrip("123")])
+        done.header["BUNIT"] = ("", "MAD of the outer annulus, not times 1.4826")
+        # These cards describe the original values.
+        for card in ("DATAMIN", "DATAMAX"):
+            done.header.remove(card, ignore_missing=True)
+        name = ascii_only(path.name)
+        done.header.add_history(f"normalised by fastnorm {fastnorm.__version__} from {name}")
+        written = [_scaled(path, name, unit, image, scale) for name, unit in kept if name != "MASK"]
+        written.insert(place, done)
+        if mask is not None:
+            flags = fits.ImageHDU(mask.astype(np.uint8), name="MASK")
+            flags.header["MASKBITS"] = str(mask_bits)
+            written.append(flags)
         # Cards that FITS does not allow are written as they were read.
-        warnings.simplefilter("ignore", AstropyWarning)
-        fits.HDUList(written).writeto(temporary, checksum=True, output_verify="silentfix+ignore")
+        verify = "silentfix+ignore"
+        with atomic_path(out) as temporary:
+            fits.HDUList(written).writeto(temporary, checksum=True, output_verify=verify)
+    flat = named_bands(np.asarray(scale) == scale_of(scale.dtype.type(0), EPS))
+    return NormalizedFile(image.pixels.shape[1:], used, flat)
 
 
 def _refuse_unscaled(path: Path, units: Any) -> None:
@@ -156,16 +183,17 @@ def _scaled(path: Path, name: str, unit: Any, image: FitsImage, scale: NDArray[A
         values, power = unit.data[image.planes], POWERS[kind]
     else:
         return unit
-    done = _with_header_of(unit, values * scale.astype(np.float64)[:, None, None] ** power)
+    done = _with_header(
+        unit, legible(path, unit.header), values * scale.astype(np.float64)[:, None, None] ** power
+    )
     done.header["BUNIT"] = ("", "of the normalised image")
     return done
 
 
-def _with_header_of(unit: Any, data: NDArray[Any]) -> ImageHDU:
-    """Return an uncompressed HDU with the header of another HDU and new g, r, z pixels."""
+def _with_header(unit: Any, header: Any, data: NDArray[Any]) -> ImageHDU:
+    """Return an uncompressed HDU of the kind of another, with a header and new g, r, z pixels."""
     from astropy.io import fits
 
     kind = fits.PrimaryHDU if isinstance(unit, fits.PrimaryHDU) else fits.ImageHDU
-    header = unit.header.copy()
     tidy_bands(header)
     return kind(np.ascontiguousarray(data, np.float32), header)

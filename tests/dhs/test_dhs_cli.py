@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -311,3 +312,29 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize(
+    ("module", "status", "said"),
+    [
+        ("fastnorm", 0, "Usage: fastnorm"),
+        ("fastnorm.cli.main", 0, "Usage: fastnorm"),
+        ("dhs", 0, "Usage: dhs"),
+        ("dhs.commands.score", 1, "This module runs as dhs score"),
+        ("dhs.score", 1, "cannot be directly executed"),
+    ],
+)
+def test_modules_that_look_like_commands(module: str, status: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == status
+    assert said in done.stdout + done.stderr
+
+
+def test_no_module_of_commands_is_silent() -> None:
+    modules = [module for module in vars(cli).values() if isinstance(module, ModuleType)]
+    commands = [module for module in modules if module.__name__.startswith("dhs.commands.")]
+    assert len(commands) > 10
+    for module in commands:
+        assert '__name__ == "__main__"' in Path(str(module.__file__)).read_text(), module

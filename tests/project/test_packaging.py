@@ -15,7 +15,7 @@ from tests import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 MODULES = {"astropy-healpix": "astropy_healpix", "pyyaml": "yaml", "scikit-learn": "sklearn"}
-LINES = PROJECT["dependencies"] + EXTRAS["cli"] + EXTRAS["dhs"][1:]
+LINES = PROJECT["dependencies"] + EXTRAS["torch"] + EXTRAS["cli"] + EXTRAS["dhs"][1:]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -28,7 +28,7 @@ def test_dependency_imports(line: str) -> None:
 def test_every_requirement_has_a_lower_bound() -> None:
     others = [line for extra in EXTRAS.values() for line in extra]
     unbounded = [line for line in LINES + others if not re.search(r">=\d", line)]
-    assert unbounded == ["dhs-fastnorm[cli]", "dhs-fastnorm[dask]", "dhs-fastnorm[dhs]"]
+    assert unbounded == ["dhs-fastnorm[cli,torch]", "dhs-fastnorm[dask]", "dhs-fastnorm[dhs]"]
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_what_it_says_of_itself(tmp_path: Path) -> None:
     assert saved.status == "corrected, on the sky"
     assert (saved.deprecated, saved.deprecated_at, saved.imported_from) == (None, None, None)
     state = small().state_dict()
-    assert saved.tensors["preprocess.normalize._extra_state"] == {"dtype": "float64", "shape": [2]}
+    assert saved.tensors["preprocess.normalize._extra_state"] == {"dtype": "float64", "shape": [5]}
     assert saved.tensors["backbone.stem.1.num_batches_tracked"] == {"dtype": "int64", "shape": []}
     assert set(saved.tensors) == set(state)
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
@@ -91,6 +91,24 @@ def test_what_it_says_of_itself(tmp_path: Path) -> None:
     assert header["format_version"] == 1
     assert header["spec"] == CORRECTED.to_dict()
     assert header["spec_fingerprint"] == CORRECTED.fingerprint
+
+
+def test_a_checkpoint_with_the_radii_alone_loads(tmp_path: Path) -> None:
+    """Check files whose layer did not yet keep clip, eps and the policy on NaN."""
+    path, name = tmp_path / "a.safetensors", "preprocess.normalize._extra_state"
+    save(path)
+    for radii, words in (((32.5, 45.0), None), ((20.0, 32.0), "contradicts itself")):
+        tensors = load_file(path) | {name: torch.tensor(radii, dtype=torch.float64)}
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["dhs"])
+        header["weights_sha256"] = checkpoint.weights_sha256(tensors)
+        header["tensors"] = header["tensors"] | {name: {"dtype": "float64", "shape": [2]}}
+        save_file(tensors, path, metadata={"dhs": json.dumps(header)})
+        if words is None:
+            checkpoint.load(path)
+        else:
+            with pytest.raises(CheckpointError, match=words):
+                checkpoint.load(path)
 
 
 def test_the_hash_of_the_weights_is_of_their_names_kinds_and_bytes() -> None:
@@ -115,7 +133,7 @@ def test_the_fingerprint_is_of_weights_preprocessing_and_architecture(tmp_path: 
     same = save(tmp_path / "b.safetensors", config={}, metrics={})
     assert first.fingerprint == same.fingerprint
     assert len(first.fingerprint) == 64
-    other_spec = save(tmp_path / "c.safetensors", small(replace(CORRECTED, clip_range=5)))
+    other_spec = save(tmp_path / "c.safetensors", small(replace(CORRECTED, pixel_scale=0.168)))
     other_size = save(tmp_path / "d.safetensors", small(size=111))
     model = small()
     with torch.no_grad():

@@ -208,7 +208,10 @@ def test_catalogues_of_every_kind(server: FlakyServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"layer": "ls-dr8"}, "layer='ls-dr8' is not allowed: it must be ls-dr9 or ls-dr10"),
+        (
+            {"layer": "ls-dr8"},
+            "layer='ls-dr8' is not allowed: it must be one of ls-dr9, ls-dr10, ls-dr11",
+        ),
         ({"rate": 0.0}, "rate=0.0 is not allowed"),
         ({"timeout": float("nan")}, "timeout=nan is not allowed"),
         ({"attempts": 0}, "attempts=0 is not allowed"),

@@ -175,7 +175,7 @@ def test_wrong_backend_is_named_with_its_first_difference(replace: Any) -> None:
     assert result.exit_code == 1
     report = json.loads(result.stdout)
     numba, reference = report["backends"][:2]
-    assert numba["failed"] == len(numba["failures"]) == 2
+    assert (numba["failed"], numba["stopped"]) == (len(numba["failures"]), 0) == (2, 0)
     assert reference["failed"] == 0
     assert report["verdict"].startswith("FAILED: numba differs from the reference in 2 of ")
     assert report["speed"] == []
@@ -205,6 +205,15 @@ def test_raising_backend_is_a_failure(replace: Any) -> None:
     assert len(numba["failures"]) == 5
     assert numba["failures"][0]["error"] == "RuntimeError: out of shared memory"
     assert numba["failures"][0]["case"].startswith("101 x 101, annulus 32.5-45, float32")
+    # An exception is no difference.
+    assert numba["stopped"] == numba["cases"]
+    assert report["verdict"].startswith(
+        f"FAILED: numba stopped with an error in {numba['cases']} of {numba['cases']} cases: "
+        "RuntimeError: out of shared memory."
+    )
+    assert "differs" not in report["verdict"]
+    text = " ".join(check("--device", "cpu").stdout.split())
+    assert "numba: stopped: not timed." in text
 
 
 @pytest.mark.usefixtures("few_settings")
@@ -218,7 +227,7 @@ def test_wrong_checksum_is_a_failure(replace: Any) -> None:
 
     replace("numba", run)
     numba = json.loads(check("--json", "--device", "cpu").stdout)["backends"][0]
-    assert numba["failed"] == 6
+    assert (numba["failed"], numba["stopped"]) == (6, 0)
     assert "the checksum of the locked cutout is " in numba["failures"][0]["error"]
     assert ", not 7e25b9e366471bda" in numba["failures"][0]["error"]
     assert ", not 1b21317c14b7e67c" in numba["failures"][1]["error"]

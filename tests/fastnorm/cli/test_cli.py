@@ -129,6 +129,7 @@ def test_json_and_a_pattern(folder: Path) -> None:
         "shape": [4, 3, *PLANE],
         "annulus": [20.0, 33.0],
         "written": 4,
+        "flat_bands": [],
         "rejected": [],
     }
     planes = expected(make_pixels(0), Annulus(20, 33), False)
@@ -259,7 +260,7 @@ def test_missing_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = run("normalize", folder, "--out", folder.parent / "s.npy")
     assert result.exit_code == 2
-    assert "pip install 'dhs-fastnorm[cli]'" in result.stderr
+    assert "pip install '.[cli]' in a checkout" in result.stderr
     assert os.listdir(folder.parent) == ["cutouts"]
 
 

@@ -110,7 +110,9 @@ def test_a_file_without_masks_has_none(tmp_path: Path) -> None:
     assert read(tmp_path / "a.fits").mask is None
 
 
-@pytest.mark.parametrize("unit", ["Jy", "adu", "mgy", "nanomaggy / arcsec2"])
+@pytest.mark.parametrize(
+    "unit", ["Jy", "adu", "mgy", "nanomaggy / arcsec2", "nanomaggies/pixels/s"]
+)
 def test_other_units_are_refused(tmp_path: Path, unit: str) -> None:
     units = legacy_units()
     units[0].header["BUNIT"] = unit
@@ -118,7 +120,10 @@ def test_other_units_are_refused(tmp_path: Path, unit: str) -> None:
     assert f"is in {unit!r} (BUNIT); expected nanomaggy" in refusal(tmp_path / "a.fits")
 
 
-@pytest.mark.parametrize("unit", ["nanomaggy", "nmgy", "NANOMAGGIES", ""])
+@pytest.mark.parametrize(
+    "unit",
+    ["nanomaggy", "nmgy", "NANOMAGGIES", "nanomaggie", "nanomaggies/pixel", "nmgy / pix", ""],
+)
 def test_names_of_the_unit(tmp_path: Path, unit: str) -> None:
     units = legacy_units()
     units[0].header["BUNIT"] = unit

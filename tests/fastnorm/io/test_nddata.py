@@ -12,6 +12,7 @@ from astropy.nddata import (
     CCDData,
     InverseVariance,
     NDData,
+    NDDataArray,
     NDUncertainty,
     StdDevUncertainty,
     UnknownUncertainty,
@@ -208,3 +209,18 @@ def test_given_radii_need_no_default_annulus() -> None:
     np.testing.assert_array_equal(out.data, expected)
     with pytest.raises(ValueError, match="r_in=10 and r_out=None: give both radii"):
         nddata.normalize(NDData(image, unit=NMGY), 10)
+
+
+def test_flags_are_kept() -> None:
+    flags = np.arange(PLANE.size).reshape(PLANE.shape)
+    done = nddata.normalize(NDDataArray(PLANE, unit=NMGY, flags=flags))
+    assert isinstance(done, NDDataArray)
+    assert np.array_equal(done.flags, flags)
+
+
+def test_nanomaggies_per_pixel_are_nanomaggies() -> None:
+    plain = nddata.normalize(ccd(uncertainty=StdDevUncertainty(np.abs(PLANE))))
+    unit = NMGY / units.pix
+    done = nddata.normalize(ccd(unit=unit, uncertainty=StdDevUncertainty(np.abs(PLANE))))
+    assert np.array_equal(done.data, plain.data)
+    assert np.array_equal(done.uncertainty.array, plain.uncertainty.array)

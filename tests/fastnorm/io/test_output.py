@@ -123,5 +123,21 @@ def test_table_that_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_missing_pyarrow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     table = open_table(tmp_path / "t.parquet", {})
-    with pytest.raises(ImportError, match=r"pip install 'dhs-fastnorm\[cli\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[cli\]' in a checkout"):
         table.__enter__()
+
+
+def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link, file = tmp_path / "a.txt", tmp_path / "disk" / "b.txt"
+    file.write_text("old")
+    link.symlink_to(file)
+    with atomic_path(link) as temporary:
+        assert temporary.parent == file.parent
+        temporary.write_text("content")
+    assert link.is_symlink()
+    assert file.read_text() == "content"
+    assert os.listdir(file.parent) == ["b.txt"]
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OSError, match="loop"), atomic_path(tmp_path / "loop"):
+        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,9 @@ def check(path: Path, content: bytes, unpacked: int = OWN_BYTES) -> bool:
 
 
 def same_as_astropy(cutout: Cutout, content: bytes) -> None:
-    with warnings.catch_warnings(), fits.open(io.BytesIO(_plain(content))) as units:
+    with warnings.catch_warnings(), ExitStack() as exits:
         warnings.simplefilter("ignore")
+        units = exits.enter_context(fits.open(io.BytesIO(_plain(content))))
         images = [unit for unit in units if unit.is_image and unit.shape]
         others = [unit for unit in images if unit.name not in ("INVVAR", "MASKBITS", "MASK")]
         image = next((unit for unit in images if unit.name == "IMAGE"), others[0])

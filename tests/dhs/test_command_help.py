@@ -1,0 +1,81 @@
+"""Tests of the help of both commands: every text is a sentence, and ``-h`` prints it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from tests.command_line import invoke
+
+APPS = {
+    name: importlib.import_module(module).app
+    for name, module in [
+        ("fastnorm", "fastnorm.cli"),
+        ("dhs", "dhs.cli"),
+        ("dhs.train", "dhs.train.__main__"),
+    ]
+}
+NOT_A_SENTENCE = re.compile(r"(Of|As|What|Which|Whose|Who|How|Why|Whether)\b")
+VERBS = set(
+    "Accept Allow Average Check Clip Combine Compare Convert Crop Download Draw Evaluate Fetch Find "
+    "Give Inject Install Keep List Make Mark Measure Name Normalise Omit Pack Place Print Put Read "
+    "Replace Reserve Resume Score Search Send Set Show Simulate Skip Start Stop Take Tell Test Train "
+    "Treat Try Use Wait Write Ask Estimate Define Exclude Verify State Record Choose".split()
+)
+
+
+def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for inner, found in getattr(command, "commands", {}).items():
+        yield from _commands(f"{name} {inner}", found)
+
+
+ALL = [found for name, app in APPS.items() for found in _commands(name, get_command(app))]
+TEXTS = {
+    f"{name} {' '.join(parameter.opts)}": parameter.help
+    for name, command in ALL
+    for parameter in command.params
+    if not getattr(parameter, "hidden", False)
+} | {name: command.help.split("\n\n")[0].replace("\n", " ") for name, command in ALL}
+
+
+@pytest.mark.parametrize("place", TEXTS)
+def test_help_is_a_sentence(place: str) -> None:
+    text = TEXTS[place]
+    assert text, f"{place} has no help"
+    assert text[0].isupper()
+    assert text.endswith(".")
+    assert not NOT_A_SENTENCE.match(text)
+    assert text.split()[0].rstrip(",") in VERBS, f"{text!r} does not start with a verb"
+
+
+def test_the_walk_finds_the_commands() -> None:
+    names = {name for name, _ in ALL}
+    assert names >= {"fastnorm normalize", "dhs grid plan", "dhs checkpoint import", "dhs.train"}
+    assert len(TEXTS) > 100
+
+
+@pytest.mark.parametrize("name", [name for name, _ in ALL])
+def test_h_is_help(name: str) -> None:
+    program, *words = name.split()
+    short = invoke(APPS[program], *words, "-h")
+    assert short.exit_code == 0
+    assert short.stdout == invoke(APPS[program], *words, "--help").stdout
+    assert "-h" in short.stdout
+
+
+@pytest.mark.parametrize("name", ["fastnorm", "dhs"])
+def test_shells_complete(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"_{name.upper()}_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"{name} ")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    from typer.testing import CliRunner
+
+    done = CliRunner().invoke(APPS[name], [], prog_name=name)
+    assert set(done.stdout.split()) == set(get_command(APPS[name]).commands)
+    assert "--install-completion" in invoke(APPS[name], "--help").stdout
