@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
-from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    NullCache,
+)
 
 DIGEST_BYTES = 32
 
@@ -38,8 +43,21 @@ def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return compile_later
 
 
+class OfUser(CompileResultCacheImpl):
+    """Files in ``NUMBA_CACHE_DIR``, or the user's cache folder, rather than in the installation.
+
+    ``pip uninstall`` leaves files there that it did not install.
+    """
+
+    _locator_classes = sorted(
+        CompileResultCacheImpl._locator_classes, key=lambda locator: "InTree" in locator.__name__
+    )
+
+
 class KernelCache(FunctionCache):
     """Numba's cache of one function, which compiles again whatever it cannot read or write."""
+
+    _impl_class = OfUser
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)

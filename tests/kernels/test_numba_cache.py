@@ -37,8 +37,11 @@ def _every_notice() -> Iterator[None]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
-    (tmp_path / "kernel.py").write_text(SOURCE)
-    return tmp_path
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "kernel.py").write_text(SOURCE)
+    return tmp_path / "kernels"
 
 
 def call(folder: Path) -> Any:
@@ -57,8 +60,15 @@ def hits(folder: Path) -> int:
 
 
 def file(folder: Path, suffix: str) -> Path:
-    [found] = (folder / "__pycache__").glob(f"*{suffix}")
+    [found] = folder.parent.rglob(f"*{suffix}")
     return found
+
+
+def test_nothing_is_left_in_the_installation(folder: Path) -> None:
+    call(folder)
+    kept = file(folder, ".nbc")
+    assert any(kept.is_relative_to(folder.parent / name) for name in ("user", "home"))
+    assert not list(folder.rglob("*.nb?"))
 
 
 def test_a_second_process_compiles_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +103,7 @@ def test_no_folder_can_be_written(
     said = capfd.readouterr().err
     assert said.count("NUMBA_CACHE_DIR") == 1
     assert "cannot be kept on disk" in said
-    assert not list(folder.rglob("*.nb?"))
+    assert not list(folder.parent.rglob("*.nb?"))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
