@@ -20,13 +20,13 @@ from dhs.commands import (
     survey,
     train,
 )
-from fastnorm.terminal import Commands
+from fastnorm.terminal import HELP_SETTINGS, Commands
 
 app = typer.Typer(
     help="Find strong lenses in cutouts of the DESI Legacy Surveys.",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=HELP_SETTINGS,
 )
 
 

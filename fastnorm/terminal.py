@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Exit status: some paths were rejected, or the command failed.
 SOME_REJECTED, FAILED = 1, 2
+HELP_SETTINGS = {"help_option_names": ["-h", "--help"]}
+"""Context settings of a program; its commands inherit them."""
 
 
 def check_out(out: Path, suffix: str) -> None:

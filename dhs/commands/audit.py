@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Folders = Annotated[
     list[Path],
-    typer.Argument(metavar="DIR...", help="Folders to search for artefacts, at any depth."),
+    typer.Argument(metavar="DIR...", help="Search these folders for artefacts, at any depth."),
 ]
 _LOOKS = {"holds": ("[x]", "green"), "fails": ("[ ]", "red"), "cannot be judged": ("[?]", "yellow")}
 
@@ -77,17 +77,23 @@ def _print(audit: Audit) -> None:
 
 
 def methods(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Read this .safetensors file.")
+    ],
     grid: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of a grid scored with this checkpoint."),
+        typer.Option(
+            metavar="DIR", help="Use the grid in this folder, scored with this checkpoint."
+        ),
     ] = None,
     latex: Annotated[
         bool, typer.Option("--latex", help="Write LaTeX instead of plain text.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="File to write: .tex for LaTeX, .md for plain text."),
+        typer.Option(
+            metavar="FILE", help="Write to this file: .tex for LaTeX, .md for plain text."
+        ),
     ] = None,
 ) -> None:
     """Write the paper's paragraph on the normalisation, from the preprocessing of a checkpoint.

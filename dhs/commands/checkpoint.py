@@ -24,14 +24,15 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder to search, at any depth.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Search this folder, at any depth.")]
 WIDE = 240
 """Columns of output that does not go to a terminal, so that tables are not wrapped."""
 
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="A .safetensors file.")], as_json: AsJson = False
+    file: Annotated[Path, typer.Argument(help="Read this .safetensors file.")],
+    as_json: AsJson = False,
 ) -> None:
     """Print everything that a checkpoint records.
 
@@ -101,7 +102,7 @@ def list_(folder: Folder, as_json: AsJson = False) -> None:
 @app.command()
 def deprecate(
     folder: Folder,
-    reason: Annotated[str, typer.Option(help="Why the checkpoints must no longer be used.")],
+    reason: Annotated[str, typer.Option(help="Record why the checkpoints must no longer be used.")],
     as_json: AsJson = False,
 ) -> None:
     """Mark checkpoints as deprecated if their legacy annulus lies inside the galaxy.
@@ -150,34 +151,38 @@ def deprecate(
 
 @app.command("import")
 def import_(
-    old: Annotated[Path, typer.Argument(metavar="OLD.pt", help="File to read.")],
-    out: Annotated[Path, typer.Option(help="Checkpoint to write, .safetensors.")],
+    old: Annotated[Path, typer.Argument(metavar="OLD.pt", help="Convert this file.")],
+    out: Annotated[Path, typer.Option(help="Write the checkpoint to this .safetensors file.")],
     annulus: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="R_IN R_OUT", help="Radii in pixels, if the file records none."),
+        typer.Option(
+            metavar="R_IN R_OUT", help="Set the radii in pixels, if the file records none."
+        ),
     ] = None,
     crop: Annotated[
         bool | None,
         typer.Option(
             "--crop/--no-crop",
-            help="Whether cutouts are cropped, if the file does not record it.",
+            help="State whether cutouts are cropped, if the file does not record it.",
             show_default=False,
         ),
     ] = None,
     data_origin: Annotated[
         str | None,
         typer.Option(
-            help="'simulated', or survey and release, if the file does not record the origin."
+            help="State 'simulated', or survey and release, if the file does not record the origin."
         ),
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(help="Side of the cutouts before any crop, in pixels.", show_default="101"),
+        typer.Option(
+            help="State the side of the cutouts before any crop, in pixels.", show_default="101"
+        ),
     ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
-            metavar="ENTRY", help="Entry of the file with the weights, if it has several."
+            metavar="ENTRY", help="Read the weights from this entry of the file, if it has several."
         ),
     ] = None,
     as_json: AsJson = False,

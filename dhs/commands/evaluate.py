@@ -18,45 +18,53 @@ from fastnorm.text import printable
 
 def evaluate(
     scores: Annotated[
-        list[Path], typer.Argument(metavar="SCORES...", help="Tables written by dhs score.")
+        list[Path], typer.Argument(metavar="SCORES...", help="Evaluate these tables of dhs score.")
     ],
     truth: Annotated[
         Path,
         typer.Option(
-            metavar="MANIFEST", help="True labels: a pack, or .parquet or .csv with galaxy_id."
+            metavar="MANIFEST",
+            help="Read true labels from a pack, or a .parquet or .csv with galaxy_id.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the report and plots.")],
-    label_col: Annotated[str, typer.Option(help="Column of labels: 1 lens, 0 non-lens.")] = "label",
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Write the report and plots to this folder.")
+    ],
+    label_col: Annotated[
+        str, typer.Option(help="Read labels from this column: 1 is a lens, 0 a non-lens.")
+    ] = "label",
     tier_col: Annotated[
         str | None,
-        typer.Option(help="Column with the kind of lens.", show_default="tier, if present"),
+        typer.Option(
+            help="Read the kind of lens from this column.", show_default="tier, if present"
+        ),
     ] = None,
     category_col: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Column with the kind of non-lens.")
+        str | None, typer.Option(metavar="NAME", help="Read the kind of non-lens from this column.")
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
             metavar="val|train|test|all",
-            help="Split to evaluate.",
+            help="Evaluate this split.",
             show_default="val",
         ),
     ] = None,
     fpr: Annotated[
         list[float] | None,
         typer.Option(
-            help="False-positive rate; repeatable.",
+            help="Measure recall at this false-positive rate; repeatable.",
             show_default="those of 1e-2, 1e-3, 1e-4 that the number of non-lenses allows",
         ),
     ] = None,
     interval: Annotated[
         str,
         typer.Option(
-            metavar="wilson|clopper-pearson|jeffreys", help="Method for intervals of fractions."
+            metavar="wilson|clopper-pearson|jeffreys",
+            help="Use this method for intervals of fractions.",
         ),
     ] = "wilson",
-    bootstrap: Annotated[int, typer.Option(help="Number of bootstrap resamples.")] = 1000,
+    bootstrap: Annotated[int, typer.Option(help="Draw this many bootstrap resamples.")] = 1000,
     seed: Seed = 1,
     across_annuli: Annotated[
         bool,

@@ -22,20 +22,22 @@ MOST_SHOWN = 50
 def fetch(
     out: Annotated[
         Path,
-        typer.Option(help="Folder for the cutouts: new, empty, or left by an interrupted run."),
+        typer.Option(help="Write to this folder: new, empty, or left by an interrupted run."),
     ],
     ra: Annotated[
-        float | None, typer.Option(help="Right ascension of one cutout, degrees.")
+        float | None, typer.Option(help="Fetch one cutout at this right ascension, in degrees.")
     ] = None,
-    dec: Annotated[float | None, typer.Option(help="Declination of one cutout, degrees.")] = None,
+    dec: Annotated[
+        float | None, typer.Option(help="Fetch one cutout at this declination, in degrees.")
+    ] = None,
     catalog: Annotated[
         Path | None,
         typer.Option(
-            help="Catalogue (.parquet, .csv, .fits, .ecsv, .vot) with ra, dec, and others."
+            help="Read ra, dec and others from this .parquet, .csv, .fits, .ecsv or .vot."
         ),
     ] = None,
-    layer: Annotated[str, typer.Option(help="ls-dr11, ls-dr10 or ls-dr9.")] = "ls-dr10",
-    size: Annotated[int, typer.Option(help="Side in pixels of 0.262 arcsec.")] = 101,
+    layer: Annotated[str, typer.Option(help="Use ls-dr11, ls-dr10 or ls-dr9.")] = "ls-dr10",
+    size: Annotated[int, typer.Option(help="Set the side, in pixels of 0.262 arcsec.")] = 101,
     images_only: Annotated[
         bool, typer.Option("--images-only", help="Omit INVVAR and MASKBITS.")
     ] = False,
@@ -45,13 +47,18 @@ def fetch(
     ] = None,
     rate: Annotated[
         float,
-        typer.Option(help="Largest number of requests per second; the service is shared."),
+        typer.Option(help="Send at most this many requests per second; the service is shared."),
     ] = 2.0,
-    workers: Annotated[int, typer.Option(help="Number of simultaneous requests.")] = 2,
-    attempts: Annotated[int, typer.Option(help="Attempts per cutout, with increasing pauses.")] = 5,
-    timeout: Annotated[float, typer.Option(help="Seconds without data before a retry.")] = 30.0,
+    workers: Annotated[int, typer.Option(help="Send this many requests at a time.")] = 2,
+    attempts: Annotated[
+        int, typer.Option(help="Try each cutout this often, with increasing pauses.")
+    ] = 5,
+    timeout: Annotated[
+        float, typer.Option(help="Wait this many seconds for data before a retry.")
+    ] = 30.0,
     url: Annotated[
-        str | None, typer.Option(help="Address of a mirror.", show_default="www.legacysurvey.org")
+        str | None,
+        typer.Option(help="Use a mirror at this address.", show_default="www.legacysurvey.org"),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the planned requests without sending any.")

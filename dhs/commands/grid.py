@@ -31,11 +31,11 @@ app = typer.Typer(
 )
 app.command()(compare)
 
-File = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration of the grid, YAML.")]
+File = Annotated[Path, typer.Argument(metavar="CONFIG", help="Read the grid from this YAML file.")]
 Unit = Annotated[
     str | None,
     typer.Option(
-        help="Unit of the hosts' depth, nanomaggy^-2 or mag; same as hosts.psfdepth_unit."
+        help="State the unit of the hosts' depth, nanomaggy^-2 or mag; same as hosts.psfdepth_unit."
     ),
 ]
 ERRORS = (TypeError, ValueError, OSError, ImportError, RuntimeError, BrokenExecutor)
@@ -48,12 +48,12 @@ def run(
     psfdepth_unit: Unit = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Number of processes.", show_default="number of available cores"),
+        typer.Option(help="Use this many processes.", show_default="number of available cores"),
     ] = None,
     dask: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Address of a Dask scheduler, or its scheduler file (.json)."
+            metavar="ADDRESS", help="Use the Dask scheduler at this address, or of this .json file."
         ),
     ] = None,
     dask_local: Annotated[
@@ -140,7 +140,7 @@ def plan(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="Number of processes of the run.",
+            help="Estimate a run with this many processes.",
             show_default="number of available cores",
             min=1,
         ),

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a finished grid.")],
-    second: Annotated[
-        Path, typer.Argument(metavar="B", help="Folder of a second grid with the same injections.")
+    first: Annotated[
+        Path, typer.Argument(metavar="A", help="Read a finished grid from this folder.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the tables and the plot.")],
-    resamples: Annotated[int, typer.Option(help="Number of resamples.")] = 1000,
+    second: Annotated[
+        Path,
+        typer.Argument(
+            metavar="B", help="Read a second grid with the same injections from this folder."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Write the tables and the plot to this folder.")],
+    resamples: Annotated[int, typer.Option(help="Draw this many resamples.")] = 1000,
     seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:

@@ -32,7 +32,8 @@ app = typer.Typer(
 )
 
 Workers = Annotated[
-    int | None, typer.Option(help="Number of workers.", show_default="number of available cores")
+    int | None,
+    typer.Option(help="Use this many workers.", show_default="number of available cores"),
 ]
 
 
@@ -40,25 +41,27 @@ Workers = Annotated[
 def create(
     manifest: Annotated[
         Path,
-        typer.Argument(help="Table (.parquet or .csv) with cutout_path, label and other columns."),
+        typer.Argument(help="Read cutout_path, label and others from this .parquet or .csv."),
     ],
     out: Annotated[
-        Path, typer.Option(help="Folder for the pack: new, empty, or left by an interrupted run.")
+        Path, typer.Option(help="Write to this folder: new, empty, or left by an interrupted run.")
     ],
     data_origin: Annotated[
         str | None,
         typer.Option(
-            help="Origin of the cutouts, for example legacysurvey-dr10.",
+            help="Record the origin of the cutouts, for example legacysurvey-dr10.",
             show_default="the origin in the manifest",
         ),
     ] = None,
     train_fraction: Annotated[
         float,
-        typer.Option(help="Fraction of the sky for training, if there is no column split."),
+        typer.Option(
+            help="Use this fraction of the sky for training, if there is no column split."
+        ),
     ] = 0.7,
-    seed: Annotated[int, typer.Option(help="Random seed of the splits.")] = 42,
+    seed: Annotated[int, typer.Option(help="Draw the splits from this seed.")] = 42,
     allow_rejects: Annotated[
-        int, typer.Option(help="Largest number of rejected files in a finished pack.")
+        int, typer.Option(help="Accept at most this many rejected files in a finished pack.")
     ] = 0,
     allow_flat: Annotated[
         bool,
@@ -70,12 +73,12 @@ def create(
         str,
         typer.Option(
             metavar="RELEASE:NAME,...",
-            help="Names of the MASKBITS bits that make a pixel of a FITS file bad.",
+            help="Name the MASKBITS bits that make a pixel of a FITS file bad.",
             show_default="dr10, with the bits of stars, clusters, and pixels without a good value",
         ),
     ] = "dr10",
     shard_bytes: Annotated[
-        int, typer.Option(help="Largest size of the pixels of a shard, in bytes.")
+        int, typer.Option(help="Put at most this many bytes of pixels into a shard.")
     ] = 2**31,
     workers: Workers = None,
     as_json: AsJson = False,
@@ -153,7 +156,7 @@ def _summary(result: PackResult) -> str:
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a pack.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Check the pack in this folder.")],
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:

@@ -15,37 +15,41 @@ from fastnorm.terminal import counting, fail, finish, messages
 
 
 def realism(
-    model: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint from dhs train.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Use this checkpoint from dhs train.")
+    ],
     real: Annotated[
         list[Path],
-        typer.Option(metavar="DATA", help="Real lenses: a pack, or files and folders; repeatable."),
+        typer.Option(
+            metavar="DATA", help="Read real lenses from a pack, or files and folders; repeatable."
+        ),
     ],
     injected: Annotated[
         list[Path],
         typer.Option(
             metavar="DATA",
-            help="Injections: a folder from dhs grid, a pack, or files; repeatable.",
+            help="Read injections from a folder of dhs grid, a pack, or files; repeatable.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for realism.json and realism.png.")],
+    out: Annotated[Path, typer.Option(help="Write realism.json and realism.png to this folder.")],
     label_col: Annotated[
-        str, typer.Option(help="Column of labels in packs; 1 is a lens.")
+        str, typer.Option(help="Read labels in packs from this column; 1 is a lens.")
     ] = "label",
     split: Annotated[
         str | None,
         typer.Option(help="Use only this split of a pack of real lenses: train, val or test."),
     ] = None,
     least_snr: Annotated[
-        float | None, typer.Option(help="Smallest arc_snr_r of the injections of a grid.")
+        float | None, typer.Option(help="Skip injections of a grid with a smaller arc_snr_r.")
     ] = None,
     sample: Annotated[
-        int, typer.Option(help="Largest number of cutouts to draw of each kind.", min=1)
+        int, typer.Option(help="Draw a sample of at most this many cutouts of each kind.", min=1)
     ] = 2000,
     permutations: Annotated[
-        int, typer.Option(help="Number of permutations of the labels.", min=19)
+        int, typer.Option(help="Draw this many permutations of the labels.", min=19)
     ] = 200,
     seed: Seed = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="Use auto, cpu or cuda.")] = "auto",
     allow_deprecated: Annotated[
         bool, typer.Option("--allow-deprecated", help="Allow a deprecated checkpoint.")
     ] = False,

@@ -15,9 +15,9 @@ from fastnorm.terminal import check_out, counting, finish, messages, say
 def report(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR...", help="Folders to search for artefacts, at any depth."),
+        typer.Argument(metavar="DIR...", help="Search these folders for artefacts, at any depth."),
     ],
-    out: Annotated[Path, typer.Option(help="Report to write, .html.")],
+    out: Annotated[Path, typer.Option(help="Write the report to this .html file.")],
     as_json: AsJson = False,
 ) -> None:
     """Write one HTML file that shows the artefacts in folders and works offline.

@@ -17,40 +17,44 @@ from fastnorm.text import printable
 
 
 def score(
-    model: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint from dhs train.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Use this checkpoint from dhs train.")
+    ],
     data: Annotated[
         list[Path],
-        typer.Argument(metavar="DATA...", help="A pack, a manifest, or files and folders."),
+        typer.Argument(metavar="DATA...", help="Score a pack, a manifest, or files and folders."),
     ],
-    out: Annotated[Path, typer.Option(help="Table to write, .parquet.")],
+    out: Annotated[Path, typer.Option(help="Write the table to this .parquet file.")],
     ensemble: Annotated[
         list[Path] | None,
-        typer.Option(metavar="CHECKPOINT", help="Another member of an ensemble; repeatable."),
+        typer.Option(metavar="CHECKPOINT", help="Take another member of an ensemble; repeatable."),
     ] = None,
     combine: Annotated[
         str,
-        typer.Option(
-            help="How to combine members: mean (of their logits), or trained (on --truth)."
-        ),
+        typer.Option(help="Combine members by the mean of their logits, or trained on --truth."),
     ] = "mean",
     truth: Annotated[
-        Path | None, typer.Option(metavar="MANIFEST", help="Labels for --combine trained.")
+        Path | None,
+        typer.Option(metavar="MANIFEST", help="Read the labels for --combine trained from here."),
     ] = None,
-    label_col: Annotated[str, typer.Option(help="Column of labels: 1 lens, 0 non-lens.")] = "label",
+    label_col: Annotated[
+        str, typer.Option(help="Read labels from this column: 1 is a lens, 0 a non-lens.")
+    ] = "label",
     across_annuli: Annotated[
         bool, typer.Option("--across-annuli", help="Allow members with different preprocessing.")
     ] = False,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="Cutouts per forward pass.", show_default="chosen by memory and recorded"
+            help="Use this many cutouts per forward pass.",
+            show_default="chosen by memory and recorded",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="Use auto, cpu or cuda.")] = "auto",
     allow_deprecated: Annotated[
         bool, typer.Option("--allow-deprecated", help="Allow a deprecated checkpoint.")
     ] = False,
-    show: Annotated[int, typer.Option(help="Number of highest scores to print.", min=0)] = 10,
+    show: Annotated[int, typer.Option(help="Print this many of the highest scores.", min=0)] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Score cutouts with one or more checkpoints, each under its own annulus.

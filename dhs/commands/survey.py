@@ -20,19 +20,22 @@ from fastnorm.text import printable
 
 def simulate(
     out: Annotated[
-        Path, typer.Option(help="Folder for the survey: new, empty, or left by an interrupted run.")
+        Path, typer.Option(help="Write to this folder: new, empty, or left by an interrupted run.")
     ],
-    n: Annotated[int, typer.Option("--n", help="Number of cutouts.")] = 20_000,
+    n: Annotated[int, typer.Option("--n", help="Simulate this many cutouts.")] = 20_000,
     seed: Seed = 1,
-    lens_fraction: Annotated[float, typer.Option(help="Probability of an arc, 0 to 1.")] = 0.2,
+    lens_fraction: Annotated[
+        float, typer.Option(help="Give a galaxy an arc with this probability, 0 to 1.")
+    ] = 0.2,
     workers: Annotated[
         int | None,
-        typer.Option(help="Number of processes.", show_default="number of available cores"),
+        typer.Option(help="Use this many processes.", show_default="number of available cores"),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
-            help="Configuration of the survey, YAML.", show_default="configs/simulated_survey.yaml"
+            help="Read the survey from this YAML file.",
+            show_default="configs/simulated_survey.yaml",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -81,21 +84,23 @@ def simulate(
 
 
 def inject(
-    out: Annotated[Path, typer.Option(help="Picture to write, .png.")],
-    theta_e: Annotated[float, typer.Option(help="Einstein radius, arcsec.")],
-    r_mag: Annotated[float, typer.Option(help="AB magnitude of the unlensed source in r.")],
+    out: Annotated[Path, typer.Option(help="Write the picture to this .png file.")],
+    theta_e: Annotated[float, typer.Option(help="Set the Einstein radius, in arcsec.")],
+    r_mag: Annotated[float, typer.Option(help="Set the AB magnitude of the unlensed source in r.")],
     hosts: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH...", help="Files (.npz, .npy, FITS), folders, or patterns."),
+        typer.Option(
+            metavar="PATH...", help="Read these files (.npz, .npy, FITS), folders, or patterns."
+        ),
     ] = None,
     more: Annotated[list[str] | None, typer.Argument(metavar="[PATH]...", hidden=True)] = None,
-    psf_fwhm: Annotated[float, typer.Option(help="FWHM of the PSF in r, arcsec.")] = 1.3,
+    psf_fwhm: Annotated[float, typer.Option(help="Set the FWHM of the PSF in r, in arcsec.")] = 1.3,
     seed: Seed = 1,
-    limit: Annotated[int, typer.Option(help="Largest number of hosts to draw.", min=1)] = 12,
+    limit: Annotated[int, typer.Option(help="Draw at most this many hosts.", min=1)] = 12,
     backend: Annotated[
         str | None,
         typer.Option(
-            help="Name of a backend, see dhs.injection.backends().", show_default="the fastest"
+            help="Use a backend that dhs.injection.backends() lists.", show_default="the fastest"
         ),
     ] = None,
     as_json: AsJson = False,

@@ -12,7 +12,7 @@ from fastnorm.terminal import messages
 
 
 def train(
-    file: Annotated[Path, typer.Argument(help="The configuration, YAML.")],
+    file: Annotated[Path, typer.Argument(help="Read the configuration from this YAML file.")],
     settings: Settings = None,
     resident: Resident = False,
     as_json: AsJson = False,

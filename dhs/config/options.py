@@ -12,7 +12,7 @@ Resident = Annotated[
     bool,
     typer.Option("--resident", help="Keep all cutouts on the device; same as dataset.resident."),
 ]
-Seed = Annotated[int, typer.Option(help="Random seed.")]
+Seed = Annotated[int, typer.Option(help="Start all random numbers from this seed.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -26,7 +26,7 @@ def group_with_default(name: str) -> type[TyperGroup]:
 
     class GroupWithDefault(TyperGroup):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-            if args and args[0] not in {*self.commands, "--help"}:
+            if args and args[0] not in {*self.commands, *ctx.help_option_names}:
                 args = [name, *args]
             return super().parse_args(ctx, args)
 

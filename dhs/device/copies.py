@@ -27,7 +27,7 @@ def stage(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
     Tensor
         Uninitialised, on the CPU; pinned if the device is a GPU.
     """
-    return torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
+    return torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda", device="cpu")
 
 
 def pinned(tensor: Tensor) -> Tensor:

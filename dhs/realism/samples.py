@@ -212,7 +212,7 @@ class _Images:
         self._images = torch.from_numpy(np.array([cutout.pixels for cutout in cutouts]))
         self._masks: Tensor | None = None
         if any(cutout.mask is not None for cutout in cutouts):
-            self._masks = torch.zeros(self._images.shape, dtype=torch.bool)
+            self._masks = torch.zeros_like(self._images, dtype=torch.bool)
             for bad, cutout in zip(self._masks, cutouts, strict=True):
                 if cutout.mask is not None:
                     bad[:] = torch.from_numpy(cutout.mask)

@@ -9,10 +9,14 @@ import typer
 
 from dhs.config.options import AsJson, Resident, Settings
 from dhs.train.command import train_and_print
+from fastnorm.terminal import HELP_SETTINGS
+
+app = typer.Typer(add_completion=False, context_settings=HELP_SETTINGS)
 
 
+@app.command()
 def main(
-    config: Annotated[Path, typer.Option(help="Training configuration (YAML).")],
+    config: Annotated[Path, typer.Option(help="Read the configuration from this YAML file.")],
     settings: Settings = None,
     resident: Resident = False,
     as_json: AsJson = False,
@@ -25,4 +29,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

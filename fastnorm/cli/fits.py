@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 def normalize_fits(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="FITS files, folders, or patterns.")
+        list[str],
+        typer.Argument(metavar="PATH...", help="Read these FITS files, folders, or patterns."),
     ],
-    out: Annotated[Path, typer.Option(help="Output folder; created if needed.")],
+    out: Annotated[Path, typer.Option(help="Write to this folder; it is created if needed.")],
     annulus: Radii = None,
     clip: Annotated[
         float | None,
@@ -50,7 +51,7 @@ def normalize_fits(
         str,
         typer.Option(
             metavar="RELEASE:NAME,...",
-            help="MASKBITS bits that make a pixel bad, by name; 'dr10:' for none.",
+            help="Name the MASKBITS bits that make a pixel bad; 'dr10:' is none.",
             show_default="dr10, bits of stars, clusters, and pixels without a good value",
         ),
     ] = "dr10",

@@ -24,6 +24,7 @@ from fastnorm.cli.cutouts import find_files, of_one_shape, read_files, with_annu
 from fastnorm.cli.fits import normalize_fits
 from fastnorm.cli.options import AsJson, BackendName, Radii, say_flat
 from fastnorm.terminal import (
+    HELP_SETTINGS,
     Commands,
     annulus_warnings,
     check_out,
@@ -52,12 +53,14 @@ app = typer.Typer(
     help="Normalise image cutouts by their outer annulus, exactly and fast.",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=HELP_SETTINGS,
 )
 
 Paths = Annotated[
     list[str],
-    typer.Argument(metavar="PATH...", help="Files (.npz, .npy, FITS), folders, or patterns."),
+    typer.Argument(
+        metavar="PATH...", help="Read these files (.npz, .npy, FITS), folders, or patterns."
+    ),
 ]
 
 
@@ -83,7 +86,7 @@ def main(
 def normalize(
     paths: Paths,
     out: Annotated[
-        Path, typer.Option(help="The stack to write, .npy; its table is written next to it.")
+        Path, typer.Option(help="Write the stack to this .npy file, and its table next to it.")
     ],
     annulus: Radii = None,
     clip: Annotated[
@@ -93,12 +96,11 @@ def normalize(
             show_default=f"{PUBLISHED_CLIP:g}",
         ),
     ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Only normalise: keep NaN and do not clip.")
-    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Keep NaN, and do not clip.")] = False,
     backend: BackendName = None,
     threads: Annotated[
-        int | None, typer.Option(help="Number of CPU threads.", show_default="all available cores")
+        int | None,
+        typer.Option(help="Use this many CPU threads.", show_default="all available cores"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -164,7 +166,7 @@ app.command()(normalize_fits)
 @app.command()
 def show(
     paths: Paths,
-    out: Annotated[Path, typer.Option(help="The figure to write, .png.")],
+    out: Annotated[Path, typer.Option(help="Write the figure to this .png file.")],
     limit: Annotated[int, typer.Option(help="Draw at most this many cutouts.", min=1)] = 12,
     as_json: AsJson = False,
 ) -> None:
@@ -221,7 +223,7 @@ def backends(as_json: AsJson = False) -> None:
 @app.command()
 def check(
     device: Annotated[
-        Literal["cpu", "cuda", "all"], typer.Option(help="Which backends to check, by device.")
+        Literal["cpu", "cuda", "all"], typer.Option(help="Check the backends of this device.")
     ] = "all",
     quick: Annotated[bool, typer.Option("--quick", help="Use fewer cases and rounds.")] = False,
     as_json: AsJson = False,

@@ -31,13 +31,13 @@ class Buffers(dict[str, Any]):
         return name == EXTRA_STATE or super().__contains__(name)
 
     def __missing__(self, name: str) -> Any:
-        layer = self._layer()
+        layer: Any = self._layer()
         if name != EXTRA_STATE or layer is None:
             raise KeyError(name)
         return layer.get_extra_state()
 
     def __setitem__(self, name: str, value: Any) -> None:
-        layer = self._layer()
+        layer: Any = self._layer()
         if name != EXTRA_STATE or layer is None:
             super().__setitem__(name, value)
             return

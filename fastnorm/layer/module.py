@@ -23,6 +23,7 @@ from fastnorm.footprint import (
 from fastnorm.layer.buffers import Buffers
 from fastnorm.layer.expression import normalized
 from fastnorm.layer.operator import normalize_footprint
+from fastnorm.normalize.axes import check_fit, has_bands_last
 from fastnorm.normalize.tensors import constant_pixels, remember
 
 SETTINGS_ROUNDING = 1e-5
@@ -130,6 +131,8 @@ class FootprintNorm(nn.Module):
             )
         # A compiler must take the size as a constant, because the table depends on it.
         height, width = operator.index(images.shape[-2]), operator.index(images.shape[-1])
+        if has_bands_last(images.shape[:-2], height, width):
+            check_fit(self.footprint, images)
         # ONNX has no such operator; its graph sorts the pixels instead.
         compute = normalized if torch.onnx.is_in_onnx_export() else normalize_footprint
         out: Tensor = compute(

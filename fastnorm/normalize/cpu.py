@@ -1,23 +1,21 @@
 """The public functions, which check every argument once and pass planes to a backend.
 
-Arrays that a backend can read directly are not copied. Other strides, byte orders
-and dtypes are converted in pieces that stay in the cache.
+Types follow the images: arrays give arrays, and tensors give tensors.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnorm.annulus import Annulus
-from fastnorm.dispatch import registry, threads
-from fastnorm.dispatch.planes import Options, Planes, Run
+from fastnorm.dispatch import registry
+from fastnorm.dispatch.planes import Options
 from fastnorm.footprint import Footprint, open_footprint
 from fastnorm.normalize.arrays import (
-    Stack,
     is_tensor,
     like_images,
     open_images,
@@ -25,10 +23,43 @@ from fastnorm.normalize.arrays import (
     open_output,
     refuse_gradient,
 )
+from fastnorm.normalize.axes import check_fit
 from fastnorm.normalize.eps_clip import check_eps_and_clip
+from fastnorm.normalize.pieces import compute_dtype, run_in_pieces
 from fastnorm.reference import scale_of
 
-PIECE_BYTES_PER_THREAD = 224 * 2**10
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Images = TypeVar("Images", NDArray[Any], "Tensor")
+# Overloads take a union apart; a function without overloads needs it as one more type.
+Either = TypeVar("Either", NDArray[Any], "Tensor", "NDArray[Any] | Tensor")
+Mask: TypeAlias = "NDArray[np.bool_] | Tensor"
+Region: TypeAlias = "Footprint | NDArray[np.bool_] | Tensor"
+
+
+@overload
+def normalize_outer_annulus(
+    images: Images, r_in: float, r_out: float, *, mask: Mask | None = ..., eps: float = ...,
+    clip: float | None = ..., nan_to_zero: bool = ..., dtype: Any = ..., out: Images | None = ...,
+    backend: str | None = ..., return_stats: Literal[False] = ...,
+) -> Images: ...  # fmt: skip
+
+
+@overload
+def normalize_outer_annulus(
+    images: Images, r_in: float, r_out: float, *, mask: Mask | None = ..., eps: float = ...,
+    clip: float | None = ..., nan_to_zero: bool = ..., dtype: Any = ..., out: Images | None = ...,
+    backend: str | None = ..., return_stats: Literal[True],
+) -> tuple[Images, Images, Images]: ...  # fmt: skip
+
+
+@overload
+def normalize_outer_annulus(
+    images: Images, r_in: float, r_out: float, *, mask: Mask | None = ..., eps: float = ...,
+    clip: float | None = ..., nan_to_zero: bool = ..., dtype: Any = ..., out: Images | None = ...,
+    backend: str | None = ..., return_stats: bool,
+) -> Images | tuple[Images, Images, Images]: ...  # fmt: skip
 
 
 def normalize_outer_annulus(
@@ -113,11 +144,45 @@ def normalize_outer_annulus(
     can make the median or the MAD undefined; an undefined value is 0, too. The
     arithmetic follows IEEE 754: modes that flush subnormals to zero, such as
     `torch.set_flush_denormal`, are not part of the definition.
+
+    Examples
+    --------
+    >>> cutouts = np.random.default_rng(1).normal(5, 2, (8, 3, 101, 101)).astype("float32")
+    >>> result = normalize_outer_annulus(cutouts, 32.5, 45.0, clip=10, nan_to_zero=True)
+    >>> result.shape, result.dtype
+    ((8, 3, 101, 101), dtype('float32'))
+    >>> ring = Annulus(32.5, 45.0).mask(101, 101)
+    >>> bool(abs(np.median(result[0, 0][ring])) < 1e-6)
+    True
     """
     return normalize_footprint(
         images, Annulus(r_in, r_out), mask=mask, eps=eps, clip=clip, nan_to_zero=nan_to_zero,
         dtype=dtype, out=out, backend=backend, return_stats=return_stats,
     )  # fmt: skip
+
+
+@overload
+def normalize_footprint(
+    images: Images, footprint: Region, *, mask: Mask | None = ..., eps: float = ...,
+    clip: float | None = ..., nan_to_zero: bool = ..., dtype: Any = ..., out: Images | None = ...,
+    backend: str | None = ..., return_stats: Literal[False] = ...,
+) -> Images: ...  # fmt: skip
+
+
+@overload
+def normalize_footprint(
+    images: Images, footprint: Region, *, mask: Mask | None = ..., eps: float = ...,
+    clip: float | None = ..., nan_to_zero: bool = ..., dtype: Any = ..., out: Images | None = ...,
+    backend: str | None = ..., return_stats: Literal[True],
+) -> tuple[Images, Images, Images]: ...  # fmt: skip
+
+
+@overload
+def normalize_footprint(
+    images: Images, footprint: Region, *, mask: Mask | None = ..., eps: float = ...,
+    clip: float | None = ..., nan_to_zero: bool = ..., dtype: Any = ..., out: Images | None = ...,
+    backend: str | None = ..., return_stats: bool,
+) -> Images | tuple[Images, Images, Images]: ...  # fmt: skip
 
 
 def normalize_footprint(
@@ -181,13 +246,13 @@ def normalize_footprint(
         return tuple(done) if return_stats else done.out
     stack = open_images(images)
     opened = _open_footprint(footprint, images, stack.plane)
-    compute = _compute_dtype(stack)
+    compute = compute_dtype(stack)
     eps, clip = check_eps_and_clip(eps, clip, np.finfo(compute))
     masks = open_mask(mask, stack.array.shape)
     run = registry.choose(backend)
     result, target = open_output(images, stack, masks, dtype, out)
     options = Options(opened, eps, clip, bool(nan_to_zero))
-    median, mad = _run_in_pieces(run, options, stack, masks, target)
+    median, mad = run_in_pieces(run, options, stack, masks, target)
     if not return_stats:
         return result
     scale = np.asarray(scale_of(mad, eps))
@@ -195,8 +260,13 @@ def normalize_footprint(
 
 
 def annulus_median_mad(
-    images: Any, r_in: float, r_out: float, *, mask: Any = None, backend: str | None = None
-) -> tuple[Any, Any]:
+    images: Either,
+    r_in: float,
+    r_out: float,
+    *,
+    mask: Mask | None = None,
+    backend: str | None = None,
+) -> tuple[Either, Either]:
     """Compute the median and MAD of the outer annulus of every image.
 
     Parameters
@@ -223,13 +293,20 @@ def annulus_median_mad(
     ------
     TypeError, ValueError, BackendUnavailableError
         Same as in `normalize_outer_annulus`.
+
+    Examples
+    --------
+    >>> sky = np.random.default_rng(1).normal(5, 2, (8, 3, 101, 101))
+    >>> median, mad = annulus_median_mad(sky, 32.5, 45.0)
+    >>> median.shape, mad.shape
+    ((8, 3), (8, 3))
     """
     return footprint_median_mad(images, Annulus(r_in, r_out), mask=mask, backend=backend)
 
 
 def footprint_median_mad(
-    images: Any, footprint: Any, *, mask: Any = None, backend: str | None = None
-) -> tuple[Any, Any]:
+    images: Either, footprint: Region, *, mask: Mask | None = None, backend: str | None = None
+) -> tuple[Either, Either]:
     """Compute the median and MAD of the pixels of any footprint, for every image.
 
     Parameters
@@ -262,14 +339,16 @@ def footprint_median_mad(
     if _is_for_gpu(images, backend):
         refuse_gradient("images", images)
         gpu = importlib.import_module("fastnorm.normalize.gpu")
-        statistics: tuple[Any, Any] = gpu.median_mad(images, footprint, mask=mask, backend=backend)
+        statistics: tuple[Either, Either] = gpu.median_mad(
+            images, footprint, mask=mask, backend=backend
+        )
         return statistics
     stack = open_images(images)
     opened = _open_footprint(footprint, images, stack.plane)
     masks = open_mask(mask, stack.array.shape)
     run = registry.choose(backend)
     options = Options(opened, 1.0, None, False)
-    median, mad = _run_in_pieces(run, options, stack, masks, None)
+    median, mad = run_in_pieces(run, options, stack, masks, None)
     return like_images(images, median), like_images(images, mad)
 
 
@@ -281,51 +360,7 @@ def _is_for_gpu(images: Any, backend: str | None) -> bool:
 
 def _open_footprint(footprint: Any, images: Any, plane: tuple[int, int]) -> Footprint:
     opened = open_footprint(footprint, images)
-    opened.pixels(*plane)
+    check_fit(opened, images)
     if isinstance(opened, Annulus):
         opened.warn_if_inside_galaxy(*plane)
     return opened
-
-
-def _compute_dtype(stack: Stack) -> np.dtype[Any]:
-    return np.dtype(np.float64 if stack.array.dtype.itemsize == 8 else np.float32)
-
-
-def _run_in_pieces(
-    run: Run,
-    options: Options,
-    stack: Stack,
-    masks: Stack | None,
-    target: Stack | None,
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Run a backend on all planes, piece by piece for arrays that it cannot read directly."""
-    dtype = _compute_dtype(stack)
-    images = stack.direct(dtype)
-    bad = None if masks is None else masks.direct(np.dtype(bool))
-    out = None if target is None else target.direct(dtype)
-    is_direct = images is not None and (masks is None) == (bad is None)
-    is_direct = is_direct and (target is None) == (out is None)
-
-    count, plane = stack.count, stack.plane
-    plane_bytes = plane[0] * plane[1] * dtype.itemsize
-    step = threads.num_threads() * max(1, PIECE_BYTES_PER_THREAD // plane_bytes)
-    step = count if is_direct else min(step, count)
-    median, mad = np.empty(count, dtype), np.empty(count, dtype)
-    scratch = None if target is None or out is not None else np.empty((step, *plane), dtype)
-    for start in range(0, count, max(step, 1)):
-        stop = min(start + step, count)
-        part = slice(start, stop)
-        written = out[part] if out is not None else None
-        if scratch is not None:
-            written = scratch[: stop - start]
-        mask_piece = None
-        if masks is not None:
-            mask_piece = bad[part] if bad is not None else masks.read(start, stop, np.dtype(bool))
-        image_piece = images[part] if images is not None else stack.read(start, stop, dtype)
-        run(
-            Planes(image_piece, mask_piece, written, median[part], mad[part], count * plane_bytes),
-            options,
-        )
-        if scratch is not None and target is not None and written is not None:
-            target.write(start, stop, written)
-    return median.reshape(stack.lead), mad.reshape(stack.lead)

@@ -18,6 +18,7 @@ from fastnorm.dispatch import registry
 from fastnorm.dispatch.planes import Launch
 from fastnorm.footprint import PixelFootprint, open_footprint
 from fastnorm.normalize import tensors
+from fastnorm.normalize.axes import check_fit
 from fastnorm.normalize.eps_clip import check_eps_and_clip
 
 MOST_PIXELS = 24_576
@@ -267,6 +268,7 @@ def _table(footprint: Any, images: Tensor) -> Tensor:
     """Return the pixels of a footprint on the device of the images, from the cache."""
     height, width = images.shape[-2:]
     opened = open_footprint(footprint, images)
+    check_fit(opened, images)
     count = opened.pixels(height, width).size
     if isinstance(opened, Annulus):
         opened.warn_if_inside_galaxy(height, width)

@@ -212,7 +212,7 @@ def constant_pixels(key: str, height: int, width: int, device: torch.device) -> 
     # Fake tensors, or those of a graph that is being traced, must not be kept.
     if torch._C._len_torch_dispatch_stack():
         return torch.tensor(footprint.pixels(height, width), dtype=torch.int32, device=device)
-    if torch.jit.is_tracing():
+    if torch._C._is_tracing():
         return copied_pixels(footprint, height, width, device)
     return device_pixels(footprint, height, width, device)
 

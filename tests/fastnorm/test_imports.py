@@ -88,7 +88,27 @@ def test_every_public_name_exists() -> None:
         assert not isinstance(getattr(fastnorm, name), ModuleType)
     assert dir(fastnorm) == sorted(fastnorm.__all__)
     with pytest.raises(AttributeError, match="'fastnorm' has no attribute 'nothing'"):
-        _ = fastnorm.nothing
+        _ = fastnorm.nothing  # type: ignore[attr-defined]
+
+
+def test_a_type_checker_knows_the_public_names_alone(tmp_path: Path) -> None:
+    file = tmp_path / "script.py"
+    file.write_text("import fastnorm\n_ = fastnorm.OuterAnnulusNorm\n_ = fastnorm.nonsense\n")
+    # Without other packages this takes a second.
+    options = ["--follow-imports=skip", "--no-incremental", "--config-file=", "--no-error-summary"]
+    files = [str(ROOT / "fastnorm" / "__init__.py"), str(file)]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, *files],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.splitlines() == [
+        f'{file}:3: error: Module has no attribute "nonsense"  [attr-defined]'
+    ]
 
 
 def _imported_by(file: Path) -> set[str]:
