@@ -1,7 +1,9 @@
-# Every target rebuilds .venv if it is missing or older than pyproject.toml or setup.py.
+# Every target rebuilds .venv if it is missing or older than pyproject.toml or setup.py; the demo
+# needs less of it than the others.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIPELINE := $(VENV)/.installed_pipeline
 STAMP := $(VENV)/.installed
 CUTOUTS ?=
 CLIENTS := .cache/clients
@@ -23,13 +25,19 @@ export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell cat kernels/*.py | sha2
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-$(STAMP): pyproject.toml setup.py
+$(PIPELINE): pyproject.toml setup.py
+	@echo 'Building $(VENV) with the pipeline: up to 6.6 GB, of which PyTorch with CUDA is 5.5 GB.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --editable '.[dhs]'
 	touch $@
 
-demo: $(STAMP)  ## run the whole pipeline on simulated data and write demo/report.html (CUTOUTS=DIR)
+$(STAMP): $(PIPELINE)
+	@echo 'Adding to $(VENV) what tests, benchmarks and documentation need: 0.6 GB.'
+	$(BIN)/python -m pip install --editable '.[$(EXTRAS)]'
+	touch $@
+
+demo: $(PIPELINE)  ## run the whole pipeline on simulated data and write demo/report.html (CUTOUTS=DIR)
 	$(BIN)/python examples/normalise.py --out demo $(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
 	$(BIN)/dhs simulate --out demo/survey --n 1200
 	$(BIN)/dhs inject --hosts '$(or $(CUTOUTS),demo/survey)' --theta-e 1.5 --r-mag 22 --limit 4 --out demo/arcs.png

@@ -16,10 +16,12 @@ from fastnorm.io import INSTALL_EXTRA
 try:
     from matplotlib import colormaps
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 except ImportError as error:
     raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
@@ -40,6 +42,8 @@ MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 # Inches.
 EDGE, LINE, TITLE_LINE = 0.12, 0.17, 0.24
 LETTER, TITLE_LETTER = 0.068, 0.105
+# Numbers beyond these are easier to read as powers of ten.
+SMALLEST_PLAIN, LARGEST_PLAIN, MOST_PLAIN_DECADES = 5e-5, 2e5, 4.3
 
 
 def bin_style(position: int) -> dict[str, Any]:
@@ -192,6 +196,24 @@ def _readable_on(shade: NDArray[np.float64]) -> str:
     linear = np.where(shade[:3] <= 0.04045, shade[:3] / 12.92, ((shade[:3] + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ [0.2126, 0.7152, 0.0722])
     return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Label a logarithmic axis of at most four decades with plain numbers; leave longer ones.
+
+    Call it after the data are drawn and the limits are set.
+    """
+    low, high = sorted(axis.get_view_interval())
+    decades = np.log10(high / low)
+    if decades > MOST_PLAIN_DECADES or not SMALLEST_PLAIN <= low < high <= LARGEST_PLAIN:
+        return
+    if decades < 1:
+        axis.set_major_locator(MaxNLocator(5))
+    else:
+        steps = (1, 2, 5) if decades <= 2 else (1,)
+        axis.set_major_locator(LogLocator(subs=steps, numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dhs.evaluate.evaluation import Evaluation
-from dhs.figures import BIN_STYLES, DASH, SMALL, USUAL, figure_with_heading
+from dhs.figures import BIN_STYLES, DASH, SMALL, USUAL, figure_with_heading, plain_log_ticks
 from dhs.statistics.calibration import BINS
 from fastnorm.io import INSTALL_EXTRA
 
@@ -72,6 +72,7 @@ def roc_figure(evaluation: Evaluation) -> Figure:
     for recall in report["tables"][0]["recall_at_fpr"]:
         axes.axvline(recall["fpr"], color="0.55", linewidth=0.8, linestyle=":", zorder=1)
     axes.set(xscale="log", xlim=(left, 1), ylim=(-0.02, 1.02))
+    plain_log_ticks(axes.xaxis)
     axes.set_xlabel("false-positive rate", size=USUAL)
     axes.set_ylabel("recall", size=USUAL)
     _finish(figure, axes)
@@ -135,6 +136,8 @@ def scores_figure(evaluation: Evaluation) -> Figure:
         _mark_scores(axes, float(edges[0]), float(edges[-1]))
     largest = max(is_lens.sum(), (~is_lens).sum())
     panels[0].set_ylim(0.5 / largest, 1.5)
+    for axes in panels:
+        plain_log_ticks(axes.yaxis)
     panels[-1].set_xlabel("logit of the score", size=USUAL)
     figure.legend(
         *panels[0].get_legend_handles_labels(),
@@ -213,6 +216,7 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
     curve.set(xlim=(-0.01, 1.01), ylim=(-0.02, 1.02))
     curve.set_ylabel("fraction of lenses", size=USUAL)
     counts.set(yscale="log", ylim=(0.7, 2 * len(evaluation.is_lens)))
+    plain_log_ticks(counts.yaxis)
     counts.set_ylabel("objects", size=USUAL)
     counts.set_xlabel("score", size=USUAL)
     counts.tick_params(labelsize=SMALL)

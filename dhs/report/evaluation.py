@@ -110,7 +110,7 @@ def _roc_chart(key: str, metadata: Mapping[str, Any]) -> Block:
                 x=curve["fpr"],
                 y=curve[side],
                 mode="lines",
-                line={"width": 0, "color": style["color"]},
+                line={"width": 0, "color": style["color"], "shape": "hv"},
                 fill=fill,
                 fillcolor=faint(style["color"]),
                 hoverinfo="skip",
@@ -119,7 +119,7 @@ def _roc_chart(key: str, metadata: Mapping[str, Any]) -> Block:
             x=curve["fpr"],
             y=curve["recall"],
             mode="lines",
-            line=style,
+            line=style | {"shape": "hv"},
             hovertemplate=f"FPR %{{x:.2g}}: recall %{{y:.3f}}<extra>{name}</extra>",
         )
         points = item["recall_at_fpr"]

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dhs.figures import DASH, SMALL, USUAL, bin_style, count_range, figure_with_heading
+from dhs.figures import (
+    DASH,
+    SMALL,
+    USUAL,
+    bin_style,
+    count_range,
+    figure_with_heading,
+    plain_log_ticks,
+)
 from dhs.selection.figure_style import (
     SOURCE_R,
     THETA_E,
@@ -133,6 +141,7 @@ def score_figure(grid: GridResult) -> Figure:
     for threshold, line in zip(drawn_thresholds(grid.thresholds), THRESHOLD_LINES, strict=False):
         axes.axvline(threshold.logit, color="black", linestyle=line, label=kind(threshold))
     axes.set_yscale("log")
+    plain_log_ticks(axes.yaxis)
     axes.set_xlabel("logit of the score", size=USUAL)
     axes.set_ylabel("fraction per unit of logit", size=USUAL)
     axes.tick_params(labelsize=SMALL, which="both")

@@ -41,6 +41,8 @@ PANELS = {
 CELL_WIDTH, CELL_HEIGHT = 0.56, 0.34
 LEFT, RIGHT, ABOVE, BELOW, LOWEST = 0.6, 0.95, 0.26, 0.26, 0.2
 NARROWEST = 6.4
+BRIGHT_FIRST = (MAGNITUDE, "depth_5sig")
+"""Axes of magnitudes, which start with the bright ones at the top."""
 
 
 def map_figure(grid: GridResult, threshold: Threshold) -> Figure:
@@ -91,6 +93,8 @@ def map_figure(grid: GridResult, threshold: Threshold) -> Figure:
         axes = add_axes(figure, LEFT, top - ABOVE - up, across, up)
         draw_map(axes, share, texts, colours, rows=labels[axis], columns=labels["theta_e"])
         _outline(axes, (found.is_few & (found.tried > 0)).T)
+        if axis in BRIGHT_FIRST:
+            axes.invert_yaxis()
         axes.set_title(title, size=USUAL, loc="left")
         top -= ABOVE + up + BELOW
     axes.set_xlabel(THETA_E, size=USUAL)

@@ -59,25 +59,31 @@ def draw_learning_curve(out: Path, history: Sequence[Mapping[str, Any]], title: 
     """
     from matplotlib.figure import Figure
 
+    from dhs.figures import BIN_STYLES, plain_log_ticks
+
     figure = Figure(figsize=(9, 3.4), layout="constrained")
+    trained, checked, other = ({"color": style["color"]} for style in BIN_STYLES[:3])
     losses, area, rate = figure.subplots(1, 3)
     epochs = [line["epoch"] + 1 for line in history]
     style: dict[str, Any] = {"marker": "o", "markersize": 3}
-    losses.plot(epochs, [line["train_loss"] for line in history], label="training", **style)
+    training = [line["train_loss"] for line in history]
+    losses.plot(epochs, training, label="training", **style | trained)
     validation = [line["val_loss"] for line in history]
-    losses.plot(epochs, validation, "--", label="validation", **style)
+    losses.plot(epochs, validation, "--", label="validation", **style | checked)
     losses.set(xlabel="epoch", ylabel="binary cross-entropy", yscale="log")
     losses.legend(frameon=False)
     judged = [
         (line["epoch"] + 1, line["val_auc"]) for line in history if line["val_auc"] is not None
     ]
     if judged:
-        area.plot(*zip(*judged, strict=True), color="tab:orange", **style)
+        area.plot(*zip(*judged, strict=True), "--", **style | checked)
         epoch, best = max(judged, key=lambda pair: pair[1])
         area.set_title(f"best {best:.4f} in epoch {epoch}", fontsize="medium")
     area.set(xlabel="epoch", ylabel="validation AUC")
-    rate.plot(epochs, [line["lr"] for line in history], color="tab:green", **style)
+    rate.plot(epochs, [line["lr"] for line in history], **style | other)
     rate.set(xlabel="epoch", ylabel="learning rate", yscale="log")
+    for axes in (losses, rate):
+        plain_log_ticks(axes.yaxis)
     for axes in (losses, area, rate):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

@@ -144,6 +144,22 @@ def test_maps_have_the_counts_and_hatch_what_has_no_hosts(grid: GridResult) -> N
     assert len(widths.texts) == 5
 
 
+def test_magnitudes_are_in_one_order_with_the_bright_ones_first(grid: GridResult) -> None:
+    maps = map_figure(grid, grid.thresholds[1])
+    curves = completeness_figure(grid)
+    downwards = []
+    for axes in maps.get_axes()[:2]:
+        height = axes.transData.transform
+        labels = zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        placed = sorted((-height((0, place))[1], label.get_text()) for place, label in labels)
+        downwards.append([text.partition("\N{EN DASH}")[0] for _, text in placed])
+    assert [len(names) for names in downwards] == [3, 2]
+    for names in downwards:
+        assert names == sorted(names, key=float)
+    legend = [text.get_text().partition("\N{EN DASH}")[0] for text in curves.legends[0].get_texts()]
+    assert legend == downwards[0]
+
+
 def test_scores_are_read_in_pieces(grid: GridResult, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = [np.asarray(patch.get_data().values) for patch in _stairs(score_figure(grid))]
     monkeypatch.setattr(grid_result, "ROWS_AT_ONCE", 7)
