@@ -46,7 +46,7 @@ def record(plane: torch.Tensor) -> list[list[Pass]]:
 
     triton_select._count_below = counted
     triton_normalize.middle_pair = started
-    gpu.normalize(plane, ANNULUS.r_in, ANNULUS.r_out, statistics_only=True, backend="triton")
+    gpu.normalize(plane, ANNULUS, backend="triton")
     return statistics
 
 
@@ -69,14 +69,18 @@ def draw(statistics: list[list[Pass]], count: int, title: str, path: Path) -> No
     for axis, passes, name in zip(axes, statistics, ("median", "MAD"), strict=True):
         base, top = 0, count
         for row, (p, q) in enumerate(passes):
-            axis.barh(row, top - base, left=base - middle, height=0.62, color=BLUE, alpha=0.25)
-            axis.plot([p - middle, q - middle], [row, row], "o", color=ORANGE, markersize=5)
+            (bracket,) = axis.barh(
+                row, top - base, left=base - middle, height=0.62, color=BLUE, alpha=0.25
+            )
+            (thresholds,) = axis.plot(
+                [p - middle, q - middle], [row, row], "o", color=ORANGE, markersize=5
+            )
             axis.text(
                 1.01, row, f"{top - base:,}", va="center", transform=axis.get_yaxis_transform()
             )
             for below in (p, q):
                 base, top = (max(base, below), top) if below < middle else (base, min(top, below))
-        axis.axvline(0, color="black", linewidth=0.8)
+        sought = axis.axvline(0, color="black", linewidth=0.8)
         axis.set_xscale("symlog", linthresh=1)
         axis.set_yticks(range(len(passes)), [f"pass {i + 1}" for i in range(len(passes))])
         axis.set_ylim(max(map(len, statistics)) - 0.4, -0.6)
@@ -87,6 +91,18 @@ def draw(statistics: list[list[Pass]], count: int, title: str, path: Path) -> No
         axis.set_title(name, loc="left")
         axis.text(1.01, -0.75, "inside", transform=axis.get_yaxis_transform())
         axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        [bracket, thresholds, sought],
+        [
+            "bracket before the pass",
+            "the two thresholds of the pass",
+            "middle rank, which is sought",
+        ],
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+    )
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=150)
 

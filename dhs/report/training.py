@@ -87,13 +87,16 @@ def _charts(curves: list[tuple[Checkpoint, list[dict[str, Any]]]]) -> list[Block
         numbers = [epoch["epoch"] + 1 for epoch in epochs]
         style = line_style(k)
         legend.append(key_entry(name, k))
-        for what, key, width in (("training", "train_loss", 1), ("validation", "val_loss", 2.4)):
+        lines = (("training", "train_loss", 1.0, k), ("validation", "val_loss", 2.4, k))
+        if len(curves) == 1:
+            lines = (("training", "train_loss", 2.0, 0), ("validation", "val_loss", 2.0, 1))
+        for what, key, width, position in lines:
             losses.add_scatter(
                 x=numbers,
                 y=[epoch[key] for epoch in epochs],
                 name=named(f"{what}, {folder}"),
                 mode="lines",
-                line=style | {"width": width},
+                line=line_style(position) | {"width": width},
                 hovertemplate=f"epoch %{{x}}, {what} loss %{{y:.4f}}<extra>{named(folder)}</extra>",
             )
         _add_areas(areas, numbers, epochs, named(folder), style)
@@ -111,13 +114,18 @@ def _charts(curves: list[tuple[Checkpoint, list[dict[str, Any]]]]) -> list[Block
             ]
         )
     best_of = "; ".join(f"{row[0]}: best AUC {row[4]} in epoch {row[5]}" for row in rows)
+    # Several runs have one colour each, like everywhere on the page.
+    meaning, legend_of_losses = "Thick lines: validation loss. Thin lines: training loss.", legend
+    if len(curves) == 1:
+        meaning = f"{rows[0][0]}."
+        legend_of_losses = [key_entry("training", 0), key_entry("validation", 1)]
     return [
         chart(
             "training-loss",
             losses,
             "Training and validation loss against the epoch",
-            "Thick lines: validation loss. Thin lines: training loss.",
-            legend=legend,
+            meaning,
+            legend=legend_of_losses,
         ),
         chart(
             "training-auc",

@@ -51,7 +51,7 @@ def normalize_fits(
         str,
         typer.Option(
             metavar="RELEASE:NAME,...",
-            help="Name the MASKBITS bits that make a pixel bad; 'dr10:' is none.",
+            help="Name the MASKBITS bits that make a pixel bad, or 'dr10:' for none.",
             show_default="dr10, bits of stars, clusters, and pixels without a good value",
         ),
     ] = "dr10",

@@ -124,7 +124,7 @@ def _check_tensor(name: str, value: Any) -> None:
 def refuse_gradient(name: str, value: Any) -> None:
     """Raise an error if ``value`` requires a gradient, which the caller does not compute."""
     if is_tensor(value) and value.requires_grad and sys.modules["torch"].is_grad_enabled():
-        layers = "the layer fastnorm.OuterAnnulusNorm or fastnorm.FootprintNorm computes it. Or "
+        layers = "use the layer fastnorm.OuterAnnulusNorm or fastnorm.FootprintNorm, which does, "
         raise ValueError(
             f"{name} requires a gradient, which this function does not compute; "
             f"{layers if name == 'images' else ''}pass {name}.detach(), or call it under "

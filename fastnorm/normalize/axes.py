@@ -41,13 +41,13 @@ def check_fit(footprint: Footprint, images: Any) -> None:
     try:
         footprint.pixels(height, width)
     except ValueError as error:
-        raise ValueError(f"{error} {_advice(images)}") from None
+        raise ValueError(f"{_advice(images)} If not, {error}") from None
     if not isinstance(footprint, Annulus | EllipticalAnnulus):
         return
     if not footprint.contains(height, width)[height // 2].any():
         raise ValueError(
-            f"{footprint} does not fit images of {height} x {width}, which have none of its "
-            f"pixels beside the centre. {_advice(images)}"
+            f"{_advice(images)} If not, choose another annulus: {footprint} has no pixel beside "
+            f"the centre of an image of {height} x {width}."
         )
 
 

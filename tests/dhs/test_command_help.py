@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from tests.command_line import invoke
 
@@ -81,8 +82,7 @@ def test_shells_complete(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"_{name.upper()}_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", f"{name} ")
     monkeypatch.setenv("COMP_CWORD", "1")
-    from typer.testing import CliRunner
-
     done = CliRunner().invoke(APPS[name], [], prog_name=name)
-    assert set(done.stdout.split()) == set(get_command(APPS[name]).commands)
+    below = {found.split()[1] for found, _ in ALL if found.startswith(f"{name} ")}
+    assert set(done.stdout.split()) == below
     assert "--install-completion" in invoke(APPS[name], "--help").stdout

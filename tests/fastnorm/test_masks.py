@@ -37,7 +37,7 @@ from tests.dhs.selection import grid_runs
 from tests.dhs.train.training_runs import SIDE, bytes_of
 from tests.fastnorm.io.fits_cases import legacy_units
 
-N = 24
+N = 40
 GALAXY = "dr10:GALAXY"
 WIDTH = {"start": 1.2, "stop": 1.2, "step": 0.3}
 

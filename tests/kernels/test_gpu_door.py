@@ -180,6 +180,14 @@ def test_a_gradient_is_not_dropped_silently(launched: list[tuple[Any, ...]]) -> 
     assert not launched
 
 
+@pytest.mark.parametrize("side", [101, 200])
+def test_bands_that_come_last_are_named(launched: list[tuple[Any, ...]], side: int) -> None:
+    annulus = fastnorm.Annulus.default(side, side)
+    with pytest.raises(ValueError, match=r"images\.movedim\(-1, -3\)"):
+        normalize(torch.zeros(side, side, 3), annulus.r_in, annulus.r_out)
+    assert not launched
+
+
 @pytest.mark.usefixtures("launched")
 def test_the_legacy_annulus_on_large_images_warns() -> None:
     with pytest.warns(fastnorm.AnnulusWarning):

@@ -201,6 +201,22 @@ def test_curves_are_those_of_sklearn(folder: Path) -> None:
     assert max(curve["recall"]) <= 1
 
 
+def test_recall_is_drawn_in_steps(made: cases.WrittenReport) -> None:
+    (key,) = set(re.findall(r'data-chart="(roc[^"]*)"', made.page))
+    lines = [trace for trace in made.data("chart", key)["data"] if trace["mode"] == "lines"]
+    assert len(lines) == 6
+    assert {trace["line"].get("shape") for trace in lines} == {"hv"}
+
+
+def test_the_losses_of_one_training_have_two_colours(made: cases.WrittenReport) -> None:
+    training, validation = made.data("chart", "training-loss")["data"]
+    assert training["line"]["color"] != validation["line"]["color"]
+    section = made.section("training")
+    for trace, name in ((training, "training"), (validation, "validation")):
+        assert trace["name"].startswith(name)
+        assert re.search(rf"{trace['line']['color']}.{{0,400}}?>\s*{name}\b", section, re.DOTALL)
+
+
 def test_an_evaluation_without_curves_says_so(folder: Path, tmp_path: Path) -> None:
     metadata = cases.evaluation(folder).metadata
     for item in metadata["tables"]:

@@ -361,7 +361,7 @@ def test_pipe_does_not_block(tmp_path: Path) -> None:
 def test_without_astropy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_fits(tmp_path / "a.fits", make_pixels())
     monkeypatch.setitem(sys.modules, "astropy.io", None)
-    with pytest.raises(ImportError, match=r"pip install 'dhs-fastnorm\[cli\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[cli\]' in a checkout"):
         list(read_cutouts(path))
 
 

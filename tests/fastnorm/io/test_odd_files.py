@@ -101,7 +101,7 @@ def test_headers_that_astropy_stumbles_over(tmp_path: Path) -> None:
     assert "divide by zero" in reason(tmp_path / "a.fits")
     # A header that continues with another header in the middle of a card.
     (tmp_path / "a.fits").write_bytes(FILES["griz"][:643] + FILES["hcompress"][643:])
-    assert "AttributeError" in reason(tmp_path / "a.fits")
+    assert "is damaged" in reason(tmp_path / "a.fits")
 
 
 @pytest.mark.parametrize("name", ["a.fits", "a.fits.gz"])
