@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from typing import Any, NamedTuple
 
@@ -78,6 +79,14 @@ def test_the_name_here_exists(row: Row) -> None:
         assert row.advice
     named = re.findall(r"`((?:dhs|fastnorm)\.[\w.]+)`", row.advice)
     assert all(resolve(name) is not None for name in named)
+
+
+def test_modules_that_fail_at_import_are_named() -> None:
+    modules = {row.there.rpartition(".")[0] for row in rows()}
+    gone = {name for name in modules if importlib.util.find_spec(name) is None}
+    sentence = re.search(r"These modules do not exist.*?\.\n", PAGE.read_text("utf-8"), re.DOTALL)
+    assert sentence is not None
+    assert {f"dhs.{name}" for name in re.findall(r"`(\w+)`", sentence[0])} == gone
 
 
 def test_names_outside_of_the_table_exist() -> None:

@@ -35,3 +35,10 @@ def test_files_that_it_links_to_exist() -> None:
     linked = re.findall(r"\]\(([^)#]+)", README)
     assert len(linked) > 10
     assert [path for path in linked if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md", "docs/tutorial.md"])
+def test_a_training_is_started_in_one_way(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    assert "dhs train " in text
+    assert "python -m dhs.train" not in text

@@ -35,7 +35,7 @@ WRONG = {
     "empty": "is not a FITS file; it begins with ''",
     "damaged": "header is damaged",
     "unparsable": "is damaged, or its content does not match its suffix (VerifyError",
-    "overwritten": "damaged",
+    "overwritten": "its END is lost",
     "elsewhere": "1 arcsec from the requested position",
     "small": "expected (3, 11, 11)",
     "coarse": "its pixels have sides of",

@@ -179,6 +179,7 @@ def test_radians_are_not_taken_for_degrees(server: FlakyServer, tmp_path: Path) 
         get(server, tmp_path / "out", tmp_path / "a.fits")
 
 
+@pytest.mark.filterwarnings("ignore:.*'degrees of arc' did not parse:fastnorm.io.CutoutWarning")
 def test_catalogues_of_every_kind(server: FlakyServer, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("RA,Dec,galaxy_id,label\n1.5,-2,007,1\n3.25,4,008,0\n")
     fits_table = Table({"RA": np.array([1.5, 3.25], ">f8"), "DEC": np.array([-2, 4], ">i2")})
@@ -201,6 +202,7 @@ def test_catalogues_of_every_kind(server: FlakyServer, tmp_path: Path) -> None:
     for name, said in (("cut.fits", "no readable table"), ("caps.csv", "spelled galaxy_id")):
         with pytest.raises(ValueError, match=said):
             get(server, tmp_path / "out", tmp_path / name)
+    (tmp_path / "a.txt").write_text("ra,dec\n1,2\n")
     with pytest.raises(ValueError, match="has an unknown suffix; expected"):
         get(server, tmp_path / "out", tmp_path / "a.txt")
 
