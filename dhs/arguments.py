@@ -4,12 +4,38 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+DATA_VARIABLE = "DHS_DATA"
+"""Environment variable with the folder that relative paths of data start from."""
 MOST_ID = 2**63 - 1
+
+
+def existing(path: Path) -> Path:
+    """Return a path that exists.
+
+    Raises
+    ------
+    FileNotFoundError
+        It does not exist. The message says where it starts.
+    """
+    if path.exists():
+        return path
+    start = os.environ.get(DATA_VARIABLE)
+    if not path.is_absolute():
+        where = f"it starts from the working directory {Path.cwd()}"
+        unset = "is not set" if start is None else f"is {start!r}"
+        where += f"; {DATA_VARIABLE}, where data of a configuration start, {unset}"
+    elif start and path.is_relative_to(start):
+        where = f"it starts from {DATA_VARIABLE}={start}"
+    else:
+        where = "check the path"
+    raise FileNotFoundError(f"{path} does not exist; {where}.")
 
 
 def real_array(
@@ -68,6 +94,32 @@ def real_array(
             f"{range_text(low, high, low_is_allowed)}."
         )
     return array
+
+
+def label_array(name: str, labels: ArrayLike) -> NDArray[np.bool_]:
+    """Return labels of any shape as a flat array, True for a lens.
+
+    Raises
+    ------
+    TypeError
+        The labels are neither numbers nor bool.
+    ValueError
+        A label is neither 0 nor 1. The message names the first such label.
+    """
+    refuse_more_than_numbers(name, labels)
+    given = np.asarray(labels).reshape(-1)
+    if given.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{name} has dtype {given.dtype}; give 1 for a lens and 0 for a non-lens, or bool."
+        )
+    is_good = (given == 0) | (given == 1)
+    if not is_good.all():
+        index = int(np.argmin(is_good))
+        raise ValueError(
+            f"{name}[{index}]={given[index].item():g} is not a label; give 1 for a lens and 0 for "
+            "a non-lens, or bool. The order of arguments is labels, then scores."
+        )
+    return given.astype(np.bool_)
 
 
 def refuse_more_than_numbers(name: str, values: object) -> None:

@@ -10,6 +10,7 @@ import fastnorm
 from dhs.commands import (
     audit,
     checkpoint,
+    config,
     evaluate,
     fetch,
     grid,
@@ -17,6 +18,7 @@ from dhs.commands import (
     realism,
     report,
     score,
+    show,
     survey,
     train,
 )
@@ -52,8 +54,10 @@ app.command()(survey.simulate)
 app.command()(survey.inject)
 app.command()(fetch.fetch)
 app.add_typer(pack.app, name="pack")
+app.add_typer(config.app, name="config")
 app.command()(train.train)
 app.command()(score.score)
+app.command()(show.show)
 app.command()(evaluate.evaluate)
 app.add_typer(grid.app, name="grid")
 app.command()(realism.realism)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fastnorm.paths import local_path
+
 _OF_A_WRITE = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS}
 
 
@@ -34,8 +36,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     ------
     OSError
         The file cannot be written. The error names ``path``, even if the system names no file.
+    ValueError
+        The path is an address.
     """
-    given, path = path, Path(os.path.realpath(path)) if path.is_symlink() else path
+    given = path = local_path(path)
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     if path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(given))
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")

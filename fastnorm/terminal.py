@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -17,6 +18,7 @@ import typer.core
 
 import fastnorm
 from fastnorm.extras import missing_package
+from fastnorm.paths import local_path
 from fastnorm.text import printable
 
 if TYPE_CHECKING:
@@ -27,15 +29,20 @@ if TYPE_CHECKING:
 
 # Exit status: some paths were rejected, or the command failed.
 SOME_REJECTED, FAILED = 1, 2
+MAY_BE_ADDRESSES = ("--data-origin", "--url", "--dask", "--reason", "--set")
+"""Options whose values are not paths."""
+MOST_REASONS, MOST_NAMED = 50, 3
+"""Largest numbers of reasons, and of files for each, in a list of what was rejected."""
 HELP_SETTINGS = {"help_option_names": ["-h", "--help"]}
 """Context settings of a program; its commands inherit them."""
 
 
-def check_out(out: Path, suffix: str) -> None:
+def check_out(out: Path, *suffixes: str) -> None:
     """Fail before any work if the file ``out`` cannot be written."""
     folder = out.parent
-    if out.suffix != suffix:
-        fail(f"--out {out} must end in {suffix}.")
+    if out.suffix not in suffixes:
+        allowed = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
+        fail(f"--out {out} must end in {allowed}.")
     if not folder.is_dir():
         fail(f"--out {out}: the folder {folder} does not exist; create it first.")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -54,7 +61,12 @@ def check_folder(out: Path) -> None:
 
 
 def finish(
-    report: dict[str, Any], rejected: list[Rejected], started: float, done: str, as_json: bool
+    report: dict[str, Any],
+    rejected: list[Rejected],
+    started: float,
+    done: str,
+    as_json: bool,
+    listed: Path | None = None,
 ) -> None:
     """Report what was written and what was rejected, and set the exit status.
 
@@ -70,6 +82,8 @@ def finish(
         Line to print if anything was written.
     as_json : bool
         Print ``report`` as one JSON object instead of text.
+    listed : Path, optional
+        File that lists everything rejected; without it, the message names ``--json``.
 
     Raises
     ------
@@ -86,22 +100,48 @@ def finish(
         if report["written"]:
             typer.echo(printable(done))
         if rejected:
-            _print_rejected(rejected)
+            print_rejected(rejected, listed)
     if rejected or not report["written"]:
         raise typer.Exit(SOME_REJECTED)
 
 
-def _print_rejected(rejected: list[Rejected]) -> None:
+def print_rejected(rejected: list[Rejected], listed: Path | None = None) -> None:
+    """Print rejected paths on stderr, by reason, the most frequent first.
+
+    Parameters
+    ----------
+    rejected : list of Rejected
+        At least one path, with the reasons.
+    listed : Path, optional
+        Same as in `finish`.
+    """
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{len(rejected)} rejected", title_justify="left")
-    table.add_column("path", overflow="fold")
-    table.add_column("reason", overflow="fold")
-    for item in rejected:
+    paths = [Path(os.path.abspath(item.path)) for item in rejected]
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    files: dict[str, list[str]] = {}
+    for item, path in zip(rejected, paths, strict=True):
+        files.setdefault(item.reason, []).append(str(path.relative_to(folder)))
+    reasons = sorted(files, key=lambda reason: -len(files[reason]))
+    table = Table()
+    table.add_column("count", justify="right")
+    for name in ("reason", "files"):
+        table.add_column(name, overflow="fold")
+    for reason in reasons[:MOST_REASONS]:
+        names, count = files[reason][:MOST_NAMED], len(files[reason])
+        cut = [f"and {count - MOST_NAMED:,} more"] if count > MOST_NAMED else []
         # Text, not markup: file names may contain brackets.
-        table.add_row(Text(printable(item.path)), Text(printable(item.reason)))
-    console(sys.stderr).print(table)
+        cells = (f"{count:,}", printable(reason), "\n".join([*map(printable, names), *cut]))
+        table.add_row(*map(Text, cells))
+    screen = console(sys.stderr)
+    title = printable(f"{len(rejected):,} rejected in {folder}")
+    screen.print(Text(title), soft_wrap=True)
+    screen.print(table)
+    left = len(reasons) - MOST_REASONS
+    if left > 0 or any(len(names) > MOST_NAMED for names in files.values()):
+        more = f"{left:,} more reasons; " if left > 0 else ""
+        say("note", "yellow", f"{more}{listed or '--json'} lists all.")
 
 
 @contextmanager
@@ -203,7 +243,15 @@ def _recorded(kind: type[Warning]) -> Iterator[list[Any]]:
 
 
 class Commands(typer.core.TyperGroup):
-    """Commands that name the extra of a missing package instead of a traceback."""
+    """Commands that refuse addresses of data, and name the extra of a missing package."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for before, word in pairwise(["", *args]):
+            name, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
+            if name not in MAY_BE_ADDRESSES:
+                with messages(ValueError):
+                    local_path(value)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -37,6 +37,7 @@ from dhs.selection.compare import COMPARISON_STEM
 from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION, SETTINGS
 from dhs.selection.grid_result import GridResult
 from fastnorm.io import Rejected
+from fastnorm.paths import local_path
 from fastnorm.text import one_line
 
 REALISM = "realism.json"
@@ -126,7 +127,7 @@ def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
     NotADirectoryError
         A path is not a folder.
     """
-    paths = [Path(folder) for folder in folders]
+    paths = [local_path(folder) for folder in folders]
     if not paths:
         raise ValueError("folders is empty; name at least one folder of artefacts.")
     for folder in paths:

@@ -11,7 +11,7 @@ from dhs.audit.artefacts import Artefacts
 from dhs.audit.checklist import Finding, Line, Verdict, line
 from dhs.checkpoint import Checkpoint, CheckpointError
 from dhs.checkpoint.folder import NOTICE
-from dhs.checkpoint.published import read_old
+from dhs.checkpoint.published import read_old_spec
 from dhs.constants import CUTOUT_SIZE
 from dhs.model.networks import PLANNED_NETWORKS, paper_name
 from dhs.preprocess.spec import PreprocessSpec
@@ -307,7 +307,7 @@ def _marks(found: Artefacts) -> list[Finding]:
     for path in found.old:
         notice = path.parent / NOTICE
         try:
-            spec = read_old(path).spec
+            spec = read_old_spec(path)
             said = notice.read_text("utf-8", "replace") if notice.is_file() else ""
         except (CheckpointError, ValueError, OSError) as error:
             missing = f"The annulus of {path}: import it with dhs checkpoint import."

@@ -29,6 +29,7 @@ from dhs.model import LensFinder
 from dhs.preprocess.spec import PreprocessSpec
 from fastnorm.annulus import frames_to_caller
 from fastnorm.atomic import atomic_path
+from fastnorm.paths import local_path
 from fastnorm.text import one_line
 
 CHECKPOINT_SUFFIX = ".safetensors"
@@ -95,7 +96,7 @@ def save(
     OSError
         The file cannot be written.
     """
-    path = Path(path)
+    path = local_path(path)
     if path.suffix != CHECKPOINT_SUFFIX:
         raise ValueError(f"path={str(path)!r} must end in {CHECKPOINT_SUFFIX}.")
     if not isinstance(model, LensFinder):
@@ -141,7 +142,7 @@ def read(path: str | Path) -> Checkpoint:
     CheckpointError
         The file is damaged, contradicts itself, or has a different format version.
     """
-    path = Path(path)
+    path = local_path(path)
     header, found = _open(path)
     version = header["format_version"]
     if version != FORMAT_VERSION:

@@ -15,12 +15,13 @@ from dhs.checkpoint.file import (
     read,
 )
 from dhs.checkpoint.header import Checkpoint
-from dhs.checkpoint.published import PUBLISHED_SUFFIXES, read_old
+from dhs.checkpoint.published import PUBLISHED_SUFFIXES, read_old_spec
 from dhs.jobs.lock import only_writer
 from dhs.preprocess.spec import PreprocessSpec
 from fastnorm import LEGACY_ANNULUS
 from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
+from fastnorm.paths import local_path
 
 NOTICE = "DEPRECATED.md"
 TITLE = "# Deprecated checkpoints"
@@ -89,7 +90,7 @@ def find(folder: str | Path) -> Found:
     OSError
         A subfolder cannot be listed.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder; give the folder of the checkpoints.")
     found = Found()
@@ -142,7 +143,7 @@ def deprecate_folder(folder: str | Path, reason: str) -> Marked:
         notices.setdefault(item.path.parent, []).append(_row(line))
     for path in found.old:
         try:
-            spec = read_old(path).spec
+            spec = read_old_spec(path)
         except (TypeError, ValueError, OSError) as error:
             done.old[path] = str(error)
             continue

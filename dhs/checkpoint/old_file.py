@@ -136,20 +136,28 @@ def find_weights(path: Path, content: Mapping[str, Any], wanted: str | None = No
     """
     found = [key for key in WEIGHTS_KEYS if _is_state_dict(content.get(key))]
     if wanted is not None and not _is_state_dict(content.get(wanted)):
-        there = f"it has them under {_listed(found)}" if found else "it has none elsewhere"
+        there = f"it has them under {listed(found)}" if found else "it has none elsewhere"
         raise CheckpointError(f"{path} has no state dict of tensors under {wanted!r}; {there}.")
+    if not found and wanted is None and content and _is_state_dict(content):
+        raise CheckpointError(
+            f"{path} is a bare state dict, which does not state how it was trained. Save it as an "
+            f"entry, torch.save({{'model': torch.load({path.name!r})}}, 'entry.pt'), and import "
+            "that with --annulus, --crop or --no-crop, and --data-origin."
+        )
     if not found and wanted is None:
         raise CheckpointError(
-            f"{path} has no state dict of tensors under {_listed(WEIGHTS_KEYS)}, so it is not an "
-            "old checkpoint; bare weights do not state how they were trained."
+            f"{path} has no state dict of tensors under {listed(WEIGHTS_KEYS)}, so it is not an "
+            "old checkpoint; save the weights (model.state_dict()) under 'model', with the "
+            "sections 'train' and 'dataset' of their training."
         )
     key = found[0] if wanted is None else wanted
     return Weights(key, _unwrapped(content[key]), tuple(name for name in found if name != key))
 
 
-def _listed(names: Any) -> str:
+def listed(names: Any, last_word: str = "or") -> str:
+    """Return quoted names as a list in a sentence."""
     *most, last = (repr(name) for name in names)
-    return f"{', '.join(most)} or {last}" if most else last
+    return f"{', '.join(most)} {last_word} {last}" if most else last
 
 
 def _is_state_dict(state: object) -> bool:

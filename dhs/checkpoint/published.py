@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from torch import Tensor
 
 from dhs.checkpoint.file import CheckpointError, differences, save, shapes
 from dhs.checkpoint.header import Checkpoint
-from dhs.checkpoint.old_file import find_weights, prefix_hint, read_plain
+from dhs.checkpoint.old_architecture import STEM, TORCHVISION, architecture, misfit_hint
+from dhs.checkpoint.old_file import Weights, find_weights, listed, prefix_hint, read_plain
 from dhs.checkpoint.published_names import to_ours
-from dhs.checkpoint.torchvision_names import is_torchvision, to_timm
+from dhs.checkpoint.torchvision_names import to_timm
 from dhs.constants import CUTOUT_SIZE
 from dhs.model import BOTTLENECKED_RESNET, LensFinder
 from dhs.preprocess.spec import PreprocessSpec, SpecMismatchError
+from fastnorm.paths import local_path
 from fastnorm.text import one_line
 
 PUBLISHED_SUFFIXES = (".pt", ".pth")
@@ -33,6 +35,7 @@ SPEC_KEYS = {
     "annulus_r_out": "annulus_r_out",
 }
 """Keys of an old ``dataset`` section, and the fields of a `PreprocessSpec` that they set."""
+GIVEN = "given annulus and crop"
 DEFAULTS: dict[str, Any] = {"mode": "raw_robust", "crop": False, "clip_range": 10.0}
 """Defaults of the published scoring for keys that a configuration lacks."""
 
@@ -86,6 +89,7 @@ def import_old(
     data_origin: str | None = None,
     size: int = CUTOUT_SIZE,
     weights: str | None = None,
+    arch: str | None = None,
 ) -> Checkpoint:
     """Convert an old checkpoint to the current format, which records its preprocessing.
 
@@ -107,6 +111,8 @@ def import_old(
         Side in pixels of the training cutouts, before any crop.
     weights : str, optional
         Entry of the file with the weights, if it has several.
+    arch : str, optional
+        Architecture, if neither the file nor the names of its tensors state it.
 
     Returns
     -------
@@ -123,7 +129,7 @@ def import_old(
     OSError
         A file cannot be read or written.
     """
-    old = read_old(path, annulus=annulus, crop=crop, weights=weights)
+    old = read_old(path, annulus=annulus, crop=crop, weights=weights, arch=arch)
     if old.other_weights and weights is None:
         keys = (old.weights_key, *old.other_weights)
         raise CheckpointError(
@@ -136,11 +142,13 @@ def import_old(
     expected = shapes(model.backbone.state_dict())
     wrong = differences(shapes(old.state), expected)
     if wrong:
+        is_stated = old.content["train"].get("arch") is not None
         raise CheckpointError(
             f"{path}: its weights do not fit {old.arch} with {old.kwargs} and {old.in_ch} bands: "
             f"{len(wrong)} differences ({'; '.join(wrong[:5])}). Assumed values that the file does "
             f"not state: {old.defaults or 'none'}.{_base_ch_hint(old)}"
             f"{prefix_hint(list(old.state))}"
+            f"{misfit_hint(old.arch, old.state, is_stated=is_stated)}"
         )
     model.backbone.load_state_dict(old.state)
     metrics = {name: value for name, value in old.content.items() if _is_figure(value)}
@@ -169,6 +177,7 @@ def read_old(
     annulus: tuple[float, float] | None = None,
     crop: bool | None = None,
     weights: str | None = None,
+    arch: str | None = None,
 ) -> OldCheckpoint:
     """Read an old checkpoint, and determine its preprocessing and architecture.
 
@@ -183,6 +192,8 @@ def read_old(
     weights : str, optional
         Entry of the file with the weights; by default the first of
         `dhs.checkpoint.old_file.WEIGHTS_KEYS` that it has.
+    arch : str, optional
+        Architecture, if neither the file nor the names of its tensors state it.
 
     Returns
     -------
@@ -192,41 +203,50 @@ def read_old(
     Raises
     ------
     CheckpointError
-        The file cannot be read without running code, lacks a part, or does not state the annulus
-        of its model.
+        The file cannot be read without running code, lacks a part, does not state the annulus
+        of its model, or has another architecture than the given one.
     SpecMismatchError
         Two sources contradict each other.
     """
-    path = Path(path)
-    content = read_plain(path)
-    found = find_weights(path, content, weights)
-    state = found.state
-    del content[found.key]
-    for name in ("train", "dataset"):
-        content[name] = _section(path, content, name)
+    path = local_path(path)
+    content, found = _read(path, weights)
+    state, train = found.state, content["train"]
     defaults: dict[str, Any] = {}
-    try:
-        spec = _spec(path, content, annulus, crop, defaults)
-    except (CheckpointError, SpecMismatchError):
-        raise
-    except (TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(
-            f"{path}: its preprocessing with the given options is invalid: {one_line(str(error))}"
-        ) from error
-    train = content["train"]
-    arch = _take(train, "arch", "resnet18", defaults)
+    spec = _checked_spec(path, content, annulus, crop, defaults)
+    arch = architecture(path, train, state, arch, defaults)
     kwargs = {}
     if arch == BOTTLENECKED_RESNET:
-        kwargs["base_ch"] = _take(train, "base_ch", 16, defaults)
+        width = len(state[STEM]) if STEM in state and state[STEM].ndim else 16
+        kwargs["base_ch"] = _take(train, "base_ch", width, defaults)
         state = to_ours(state)
-    if arch == "efficientnet_v2_s" and is_torchvision(state):
-        arch = "efficientnet_v2_s_torchvision"
-    if arch == "efficientnet_v2_s_torchvision":
+    if arch == TORCHVISION:
         state = to_timm(state)
     in_ch = _take(train, "in_ch", 3, defaults)
     return OldCheckpoint(
         path, spec, arch, kwargs, in_ch, state, content, defaults, found.key, found.others
     )
+
+
+def read_old_spec(path: str | Path) -> PreprocessSpec:
+    """Read the preprocessing of an old checkpoint, which needs no known architecture.
+
+    Raises
+    ------
+    CheckpointError, SpecMismatchError, OSError
+        Same as in `read_old`.
+    """
+    path = local_path(path)
+    return _checked_spec(path, _read(path, None)[0], None, None, {})
+
+
+def _read(path: Path, weights: str | None) -> tuple[dict[str, Any], Weights]:
+    """Return the content of a file without its weights, and the weights."""
+    content = read_plain(path)
+    found = find_weights(path, content, weights)
+    del content[found.key]
+    for name in ("train", "dataset"):
+        content[name] = _section(path, content, name)
+    return content, found
 
 
 def _section(path: Path, content: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -239,6 +259,23 @@ def _section(path: Path, content: Mapping[str, Any], name: str) -> dict[str, Any
             "result of dataclasses.asdict."
         )
     return dict(section)
+
+
+def _checked_spec(
+    path: Path,
+    content: Mapping[str, Any],
+    annulus: tuple[float, float] | None,
+    crop: bool | None,
+    defaults: dict[str, Any],
+) -> PreprocessSpec:
+    try:
+        return _spec(path, content, annulus, crop, defaults)
+    except (CheckpointError, SpecMismatchError):
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(
+            f"{path}: its preprocessing with the given options is invalid: {one_line(str(error))}"
+        ) from error
 
 
 def _spec(
@@ -259,8 +296,17 @@ def _spec(
             # A radius of None is a statement too: it means the legacy annulus.
             if dataset.get(key) is not None or (key in RADII and key in dataset)
         },
-        "given annulus and crop": given | ({} if crop is None else {"crop": crop}),
+        GIVEN: given | ({} if crop is None else {"crop": crop}),
     }
+    unknown = sorted(
+        sources["preprocess_spec"].keys() - {field.name for field in fields(PreprocessSpec)}
+    )
+    if unknown:
+        key, them = ("key", "it") if len(unknown) == 1 else ("keys", "them")
+        raise CheckpointError(
+            f"{path}: its 'preprocess_spec' has the unknown {key} {listed(unknown, 'and')}; remove "
+            f"{them}, unless the pixels depend on {them}, and save the file again."
+        )
     known: dict[str, Any] = {}
     heard: list[str] = []
     for source, values in sources.items():
@@ -270,10 +316,11 @@ def _spec(
         first = PreprocessSpec.from_dict(DEFAULTS | values | known)
         second = PreprocessSpec.from_dict(DEFAULTS | known | values)
         if first != second:
+            wrong = f"the {' or '.join(heard)}" if source == GIVEN else "the other entry"
             raise SpecMismatchError(
                 f"{path}: its {' and '.join(heard)} ({first}) and the {source} ({second}) "
-                "contradict each other. Check which one is right; the options cannot overrule "
-                "a file."
+                f"contradict each other. Find out which one is right, correct {wrong}, and save "
+                "the file again (torch.load, torch.save); options cannot overrule a file."
             )
         known = values | known
         heard += [source] if values else []
@@ -291,13 +338,13 @@ def _spec(
 
 
 def _base_ch_hint(old: OldCheckpoint) -> str:
-    stem = old.state.get("stem.0.weight")
+    stem = old.state.get(STEM)
     if old.arch != BOTTLENECKED_RESNET or stem is None or len(stem) == old.kwargs["base_ch"]:
         return ""
     return (
         f" The stem in the file has {len(stem)} channels, so its base_ch is {len(stem)}; save the "
-        f"file again with base_ch={len(stem)} under 'train'. (If base_ch is left out, it is "
-        "16 in old files, and 27 in new trainings.)"
+        f"file again with base_ch={len(stem)} under 'train'. (A new training without base_ch has "
+        "27.)"
     )
 
 

@@ -6,12 +6,12 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dhs.config.options import AsJson
-from fastnorm.terminal import SOME_REJECTED, check_out, console, fail, messages, say
+from fastnorm.terminal import SOME_REJECTED, check_out, console, fail, messages, print_rejected, say
 from fastnorm.text import printable
 
 if TYPE_CHECKING:
@@ -27,6 +27,13 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Search this folder, at any depth.")]
 WIDE = 240
 """Columns of output that does not go to a terminal, so that tables are not wrapped."""
+
+ASSUMED_BECAUSE = {
+    "annulus": "because radii of 0 or None mean the legacy annulus",
+    "arch": "from the names of its tensors",
+    "base_ch": "from the shape of its stem",
+}
+"""Reasons for values that an imported file does not state."""
 
 
 @app.command()
@@ -185,6 +192,12 @@ def import_(
             metavar="ENTRY", help="Read the weights from this entry of the file, if it has several."
         ),
     ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help="Set the architecture, if neither the file nor the names of its tensors tell it."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Convert an old .pt file to a checkpoint that records its annulus.
@@ -208,6 +221,7 @@ def import_(
             data_origin=data_origin,
             size=CUTOUT_SIZE if size is None else size,
             weights=weights,
+            arch=arch,
         )
     assert result.imported_from is not None
     if as_json:
@@ -215,7 +229,8 @@ def import_(
         return
     typer.echo(printable(f"{out}: {result.arch}, {result.spec}; {result.status}"))
     for name, value in result.imported_from["defaults"].items():
-        say("assumed", "yellow", f"{name} = {value}, because {old} does not record it.")
+        reason = ASSUMED_BECAUSE.get(name, f"because {old} does not record it")
+        say("assumed", "yellow", f"{name} = {value}, {reason}.")
     if result.imported_from["left_out"]:
         say("not imported", "yellow", ", ".join(result.imported_from["left_out"]))
     if "inside" in result.status:
@@ -260,12 +275,11 @@ def _print_table(
     title: str,
     columns: list[str],
     rows: Iterable[Sequence[object]],
-    stream: TextIO | None = None,
 ) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    out = console(stream or sys.stdout)
+    out = console(sys.stdout)
     if not out.is_terminal:
         out.width = WIDE
     out.print(Text(printable(title)))
@@ -283,8 +297,7 @@ def _end(rejected: list[Rejected], as_json: bool) -> None:
     if not rejected:
         return
     if not as_json:
-        rows = [(item.path, item.reason) for item in rejected]
-        _print_table(f"{len(rejected)} cannot be used", ["file", "reason"], rows, sys.stderr)
+        print_rejected(rejected)
     raise typer.Exit(SOME_REJECTED)
 
 

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dhs.config.options import AsJson
-from fastnorm.terminal import counting, fail, finish, messages, say
+from fastnorm.terminal import counting, fail, finish, messages
 from fastnorm.text import printable
 
 if TYPE_CHECKING:
     from dhs.fetch import FetchResult
-
-MOST_SHOWN = 50
 
 
 def fetch(
@@ -103,11 +101,8 @@ def fetch(
         except KeyboardInterrupt:
             fail(f"interrupted; run the same command again to resume {out}.")
     report = result._asdict() | {"out": str(out), "written": result.cutouts}
-    shown = result.rejected if as_json else result.rejected[:MOST_SHOWN]
-    if len(shown) < len(result.rejected):
-        where = out / "rejected.parquet"
-        say("note", "yellow", f"the first {len(shown)} rejects are below; all are in {where}.")
-    finish(report, shown, started, _summary(result), as_json)
+    where = out / "rejected.parquet"
+    finish(report, result.rejected, started, _summary(result), as_json, where)
 
 
 def _summary(result: FetchResult) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dhs.commands.grid_compare import compare
+from dhs.commands.grid_completeness import by_radius, print_completeness
 from dhs.config.options import AsJson, Settings, group_with_default
 from dhs.jobs.malloc import keep_freed_memory
 from fastnorm.terminal import console, counting, fail, messages, say
@@ -38,6 +39,7 @@ Unit = Annotated[
         help="State the unit of the hosts' depth, nanomaggy^-2 or mag; same as hosts.psfdepth_unit."
     ),
 ]
+ASSUMED = {"psf_fwhm": "PSF FWHM {:g} arcsec", "depth_5sig": "5-sigma depth {:g} mag"}
 ERRORS = (TypeError, ValueError, OSError, ImportError, RuntimeError, BrokenExecutor)
 
 
@@ -96,6 +98,7 @@ def run(
             "cells": metadata["cells"],
             "thresholds": metadata["thresholds"],
             "false_positives": metadata["false_positives"],
+            "completeness": by_radius(result.out),
             "annulus": metadata["annulus"],
             "deaths_of_workers": result.deaths,
             "scored": result.scored,
@@ -105,6 +108,7 @@ def run(
         typer.echo(json.dumps(report))
         return
     _print_thresholds(metadata)
+    print_completeness(result.out)
     cells = metadata["cells"]
     without = cells["total"] - cells["with_hosts"]
     if without:
@@ -163,7 +167,13 @@ def _config(file: Path, settings: list[str] | None, psfdepth_unit: str | None) -
     from dhs.selection.config import read_grid_config
 
     unit = [] if psfdepth_unit is None else [f"hosts.psfdepth_unit={psfdepth_unit}"]
-    return read_grid_config(file, [*(settings or ()), *unit])
+    config = read_grid_config(file, [*(settings or ()), *unit])
+    for name, value in config.hosts.assumed().items():
+        text = (
+            f"every host has the {ASSUMED[name].format(value)} (hosts.{name}), not a measured one."
+        )
+        say("note", "yellow", text)
+    return config
 
 
 def _print_thresholds(metadata: dict[str, Any]) -> None:

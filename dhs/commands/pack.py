@@ -19,8 +19,6 @@ from fastnorm.text import printable
 if TYPE_CHECKING:
     from dhs.pack import PackResult
 
-MOST_SHOWN = 50
-
 
 app = typer.Typer(
     cls=group_with_default("create"),
@@ -116,7 +114,6 @@ def create(
         except KeyboardInterrupt:
             fail(f"interrupted; run the same command again to resume {out}.")
     report = result._asdict() | {"out": str(out), "written": result.cutouts * result.is_finished}
-    shown = result.rejected if as_json else result.rejected[:MOST_SHOWN]
     empty = [name for name in ("train", "val") if name not in result.splits]
     if not result.is_finished:
         _say_not_finished(result)
@@ -128,12 +125,10 @@ def create(
             "or set the splits in a column split.",
         )
     say_flat(result.flat_bands)
-    if len(shown) < len(result.rejected):
-        where = out / "rejected.parquet"
-        say("note", "yellow", f"the first {len(shown)} rejects are below; all are in {where}.")
     is_allowed = result.is_finished and len(result.rejected) <= allow_rejects
     with suppress(typer.Exit) if is_allowed else nullcontext():
-        finish(report, shown, started, _summary(result), as_json)
+        where = out / "rejected.parquet"
+        finish(report, result.rejected, started, _summary(result), as_json, where)
 
 
 def _say_not_finished(result: PackResult) -> None:
@@ -187,14 +182,11 @@ def verify(
     for remark in found.remarks:
         say("warning", "yellow", remark)
     say_flat(found.flat_bands)
-    shown = found.faults[:MOST_SHOWN]
-    if len(shown) < len(found.faults):
-        say("note", "yellow", f"{len(found.faults):,} faults; the first {len(shown)} are:")
     done = (
         f"{folder}: {found.intact:,} of {found.cutouts:,} cutouts match the manifest, "
         f"in {found.shards} shards, from {found.data_origin}"
     )
-    finish({"written": found.intact}, shown, started, done, as_json)
+    finish({"written": found.intact}, found.faults, started, done, as_json)
 
 
 if __name__ == "__main__":

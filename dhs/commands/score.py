@@ -12,7 +12,7 @@ import typer
 from dhs.commands.flat import say_flat
 from dhs.config.options import AsJson
 from dhs.jobs.malloc import keep_freed_memory
-from fastnorm.terminal import check_out, console, counting, fail, finish, messages
+from fastnorm.terminal import check_out, console, counting, fail, finish, messages, say
 from fastnorm.text import printable
 
 
@@ -24,7 +24,12 @@ def score(
         list[Path],
         typer.Argument(metavar="DATA...", help="Score a pack, a manifest, or files and folders."),
     ],
-    out: Annotated[Path, typer.Option(help="Write the table to this .parquet file.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Write the table to this .parquet file, or also a .csv, .fits or .vot beside it."
+        ),
+    ],
     ensemble: Annotated[
         list[Path] | None,
         typer.Option(metavar="CHECKPOINT", help="Take another member of an ensemble; repeatable."),
@@ -65,7 +70,7 @@ def score(
     incomplete.
     """
     started = time.perf_counter()
-    check_out(out, ".parquet")
+    check_out(out, ".parquet", ".csv", ".fits", ".vot")
     with messages(TypeError, ValueError, OSError, ImportError):
         from dhs.score import score as score_cutouts
         from dhs.score.table import describe_members, highest, specs_of
@@ -92,6 +97,8 @@ def score(
     named = describe_members(result.metadata)
     report = {
         "out": None if result.out is None else str(result.out),
+        "copy": None if result.copy is None else str(result.copy),
+        "notes": list(result.notes),
         "written": result.written,
         "checkpoint": str(model),
         "model": named,
@@ -103,9 +110,12 @@ def score(
     }
     if best and not as_json:
         _print_best(report["highest"], f"{named}; {report['spec']}")
+    for note in result.notes:
+        say("note", "yellow", note)
     say_flat(result.flat_bands)
     state = "already scored with these settings" if result.was_complete else "scored"
-    done = f"{result.written} cutouts {state}, in {out}"
+    files = " and ".join(str(path) for path in (result.out, result.copy) if path is not None)
+    done = f"{result.written} cutouts {state}, in {files}"
     finish(report, result.rejected, started, done, as_json)
 
 

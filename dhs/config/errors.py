@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from fastnorm.text import one_line
 
+CLOSE, ALIKE = 0.8, 0.5
+"""Similarity of a wrong key to a likely one, and to a possible one of the same section."""
+MOST_NAMED = 3
 MOST_LETTERS = 3000
 """Largest number of letters for all faults; a longer text loses its middle."""
 
@@ -50,17 +54,43 @@ def differences(first: Any, second: Any, name: str = "") -> list[str]:
 
 def _fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
     place = [str(part) for part in fault["loc"]]
-    path = ".".join(place) or "the file"
+    path = ".".join(place)
     if fault["type"] == "missing":
-        return f"{path} is missing"
+        hint = getattr(_section(model, place[:-1]), "IF_MISSING", {}).get(place[-1])
+        return f"{path} is missing" + (f"; {hint}" if hint else "")
     if fault["type"] != "extra_forbidden":
         message = fault["msg"].removeprefix("Value error, ").rstrip(".")
-        return f"{path}: {message}"
+        return f"{path}: {message}" if path else message
     known = list(_section(model, place[:-1]).model_fields)
-    nearest = difflib.get_close_matches(place[-1], known, 1, 0.5)
+    nearest = _nearest(place, known, model)
     if nearest:
-        return f"{path} is not a known key (nearest: {'.'.join([*place[:-1], nearest[0]])})"
+        return f"{path} is not a known key (nearest: {' or '.join(nearest)})"
     return f"{path} is not a known key (allowed: {', '.join(known)})"
+
+
+def _nearest(place: list[str], known: list[str], model: type[BaseModel]) -> list[str]:
+    """Return the likeliest keys: of this name in other sections, or else the closest name."""
+    here, key = ".".join(place[:-1]), place[-1]
+    everywhere = list(_keys(model))
+    same = [name for name in everywhere if name.rpartition(".")[2] == key]
+    if same:
+        return same[:MOST_NAMED]
+    names = {name.rpartition(".")[2]: name for name in reversed(everywhere)}
+    names_here = {name: f"{here}.{name}".lstrip(".") for name in known}
+    for among, least in ((names_here, CLOSE), (names, CLOSE), (names_here, ALIKE)):
+        found = difflib.get_close_matches(key, among, 1, least)
+        if found:
+            return [among[found[0]]]
+    return []
+
+
+def _keys(model: type[BaseModel], before: str = "") -> Iterator[str]:
+    """List the dotted names of all keys and sections."""
+    for name, field in model.model_fields.items():
+        yield before + name
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _keys(inner, f"{before}{name}.")
 
 
 def _section(model: type[BaseModel], place: list[str]) -> type[BaseModel]:

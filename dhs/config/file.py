@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from dhs.arguments import DATA_VARIABLE
 from dhs.config.errors import describe
+from dhs.config.installed import hint
 from dhs.config.section import Section
+from fastnorm.paths import local_path
 from fastnorm.text import one_line
 
-DATA_VARIABLE = "DHS_DATA"
-"""Environment variable with the folder that relative paths of data start from."""
 MOST_BYTES = 2**16
 """Largest size of a configuration; those of this project have at most 7,000 bytes."""
 MOST_DEPTH = 20
@@ -43,11 +44,15 @@ def read_config_file(path: str | Path, model: type[Config], settings: Iterable[s
     Raises
     ------
     OSError
-        The file cannot be read.
+        The file cannot be read. If it does not exist, the message names the nearest installed
+        configuration.
     ValueError
         See `read_yaml`; or the file has an unknown key, lacks a key, or has an invalid value.
     """
-    content = read_yaml(path)
+    try:
+        content = read_yaml(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} does not exist.{hint(Path(path), model)}") from error
     if not isinstance(content, dict):
         needed = ", ".join(
             name for name, field in model.model_fields.items() if field.is_required()
@@ -71,7 +76,7 @@ def read_yaml(path: str | Path) -> Any:
     ValueError
         The file is larger than `MOST_BYTES`, not UTF-8, or not such YAML.
     """
-    with Path(path).open("rb") as stream:
+    with local_path(path).open("rb") as stream:
         content = stream.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ValueError(f"{path} has more than {MOST_BYTES:,} bytes; is it a configuration?")
@@ -124,8 +129,15 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
 
 
 def located(path: str) -> str:
-    """Resolve a path of data; a relative one starts from the folder in ``DHS_DATA``."""
-    return str(Path(os.environ.get(DATA_VARIABLE, "")) / path) if path else ""
+    """Resolve a path of data; a relative one starts from the folder in ``DHS_DATA``.
+
+    Raises
+    ------
+    ValueError
+        The path, or the one in ``DHS_DATA``, is an address.
+    """
+    start = local_path(os.environ.get(DATA_VARIABLE, ""))
+    return str(start / local_path(path)) if path else ""
 
 
 def _apply(content: dict[str, Any], setting: str) -> None:

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from dhs.config.errors import describe
-from dhs.config.section import Section
+from dhs.config.section import LocalPath, Section
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.preprocess.stack import MODES, NO_CROP
 
@@ -42,7 +42,8 @@ class Assignable(Section):
             A value is not allowed, or two of them contradict each other.
         """
         try:
-            return type(self).model_validate(dict(self))
+            # The sections in this one may have changed as well.
+            return type(self).model_validate(self.model_dump(warnings=False))
         except ValidationError as error:
             name = type(self).__name__
             raise ValueError(describe(error, name, type(self))) from error
@@ -83,12 +84,12 @@ class DatasetConfig(Assignable):
         Keep all cutouts on the device.
     """
 
-    parquet_path: str = ""
+    parquet_path: LocalPath = ""
     mode: Literal["pack", "file_manifest"] = "pack"
     preprocessing: str = "raw_robust"
     label_col: str = "label"
     seed: Annotated[int, Field(ge=0)] = 1337
-    manifest_path: str = ""
+    manifest_path: LocalPath = ""
     cutout_path_col: str = "cutout_path"
     sample_weight_col: str = ""
     crop: bool = True

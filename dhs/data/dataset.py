@@ -62,6 +62,8 @@ class LensDataset:
 
     Raises
     ------
+    TypeError
+        ``split`` is a section, not a name.
     ValueError
         A setting is invalid; the two splits contradict each other; a column is missing; a label, id
         or weight is invalid; an object is in two splits; the split is empty; the cutouts are not
@@ -76,6 +78,11 @@ class LensDataset:
         split: str | None = None,
         split_config: SplitConfig = SplitConfig(),  # noqa: B008
     ) -> None:
+        if isinstance(split, SplitConfig):
+            raise TypeError(
+                "split is a SplitConfig; give the section as split_config=, and as split the name "
+                "of a split, or None."
+            )
         if split is not None and split not in SPLITS:
             raise ValueError(f"split={split!r} is not known; use one of {', '.join(SPLITS)}.")
         config, split_config = config.checked(), split_config.checked()

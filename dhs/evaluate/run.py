@@ -24,6 +24,7 @@ from dhs.statistics.differences import METHOD
 from dhs.statistics.intervals import INTERVALS
 from dhs.statistics.thresholds import allowed_false_positives
 from fastnorm.atomic import atomic_path
+from fastnorm.paths import local_path
 
 DEFAULT_RATES = (1e-2, 1e-3, 1e-4)
 REPORT = "evaluation.json"
@@ -183,7 +184,7 @@ def write_evaluation(out: Path, evaluation: Evaluation) -> list[Path]:
 
 
 def _read_tables(scores: Sequence[str | Path]) -> list[ScoreTable]:
-    paths = [Path(path) for path in scores]
+    paths = [local_path(path) for path in scores]
     if not paths:
         raise ValueError("scores is empty; give at least one table written by dhs score.")
     if len({path.resolve() for path in paths}) < len(paths):

@@ -111,8 +111,9 @@ def read_truth(
     Raises
     ------
     ValueError
-        A column is missing or holds values that are not allowed; a split leaks into another; the
-        split is empty; or the splits are not known, and ``split`` is not ``all``.
+        A column is missing or holds values that are not allowed; a table of scores has no id of
+        the truth; a split leaks into another; the split is empty; or the splits are not known, and
+        ``split`` is not ``all``.
     OSError
         The file cannot be read.
     """
@@ -131,6 +132,9 @@ def read_truth(
             "the pack or manifest that was scored has other ids."
         )
     ids, is_lens = manifest.ids(), manifest.labels(label_col) == 1
+    for scores in scored:
+        if len(scores) and not np.isin(scores.ids, ids).any():
+            raise ValueError(_nothing_shared(scores, str(path), ids))
     chosen, source = split or "val", None
     if chosen == ALL:
         splits = np.full(len(ids), ALL)
@@ -237,11 +241,19 @@ def _counts(
 def _why_nothing_shared(truth: Truth, table: ScoreTable) -> str:
     if not len(table):
         return f"{table.path} has no scores."
-    start = f"{table.path} and {truth.path} (split {truth.split}) have no galaxy_id in common"
+    name = f"{truth.path} (split {truth.split})"
     elsewhere = int(np.isin(table.ids, truth.other_ids).sum())
     if elsewhere:
-        return f"{start}; {elsewhere} are in other splits: choose another --split, or {ALL}."
+        return (
+            f"{table.path} and {name} have no galaxy_id in common; {elsewhere} are in other "
+            f"splits: choose another --split, or {ALL}."
+        )
+    return _nothing_shared(table, name, truth.ids)
+
+
+def _nothing_shared(table: ScoreTable, name: str, ids: Names) -> str:
+    theirs, ours = (", ".join(map(repr, some[:2].tolist())) for some in (table.ids, ids))
     return (
-        f"{start} (first ids: '{table.ids[0]}' and '{truth.ids[0]}'); give the truth of these "
-        "scores."
+        f"{table.path} and {name} have no galaxy_id in common (ids of the scores: {theirs}; ids "
+        f"of the truth: {ours}); give the truth of these scores, or write the same ids in both."
     )

@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
+from dhs.arguments import existing
 from dhs.manifest.table import read_table
 from dhs.pack.source import MOST_NAMED, RESERVED
 from fastnorm.io.fits_warnings import damage_only
+from fastnorm.paths import local_path
 
 NEEDED, ID = ("ra", "dec"), "galaxy_id"
 PREFIX = "target_"
@@ -75,7 +77,7 @@ def read_catalogue(source: str | Path | pyarrow.Table, limit: int | None) -> Cat
         The file is not a catalogue or has faults. The message lists all of them.
     """
     if isinstance(source, str | Path):
-        name, table = str(source), _read(Path(source))
+        name, table = str(source), _read(existing(local_path(source)))
     else:
         name, table = "the catalogue", source
     table = table.slice(0, limit)

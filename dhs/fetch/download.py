@@ -26,6 +26,7 @@ from dhs.jobs.claim import output_folder
 from dhs.manifest.claim import claim_folder, remove_parts
 from dhs.manifest.format import MANIFEST, REJECTED, TEMPORARY
 from fastnorm.io import Rejected
+from fastnorm.paths import local_path
 
 
 class FetchResult(NamedTuple):
@@ -178,7 +179,7 @@ def fetch(
         or another process is writing it.
     """
     service = Service(url, layer, size, images_only)
-    listed, out = _read(catalogue, limit), Path(out)
+    listed, out = _read(catalogue, limit), local_path(out)
     client = Client(
         url,
         service.most_bytes,

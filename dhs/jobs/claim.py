@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from dhs.jobs.lock import only_writer
+from dhs.jobs.lock import WRITER, only_writer
+from fastnorm.paths import local_path
 
 
 @contextmanager
@@ -17,6 +18,8 @@ def output_folder(
     claim: Callable[[], bool | None] | None = None,
 ) -> Iterator[bool]:
     """Create a folder if needed, lock it, claim it, and remove what killed writers leave in it.
+
+    A folder that is created here is removed again if the work fails before it writes a file.
 
     Parameters
     ----------
@@ -44,10 +47,12 @@ def output_folder(
     BlockingIOError
         Another process is writing the folder.
     """
+    out = local_path(out)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; name a folder for {what}.")
+    was_there = out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    with only_writer(out, what) as record_owner:
+    with only_writer(out, what) as record_owner, nullcontext() if was_there else _kept_if_used(out):
         is_complete = claim is not None and bool(claim())
         if not is_complete:
             record_owner()
@@ -60,6 +65,19 @@ def output_folder(
             if not is_complete:
                 with suppress(OSError):
                     remove_leftovers(out, *leftovers)
+
+
+@contextmanager
+def _kept_if_used(out: Path) -> Iterator[None]:
+    """Remove a folder again if the work fails before it leaves a file; call it under the lock."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if {path.name for path in out.iterdir()} <= {WRITER}:
+                (out / WRITER).unlink(missing_ok=True)
+                out.rmdir()
+        raise
 
 
 def remove_leftovers(folder: Path, *patterns: str) -> None:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fastnorm.paths import is_address
+
 MOST_NAMED = 5
 
 
@@ -33,6 +35,12 @@ def path_faults(column: str, paths: Iterable[object]) -> Iterator[str]:
             f"{len(climbing):,} rows whose {column} leads out of the manifest's folder: "
             f"{_some(climbing)}. Use absolute paths, or move the manifest to the folder of the "
             "files."
+        )
+    remote = [(row, path) for row, path in given if is_address(path)]
+    if remote:
+        yield (
+            f"{len(remote):,} rows whose {column} is an address of an object store; copy the files "
+            f"to a disk first: {_some(remote)}."
         )
     broken = [(row, path) for row, path in given if "\0" in path]
     if broken:

@@ -15,8 +15,10 @@ import pandas as pd
 import pyarrow
 from pyarrow import csv, parquet
 
+from dhs.arguments import existing
 from dhs.manifest.csv_text import plain_csv
 from dhs.manifest.format import MANIFEST, METADATA_KEY
+from fastnorm.paths import local_path
 from fastnorm.text import one_line
 
 MOST_FOOTER_BYTES = 2**26
@@ -59,8 +61,10 @@ def manifest_path(path: str | Path) -> Path:
     ------
     FileNotFoundError
         The folder has no manifest.
+    ValueError
+        The path is an address.
     """
-    path = Path(path)
+    path = local_path(path)
     if not path.is_dir():
         return path
     if not (path / MANIFEST).is_file():
@@ -72,6 +76,8 @@ def manifest_path(path: str | Path) -> Path:
 
 def read_table(path: Path, content: bytes | None = None) -> pyarrow.Table:
     """Read a manifest as an Arrow table, from ``content`` if the file was already read."""
+    if content is None:
+        existing(path)
     if path.suffix == ".parquet":
         check_footer(path)
     source = path.read_bytes() if content is None else content

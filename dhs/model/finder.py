@@ -15,6 +15,7 @@ from dhs.constants import CUTOUT_SIZE
 from dhs.model.networks import NETWORKS, TIMM_NAMES
 from dhs.preprocess.layer import Preprocess
 from dhs.preprocess.spec import PreprocessSpec
+from fastnorm.paths import local_path
 
 RATES = ("drop_rate", "drop_path_rate")
 """Options of networks of timm that drop features or paths in training."""
@@ -78,7 +79,7 @@ def build_model(
     if not pretrained:
         return _build(timm.create_model, arch, name, **options)
     if weights is not None:
-        _check_weights(Path(weights), name)
+        _check_weights(local_path(weights), name)
         options["pretrained_cfg_overlay"] = {"file": str(weights)}
     try:
         return _build(timm.create_model, arch, name, pretrained=True, **options)

@@ -12,10 +12,12 @@ import pandas as pd
 import pyarrow
 from numpy.typing import NDArray
 
+from dhs.arguments import existing
 from dhs.manifest.columns import id_of
 from dhs.manifest.paths import path_faults
 from dhs.manifest.splits import SPLITS, find_leaks
 from dhs.manifest.table import is_number, is_text, metadata_of, read_table
+from fastnorm.paths import local_path
 from fastnorm.text import one_line
 
 RESERVED = ("shard", "row", "sha256", "mask_sha256", "flat_bands")
@@ -86,7 +88,7 @@ def read_source(path: str | Path, data_origin: str | None) -> Source:
         The file is not a manifest or has faults; the message lists each fault with the number
         of rows and the first few. Or the data origin is missing or contradicts the manifest.
     """
-    path = Path(path)
+    path = existing(local_path(path))
     content = path.read_bytes()
     table = read_table(path, content)
     origin = _origin(data_origin, metadata_of(table, path).get("data_origin"), path)

@@ -20,6 +20,7 @@ from dhs.constants import BANDS
 from dhs.manifest.format import MANIFEST, PARTS
 from dhs.manifest.table import is_number, is_text, metadata_of, read_table
 from dhs.pack.format import FLUX_UNIT, mask_name, open_stack
+from fastnorm.paths import local_path
 
 FLAT = "flat_bands"
 _NEEDED = ("shard", "row", "sha256", "galaxy_id", "label")
@@ -127,7 +128,7 @@ def open_pack(folder: str | Path) -> Pack:
         The manifest has no data origin, lacks a column, or lists a row that does not exist or is
         listed twice; or a shard is truncated or has a different dtype or shape.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     path = folder / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(_why_no_manifest(folder))

@@ -27,6 +27,7 @@ from dhs.pack.source import Source, read_source
 from dhs.pack.view import open_pack
 from fastnorm.io import Rejected
 from fastnorm.io.maskbits import MaskBits
+from fastnorm.paths import local_path
 
 SHARD_BYTES = 2 * 2**30
 
@@ -143,7 +144,7 @@ def write_pack(
     integer("workers", workers, 1, 1024)
     integer("shard_bytes", shard_bytes, 1, 2**63 - 1)
     integer("allow_rejects", allow_rejects, 0, 2**63 - 1)
-    source, out = read_source(manifest, data_origin), Path(out)
+    source, out = read_source(manifest, data_origin), local_path(out)
     settings = _settings(source, train_fraction, seed, shard_bytes, mask_bits)
     claim = partial(claim_folder, out, settings, "pack")
     with output_folder(

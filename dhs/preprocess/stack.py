@@ -84,6 +84,11 @@ def preprocess_stack(
     """
     if mode not in MODES:
         raise ValueError(f"mode={mode!r} is not known; use one of {', '.join(map(repr, MODES))}.")
+    if annulus_r_in == 0 and annulus_r_out == 0:
+        raise ValueError(
+            f"annulus_r_in={annulus_r_in!r} and annulus_r_out={annulus_r_out!r} are an empty "
+            "annulus; None for both means the legacy (20, 32) here, as 0 does in training files."
+        )
     annulus = Annulus.given_or(
         annulus_r_in, annulus_r_out, lambda: LEGACY_ANNULUS, ("annulus_r_in", "annulus_r_out")
     )

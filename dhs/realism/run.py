@@ -22,6 +22,7 @@ from dhs.realism.probe import Probe
 from dhs.realism.samples import Draw, Sample, is_grid_folder
 from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
+from fastnorm.paths import local_path
 
 BATCH = 64
 MOST_SAMPLED = 10**6
@@ -107,7 +108,7 @@ def gather(
     where = choose_device(device)
     finder.to(where)
     rng = np.random.default_rng(seed)
-    is_grid = len(injected) == 1 and is_grid_folder(Path(injected[0]))
+    is_grid = len(injected) == 1 and is_grid_folder(local_path(injected[0]))
     if least_snr is not None and not is_grid:
         raise ValueError(
             f"least_snr={least_snr:g} needs the arc_snr_r of a selection grid, but "

@@ -23,6 +23,7 @@ from dhs.selection.folder import GRID
 from dhs.selection.grid_result import GridResult
 from dhs.selection.images import InjectedRows
 from fastnorm.io import Cutout, CutoutError, Rejected, find_cutouts, read_cutouts
+from fastnorm.paths import local_path
 
 HOST = "host_id"
 LENS = 1
@@ -76,7 +77,7 @@ class Draw:
         OSError
             A file cannot be read.
         """
-        if len(paths) == 1 and (Path(paths[0]) / MANIFEST).exists():
+        if len(paths) == 1 and (local_path(paths[0]) / MANIFEST).exists():
             return self._of_pack(str(paths[0]), split)
         if split is not None:
             raise ValueError(

@@ -16,6 +16,7 @@ from dhs.manifest.columns import Manifest, with_ids
 from dhs.model import LensFinder
 from dhs.pack import read_manifest
 from fastnorm.io.maskbits import MaskBits
+from fastnorm.paths import local_path
 
 COMBINATIONS = ("mean", "trained")
 ACROSS_ANNULI_HINT = "To mix them anyway, give --across-annuli (across_annuli=True)."
@@ -145,7 +146,7 @@ def read_labels(path: str | Path, label_col: str) -> Labels:
         A column is missing; a label is neither 0 nor 1; an id is missing or occurs twice; or there
         are too few lenses or non-lenses.
     """
-    path = Path(path)
+    path = local_path(path)
     table, _ = read_manifest(path)
     Manifest(table.iloc[:0], str(path)).column(label_col, "label_col")
     table = table[table[label_col].notna()].reset_index(drop=True)

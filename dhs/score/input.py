@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice
@@ -16,8 +17,10 @@ from dhs.data.rows import Files, PackRows
 from dhs.manifest.columns import CUTOUT_PATH, Manifest, splits_fingerprint, with_ids
 from dhs.pack import MANIFEST, open_pack, read_manifest
 from dhs.pack.cutouts import require_pixel_scale
+from dhs.score.known import Known, known_of
 from fastnorm.io import CutoutError, Rejected, count_cutouts, find_cutouts, read_cutouts
 from fastnorm.io.maskbits import MaskBits
+from fastnorm.paths import local_path
 from fastnorm.text import printable
 
 TABLES = (".parquet", ".csv")
@@ -30,6 +33,7 @@ class InputCutout(NamedTuple):
     path: str
     pixels: NDArray[np.float32]
     mask: NDArray[np.bool_] | None
+    known: Known = Known()
 
 
 class Input(Protocol):
@@ -46,12 +50,15 @@ class Input(Protocol):
     source : dict or None
         For the metadata of a table: the ``path`` of a pack or manifest, and the
         ``splits_fingerprint`` of its column ``split``, None without one. None for files.
+    notes : list of str
+        Values of a manifest that are not a position or a label.
     """
 
     data_origin: str | None
     rejected: list[Rejected]
     has_unique_ids: bool
     source: dict[str, str | None] | None
+    notes: list[str]
 
     def __len__(self) -> int:
         """Return the expected number of cutouts."""
@@ -75,8 +82,8 @@ def open_input(
     data : sequence of paths
         One pack (its folder, or the manifest in it); one manifest, ``.parquet`` or ``.csv``, with
         a column ``cutout_path``; or paths for `fastnorm.io.find_cutouts`. A manifest may have
-        columns ``galaxy_id`` (by default the file name without suffix is the id) and
-        ``mask_path``; it needs no labels.
+        columns ``galaxy_id`` (by default the file name without suffix is the id),
+        ``mask_path``, ``ra``, ``dec`` and ``label``.
     size : int
         Side of the cutouts that the checkpoint takes, in pixels.
     mask_bits : MaskBits
@@ -95,7 +102,7 @@ def open_input(
     OSError
         A table cannot be read.
     """
-    paths = [Path(path) for path in data]
+    paths = [local_path(path) for path in data]
     tables = [path for path in paths if path.suffix in TABLES or (path / MANIFEST).exists()]
     if not tables:
         return _Files(paths, size, mask_bits)
@@ -153,6 +160,9 @@ class _Packed:
         self.source: dict[str, str | None] | None = _source(self._pack.table, self._ids, folder)
         self.data_origin: str | None = self._pack.data_origin
         self.rejected: list[Rejected] = []
+        self.notes: list[str] = []
+        self._known = known_of(self._pack.table, self._name, self.notes)
+        self._known[:, 0] = np.arange(len(self._known))
         self.has_unique_ids = True
 
     def __len__(self) -> int:
@@ -161,12 +171,17 @@ class _Packed:
     def identities(self, start: int, stop: int) -> Iterator[str]:
         names = ("sha256", "mask_sha256")[: 1 + self._rows.has_masks]
         columns = [self._pack.table[name] for name in names]
-        for row in zip(self._ids[start:stop], *(c[start:stop] for c in columns), strict=True):
-            yield "\t".join((self._name, *row))
+        known = self._known[start:stop].tolist()
+        for values, *row in zip(
+            known, self._ids[start:stop], *(c[start:stop] for c in columns), strict=True
+        ):
+            yield "\t".join((self._name, *row, *map(str, values)))
 
     def read(self, start: int, stop: int) -> Iterator[InputCutout | Rejected]:
         for number in range(start, stop):
-            yield InputCutout(str(self._ids[number]), self._name, *self._rows.cutout(number))
+            known = Known(*self._known[number].tolist())
+            identity, pixels = str(self._ids[number]), self._rows.cutout(number)
+            yield InputCutout(identity, self._name, *pixels, known)
 
 
 class _Listed:
@@ -184,6 +199,8 @@ class _Listed:
         self.source: dict[str, str | None] | None = _source(table, self._ids, path)
         self.data_origin = origin
         self.rejected: list[Rejected] = []
+        self.notes: list[str] = []
+        self._known = known_of(table, printable(path), self.notes)
         self.has_unique_ids = True
 
     def __len__(self) -> int:
@@ -193,17 +210,19 @@ class _Listed:
         for number in range(start, stop):
             names = [self._files.paths[number], self._files.masks[number]]
             states = [_state(self._files.folder / name) for name in names if name is not None]
-            yield "\t".join((str(self._ids[number]), *states))
+            known = map(str, self._known[number].tolist())
+            yield "\t".join((str(self._ids[number]), *states, *known))
 
     def read(self, start: int, stop: int) -> Iterator[InputCutout | Rejected]:
         for number in range(start, stop):
             try:
-                pixels, mask, _, _ = self._files.cutout(number)
+                pixels, mask, *position = self._files.cutout(number)
             except CutoutError as error:
                 yield Rejected(error.path, error.reason)
                 continue
             identity, path = str(self._ids[number]), self._files.path(number)
-            yield _fitting(identity, path, pixels, mask, self._size)
+            known = Known(*self._known[number].tolist()).at(*position)
+            yield _fitting(InputCutout(identity, printable(path), pixels, mask, known), self._size)
 
 
 class _Files:
@@ -212,6 +231,7 @@ class _Files:
         self.data_origin: str | None = None
         self.source: dict[str, str | None] | None = None
         self.rejected: list[Rejected] = []
+        self.notes: list[str] = []
         self.has_unique_ids = False
         self._paths = find_cutouts(paths, self.rejected)
         # A file without cutouts counts as one, so that it is reported.
@@ -261,7 +281,10 @@ class _Files:
             except CutoutError as error:
                 yield Rejected(error.path, error.reason)
             else:
-                yield _fitting(cutout.id, path, cutout.pixels, cutout.mask, self._size)
+                row = math.nan if cutout.row is None else cutout.row
+                known = Known(row).at(cutout.ra, cutout.dec)
+                found = InputCutout(cutout.id, printable(path), cutout.pixels, cutout.mask, known)
+                yield _fitting(found, self._size)
         yield from rejected
 
 
@@ -281,15 +304,9 @@ def _state(path: Path) -> str:
     return f"{printable(path)}\t{found.st_size}\t{found.st_mtime_ns}"
 
 
-def _fitting(
-    identity: str,
-    path: Path,
-    pixels: NDArray[np.float32],
-    mask: NDArray[np.bool_] | None,
-    size: int,
-) -> InputCutout | Rejected:
-    if pixels.shape[-2:] == (size, size):
-        return InputCutout(printable(identity), printable(path), pixels, mask)
-    height, width = pixels.shape[-2:]
-    reason = f"{identity} has {height} x {width} pixels; the checkpoint expects {size} x {size}."
-    return Rejected(path, reason)
+def _fitting(found: InputCutout, size: int) -> InputCutout | Rejected:
+    height, width = found.pixels.shape[-2:]
+    if (height, width) == (size, size):
+        return found._replace(id=printable(found.id))
+    reason = f"{found.id} has {height} x {width} pixels; the checkpoint expects {size} x {size}."
+    return Rejected(Path(found.path), reason)

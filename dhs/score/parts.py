@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from dhs.manifest.format import METADATA_KEY
 from dhs.manifest.table import content_sha256, made_again_if_damaged, metadata_of, read_table
+from dhs.score.known import KINDS, from_arrow, to_arrow
 from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
 from fastnorm.text import printable
@@ -27,13 +28,15 @@ class Part(NamedTuple):
     """A part of the work, of N cutouts and M members.
 
     ``ids``, ``paths``: (N,) str. ``logits``: (N, M). ``flat_bands``: (N,), see
-    `dhs.score.flat.count_flat_bands`. ``rejected``: the other cutouts.
+    `dhs.score.flat.count_flat_bands`. ``known``: (N, 4), see `dhs.score.known`. ``rejected``: the
+    other cutouts.
     """
 
     ids: NDArray[np.object_]
     paths: NDArray[np.object_]
     logits: NDArray[np.float32]
     flat_bands: NDArray[np.int8]
+    known: NDArray[np.float64]
     rejected: list[Rejected]
 
     def at(self, rows: NDArray[np.bool_]) -> Part:
@@ -43,6 +46,7 @@ class Part(NamedTuple):
             self.paths[rows],
             self.logits[rows],
             self.flat_bands[rows],
+            self.known[rows],
             self.rejected,
         )
 
@@ -85,7 +89,8 @@ def write_part(path: Path, part: Part) -> None:
         "galaxy_id": pyarrow.array(part.ids, pyarrow.string()),
         "path": pyarrow.array(part.paths, pyarrow.string()),
         "flat_bands": pyarrow.array(part.flat_bands, pyarrow.int8()),
-    } | {f"logit_{k}": logits for k, logits in enumerate(part.logits.T)}
+    } | to_arrow(part.known)
+    columns |= {f"logit_{k}": logits for k, logits in enumerate(part.logits.T)}
     table = pyarrow.table(columns)
     metadata = {"part": path.name, "rejected": rejected, "sha256": content_sha256(table)}
     with atomic_path(path) as temporary:
@@ -112,8 +117,10 @@ def read_part(path: Path) -> Part:
         rejected = [Rejected(Path(name), why) for name, why in metadata["rejected"]]
         names = ("galaxy_id", "path", "flat_bands")
         ids, paths, flat = (table[name].to_numpy() for name in names)
-        logits = [table[name].to_numpy() for name in table.column_names[len(names) :]]
-        return Part(ids, paths, np.stack(logits, axis=1), flat, rejected)
+        known = np.stack([from_arrow(table[name]) for name in KINDS], axis=1)
+        others = table.column_names[len(names) + len(KINDS) :]
+        logits = [table[name].to_numpy() for name in others]
+        return Part(ids, paths, np.stack(logits, axis=1), flat, known, rejected)
 
 
 def read_rows(paths: Sequence[Path], has_unique_ids: bool) -> Iterator[Part]:
@@ -160,11 +167,12 @@ def in_groups(parts: Iterable[Part], rows: int = ROWS_PER_GROUP) -> Iterator[Par
 
 
 def _joined(group: list[Part]) -> Part:
-    ids, paths, logits, flat, rejected = zip(*group, strict=True)
+    ids, paths, logits, flat, known, rejected = zip(*group, strict=True)
     return Part(
         np.concatenate(ids),
         np.concatenate(paths),
         np.concatenate(logits),
         np.concatenate(flat),
+        np.concatenate(known),
         list(chain.from_iterable(rejected)),
     )

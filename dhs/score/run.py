@@ -27,6 +27,7 @@ from dhs.jobs.claim import remove_leftovers
 from dhs.jobs.lock import only_writer
 from dhs.model.batch_size import choose_batch_size, choose_device, describe_device
 from dhs.pack import MANIFEST
+from dhs.score.copies import COPIES, TABLE, write_copy
 from dhs.score.ensemble import (
     COMBINATIONS,
     Combiner,
@@ -38,11 +39,13 @@ from dhs.score.ensemble import (
     read_labels,
 )
 from dhs.score.input import Input, open_input
+from dhs.score.known import to_arrow
 from dhs.score.parts import Part, parts_folder
 from dhs.score.table import joint_fingerprint, open_table, read_flat_bands
 from dhs.score.work import Work, read_metadata, recorded_batch_size
 from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
+from fastnorm.paths import local_path
 
 
 class Scored(NamedTuple):
@@ -51,7 +54,9 @@ class Scored(NamedTuple):
     ``out``: path of the table, None if no cutout was scored. ``written``: number of rows.
     ``rejected``: cutouts that could not be scored. ``metadata``: metadata of the table; see
     `dhs.score.table.ScoreTable`. ``was_complete``: the table was complete before this call.
-    ``flat_bands``: number of flat bands of the scored cutouts that have any, by id.
+    ``flat_bands``: number of flat bands of the scored cutouts that have any, by id. ``notes``:
+    values of the input's manifest that are not a position or a label. ``copy``: path of the copy
+    in another format.
     """
 
     out: Path | None
@@ -60,6 +65,8 @@ class Scored(NamedTuple):
     metadata: dict[str, Any]
     was_complete: bool
     flat_bands: dict[str, int]
+    notes: Sequence[str] = ()
+    copy: Path | None = None
 
 
 def score(
@@ -86,7 +93,8 @@ def score(
         Same as in `dhs.score.input.open_input`.
     out : path
         Table to write, ``.parquet``; it appears when it is complete. Parts of unfinished work are
-        next to it in ``.OUT.parts``.
+        next to it in ``.OUT.parts``. With ``.csv``, ``.fits`` or ``.vot``, the table is written
+        beside this file with the suffix ``.parquet``, and this file is a copy of it.
     combine : {"mean", "trained"}
         Combine the members by the mean of their logits, or by a `dhs.score.ensemble.Combiner`.
     truth : path, optional
@@ -122,8 +130,9 @@ def score(
     """
     paths = [checkpoints] if isinstance(checkpoints, str | Path) else list(checkpoints)
     labels = _check_combination(combine, len(paths), truth, label_col)
-    where, out = choose_device(device), Path(out)
-    _refuse_to_replace(out, [*data, *paths, *([] if truth is None else [truth])])
+    where = choose_device(device)
+    inputs = [*data, *paths, *([] if truth is None else [truth])]
+    out, copy = _outputs(local_path(out), inputs)
     members = load_members(paths, allow_deprecated=allow_deprecated, across_annuli=across_annuli)
     size = members[0].checkpoint.size
     cutouts = open_input(data, size, common_mask_bits(members))
@@ -150,7 +159,10 @@ def score(
             with work.keeping_parts():
                 result = _merge(work, cutouts, out, metadata, labels)
         shutil.rmtree(folder)
-    return result
+    if copy is not None and result.out is not None:
+        write_copy(result.out, copy)
+        result = result._replace(copy=copy)
+    return result._replace(notes=cutouts.notes)
 
 
 def _check_combination(
@@ -173,8 +185,25 @@ def _check_combination(
     return read_labels(truth, label_col)
 
 
+def _outputs(out: Path, inputs: Sequence[str | Path]) -> tuple[Path, Path | None]:
+    """Return the paths of the table and of its copy, if neither replaces something else."""
+    if out.suffix not in (TABLE, *COPIES):
+        raise ValueError(f"out={str(out)!r} must end in {', '.join((TABLE, *COPIES))}.")
+    _refuse_to_replace(out, inputs)
+    if out.suffix == TABLE:
+        return out, None
+    table = out.with_suffix(TABLE)
+    _refuse_to_replace(table, inputs)
+    if table.exists() and read_metadata(table) is None:
+        raise ValueError(
+            f"{table}, which is written beside {out.name}, exists and is not a table of scores; "
+            "give another name."
+        )
+    return table, out
+
+
 def _refuse_to_replace(out: Path, inputs: Sequence[str | Path]) -> None:
-    files = [Path(path) for path in inputs]
+    files = [local_path(path) for path in inputs]
     files += [path / MANIFEST for path in files]
     # Path.resolve raises an error for a link to itself.
     if os.path.realpath(out) in {os.path.realpath(path) for path in files}:
@@ -237,7 +266,12 @@ def _merge(
     with (
         atomic_path(out) as temporary,
         open_table(
-            temporary, metadata, members, has_folds=combiner is not None, has_flat=True
+            temporary,
+            metadata,
+            members,
+            has_folds=combiner is not None,
+            has_flat=True,
+            has_known=True,
         ) as write,
     ):
         for part in work.read_groups():
@@ -245,7 +279,8 @@ def _merge(
                 "galaxy_id": pyarrow.array(part.ids, pyarrow.string()),
                 "path": pyarrow.array(part.paths, pyarrow.string()),
                 "flat_bands": part.flat_bands,
-            } | {f"logit_{k}": part.logits[:, k] for k in range(members)}
+            } | to_arrow(part.known)
+            columns |= {f"logit_{k}": part.logits[:, k] for k in range(members)}
             if combiner is None:
                 columns["logit"] = mean_logits(part.logits)
             else:

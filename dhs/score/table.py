@@ -7,7 +7,7 @@ import heapq
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from dhs.manifest.format import METADATA_KEY
-from dhs.manifest.table import metadata_of
+from dhs.manifest.table import is_number, metadata_of
 from dhs.manifest.table import read_table as read_arrow
 from dhs.preprocess.spec import PreprocessSpec
+from dhs.score.known import KINDS, from_arrow, to_arrow
 from dhs.statistics.thresholds import sigmoid
 from fastnorm.atomic import atomic_path
+from fastnorm.paths import local_path
 
 FLAT = "flat_bands"
 COLUMNS = ("galaxy_id", "logit", "score", "path")
@@ -57,6 +59,9 @@ class ScoreTable:
     flat_bands : (N,) int8, or None
         Number of bands whose annulus has a MAD of 0, under any of the members: the score of such a
         cutout means nothing. None in older tables, which do not state it.
+    known : dict of str to (N,) float64
+        Columns ``number``, ``ra``, ``dec`` and ``label`` of the cutouts, see
+        `dhs.score.known.Known`; NaN where not known. Older tables have none.
     """
 
     path: Path
@@ -68,6 +73,7 @@ class ScoreTable:
     member_logits: NDArray[np.float32] | None = None
     fold: NDArray[np.int8] | None = None
     flat_bands: NDArray[np.int8] | None = None
+    known: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -115,7 +121,13 @@ def joint_fingerprint(specs: Sequence[PreprocessSpec]) -> str:
 
 @contextmanager
 def open_table(
-    path: Path, metadata: Mapping[str, Any], members: int, *, has_folds: bool, has_flat: bool
+    path: Path,
+    metadata: Mapping[str, Any],
+    members: int,
+    *,
+    has_folds: bool,
+    has_flat: bool,
+    has_known: bool,
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Open a table for writing in row groups.
 
@@ -131,6 +143,8 @@ def open_table(
         Write a column ``fold``.
     has_flat : bool
         Write a column ``flat_bands``.
+    has_known : bool
+        Write the columns of `dhs.score.known.KINDS`.
 
     Yields
     ------
@@ -144,6 +158,7 @@ def open_table(
             "score": pyarrow.float64(),
             "path": pyarrow.string(),
         }
+        | (KINDS if has_known else {})
         | {f"logit_{k}": pyarrow.float32() for k in range(members)}
         | ({"fold": pyarrow.int8()} if has_folds else {})
         | ({FLAT: pyarrow.int8()} if has_flat else {}),
@@ -168,7 +183,13 @@ def write_table(out: Path, table: ScoreTable) -> None:
         columns["fold"] = table.fold
     if table.flat_bands is not None:
         columns[FLAT] = table.flat_bands
-    has = {"has_folds": table.fold is not None, "has_flat": table.flat_bands is not None}
+    if table.known:
+        columns |= to_arrow(np.stack([table.known[name] for name in KINDS], axis=1))
+    has = {
+        "has_folds": table.fold is not None,
+        "has_flat": table.flat_bands is not None,
+        "has_known": bool(table.known),
+    }
     with (
         atomic_path(out) as temporary,
         open_table(temporary, table.metadata, len(members), **has) as write,
@@ -195,7 +216,12 @@ def read_table(path: str | Path) -> ScoreTable:
         The file is not a valid table of scores: a column or its provenance is missing, a score is
         NaN, an id occurs twice, or the preprocessing does not match its fingerprint.
     """
-    path = Path(path)
+    path = local_path(path)
+    if path.suffix in (".fits", ".vot"):
+        raise ValueError(
+            f"{path} is a copy for other programs; give {path.with_suffix('.parquet')}, which "
+            "dhs score writes beside it."
+        )
     table = read_arrow(path)
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
@@ -222,14 +248,21 @@ def read_table(path: str | Path) -> ScoreTable:
         member_logits=np.stack(own, axis=1) if own else None,
         fold=table["fold"].to_numpy() if "fold" in table.column_names else None,
         flat_bands=table[FLAT].to_numpy() if FLAT in table.column_names else None,
+        known={name: _numbers(table, name, path) for name in KINDS if name in table.column_names},
     )
+
+
+def _numbers(table: pyarrow.Table, name: str, path: Path) -> NDArray[np.float64]:
+    if not is_number(table[name].type):
+        raise ValueError(f"{path}: the column {name} is {table[name].type}, not a number.")
+    return from_arrow(table[name])
 
 
 def _checked_metadata(found: dict[str, Any], path: Path) -> dict[str, Any]:
     if not {"members", "combination", "spec_fingerprint"} <= set(found):
         raise ValueError(
             f"{path} has no provenance of its scores (members, combination and spec_fingerprint "
-            "in its metadata 'dhs'); score the cutouts again with dhs score."
+            "in its metadata 'dhs'); give the .parquet that dhs score writes, also beside a .csv."
         )
     try:
         specs = specs_of(found)

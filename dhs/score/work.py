@@ -22,6 +22,7 @@ from dhs.model.transfer import Gathered, Stack, sent_ahead
 from dhs.score.ensemble import Member
 from dhs.score.flat import count_flat_bands
 from dhs.score.input import Input, InputCutout
+from dhs.score.known import KINDS, Known
 from dhs.score.parts import (
     Part,
     count_rows,
@@ -36,7 +37,7 @@ from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
 
 BATCHES_PER_PART = 16
-PARTS_VERSION = 2
+PARTS_VERSION = 3
 """Version of the columns of a part, so that no run resumes from parts with other columns."""
 METADATA_FILE = "about.json"
 """File in the folder of the parts, with the metadata of the table that they become."""
@@ -113,6 +114,7 @@ class Work:
         rejected: list[Rejected] = []
         ids: list[str] = []
         paths: list[str] = []
+        known: list[Known] = []
         flat: list[NDArray[np.int8]] = [np.empty(0, np.int8)]
         cutouts = self._accepted(start, stop, rejected)
 
@@ -120,6 +122,7 @@ class Work:
             while batch := list(islice(cutouts, self._batch_size)):
                 ids.extend(seen.id for seen in batch)
                 paths.extend(seen.path for seen in batch)
+                known.extend(seen.known for seen in batch)
                 images, mask = stack_of(batch, self._batch_size, self._device)
                 seen = images.numpy()[: len(batch)]
                 bad = None if mask is None else mask.numpy()[: len(batch)]
@@ -136,7 +139,8 @@ class Work:
         gathered.read()
         self._require_finite(logits[:done], ids)
         names = np.array(ids, object), np.array(paths, object)
-        return Part(*names, logits[:done], np.concatenate(flat), rejected)
+        place = np.array(known, float).reshape(-1, len(KINDS))
+        return Part(*names, logits[:done], np.concatenate(flat), place, rejected)
 
     def _accepted(self, start: int, stop: int, rejected: list[Rejected]) -> Iterator[InputCutout]:
         for found in self._cutouts.read(start, stop):

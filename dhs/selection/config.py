@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from dhs.config.file import located, read_config_file
-from dhs.config.section import Section
+from dhs.config.section import LocalPath, Section
 from dhs.data import DatasetConfig, SplitConfig
 
 Count = Annotated[int, Field(ge=1)]
@@ -76,6 +76,9 @@ class HostsSection(Section):
     psfdepth_unit : {"", "nanomaggy^-2", "mag"}
         Unit of the depth: inverse variance of the flux of a point source, or 5-sigma AB
         magnitude. If empty, the unit is read from the metadata of the column.
+    psf_fwhm, depth_5sig : float or None
+        FWHM of the PSF in r (arcsec) and 5-sigma depth in r (AB mag) of every host, for a manifest
+        without ``psfsize_col`` or ``psfdepth_col``.
     fewest_per_cell : int
         Cells with fewer hosts are reported and left empty.
     q_col, phi_col : str
@@ -86,9 +89,9 @@ class HostsSection(Section):
         absent.
     """
 
-    parquet_path: str = ""
+    parquet_path: LocalPath = ""
     mode: Literal["pack", "file_manifest"] = "pack"
-    manifest_path: str = ""
+    manifest_path: LocalPath = ""
     cutout_path_col: str = "cutout_path"
     label_col: str = "label"
     data_origin: str = ""
@@ -97,6 +100,8 @@ class HostsSection(Section):
     psfsize_col: str = "psfsize_r"
     psfdepth_col: str = "psfdepth_r"
     psfdepth_unit: Literal["", "nanomaggy^-2", "mag"] = ""
+    psf_fwhm: Positive | None = None
+    depth_5sig: Positive | None = None
     fewest_per_cell: Count = 20
     q_col: str = "host_q"
     phi_col: str = ""
@@ -105,7 +110,17 @@ class HostsSection(Section):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         self.dataset()
+        if self.split_by.split_value is not None:
+            raise ValueError(
+                f"split_by.split_value={self.split_by.split_value!r} is for LensDataset; remove it "
+                f"and write split: {self.split_by.split_value}"
+            )
         return self
+
+    def assumed(self) -> dict[str, float]:
+        """Return the seeing and the depth that are constants instead of columns."""
+        constants = {name: getattr(self, name) for name in ("psf_fwhm", "depth_5sig")}
+        return {name: value for name, value in constants.items() if value is not None}
 
     def dataset(self) -> DatasetConfig:
         """Return the dataset configuration, with paths resolved against the data folder."""
@@ -180,8 +195,8 @@ class GridConfig(Section):
         Accept a checkpoint that is marked as deprecated.
     """
 
-    checkpoint: str
-    out_dir: str
+    checkpoint: LocalPath
+    out_dir: LocalPath
     hosts: HostsSection
     theta_e: Axis = Axis(start=0.5, stop=3.0, step=0.25)
     psf_fwhm: Axis = Axis(start=0.9, stop=1.8, step=0.15)

@@ -21,6 +21,7 @@ from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION
 from dhs.selection.host_sums import Completeness, HostSums, Negatives
 from dhs.selection.intervals import HOSTS, HOSTS_AND_NEGATIVES, OF_OLD_KIND
 from dhs.statistics.thresholds import Threshold
+from fastnorm.paths import local_path
 
 AXES = ("theta_e", "psf_fwhm", "depth_5sig")
 MAGNITUDE, ALL_MAGNITUDES = "source_mag_bin", "all"
@@ -86,7 +87,7 @@ class GridResult:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+        self.folder = local_path(folder)
         try:
             self.metadata: dict[str, Any] = json.loads((self.folder / GRID).read_bytes())
         except FileNotFoundError:

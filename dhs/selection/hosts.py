@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from dhs.arguments import element
 from dhs.constants import AB_ZEROPOINT_MAG, BANDS
 from dhs.data import LensDataset
 from dhs.manifest.columns import Manifest
@@ -28,14 +29,28 @@ def depth_of_inverse_variance(psfdepth: NDArray[np.float64]) -> NDArray[np.float
     Parameters
     ----------
     psfdepth : array of float64
-        Inverse variance of the flux of a point source, nanomaggies^-2, above 0.
+        Inverse variance of the flux of a point source, nanomaggies^-2, at least 0. Catalogues
+        have 0 where nothing was observed.
 
     Returns
     -------
     array of float64
-        AB magnitude.
+        AB magnitude; NaN where ``psfdepth`` is 0 or NaN.
+
+    Raises
+    ------
+    ValueError
+        A value is negative. The message names the first one.
     """
-    depth: NDArray[np.float64] = AB_ZEROPOINT_MAG - 2.5 * np.log10(5 / np.sqrt(psfdepth))
+    values = np.asarray(psfdepth, np.float64)
+    if (values < 0).any():
+        index = tuple(int(i) for i in np.argwhere(values < 0)[0])
+        raise ValueError(
+            f"psfdepth{element(index)}={values[index]:g} is not allowed: an inverse variance is at "
+            "least 0; if the values are magnitudes, they are depths already."
+        )
+    observed = np.where(values > 0, values, np.nan)
+    depth: NDArray[np.float64] = AB_ZEROPOINT_MAG - 2.5 * np.log10(5 / np.sqrt(observed))
     return depth
 
 
@@ -162,7 +177,7 @@ def _place(axis: Axis, values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _widths(manifest: Manifest, section: HostsSection) -> NDArray[np.float64]:
-    in_r = _numbers(manifest, section.psfsize_col, "hosts.psfsize_col")
+    in_r = _numbers_or(manifest, section.psfsize_col, section, "psfsize_col", "psf_fwhm")
     widths = np.full((len(in_r), len(BANDS)), np.nan)
     for k, band in enumerate(BANDS):
         name = section.psfsize_col.removesuffix("r") + band
@@ -185,7 +200,9 @@ def _classes(manifest: Manifest, section: HostsSection) -> NDArray[np.str_] | No
 
 def _depths(manifest: Manifest, section: HostsSection) -> NDArray[np.float64]:
     column = section.psfdepth_col
-    values = _numbers(manifest, column, "hosts.psfdepth_col")
+    values = _numbers_or(manifest, column, section, "psfdepth_col", "depth_5sig")
+    if section.depth_5sig is not None:
+        return values
     unit = section.psfdepth_unit or _declared_unit(section)
     given = values[np.isfinite(values) & (values > 0)]
     if not unit:
@@ -220,6 +237,29 @@ def _declared_unit(section: HostsSection) -> str:
             f"{' or '.join(PSFDEPTH_UNITS)}. Give the correct one as hosts.psfdepth_unit."
         )
     return unit
+
+
+def _numbers_or(
+    manifest: Manifest, name: str, section: HostsSection, key: str, constant: str
+) -> NDArray[np.float64]:
+    """Return a column of numbers, or the constant that replaces it."""
+    value, has_column = getattr(section, constant), name in manifest.table
+    if value is not None and has_column:
+        raise ValueError(
+            f"{manifest.name} has a column {name} (hosts.{key}); remove hosts.{constant}={value:g}, "
+            "which is for tables without it."
+        )
+    if value is not None:
+        return np.full(len(manifest.table), value)
+    try:
+        return _numbers(manifest, name, f"hosts.{key}")
+    except ValueError as error:
+        if has_column:
+            raise
+        raise ValueError(
+            f"{error} Add the column, or give hosts.{constant}, one value for all hosts; "
+            "docs/howto/seeing_and_depth.md says where to find or how to measure both."
+        ) from error
 
 
 def _numbers(manifest: Manifest, name: str, key: str) -> NDArray[np.float64]:

@@ -223,6 +223,7 @@ def aggregate(out: Path, engine: Engine, given: GridConfig) -> dict[str, Any]:
         },
         "hosts": {
             "used": engine.hosts.used,
+            "assumed": config.hosts.assumed(),
             "outside": engine.hosts.outside,
             "without_seeing": engine.hosts.without_seeing,
             "with_flat_bands": len(engine.flat_hosts),

@@ -27,6 +27,7 @@ from dhs.simulate.files import (
 )
 from dhs.simulate.images import LENS_FRACTION
 from dhs.simulate.scene import BRIGHT
+from fastnorm.paths import local_path
 
 
 class Survey(NamedTuple):
@@ -100,7 +101,7 @@ def write_survey(
     chosen = survey_config() if config is None else config
     settings = SurveySettings(n, seed, lens_fraction, chosen, CUTOUTS_PER_SHARD)
     integer("workers", workers, 1, 1024)
-    out = Path(out)
+    out = local_path(out)
     claim = partial(check_folder, out, settings)
     with output_folder(
         out, "a survey", "shard-*.npy", PICTURE, *TEMPORARY, claim=claim

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dhs.arguments import label_array
 from dhs.statistics.calibration_error import debiased_error
 from dhs.statistics.intervals import binomial_interval, clopper_pearson_intervals
 
@@ -81,10 +82,10 @@ def calibration(
 
     Raises
     ------
-    ValueError
-        There is no object, or a score is NaN or outside [0, 1].
+    TypeError, ValueError
+        There is no object, a label is neither 0 nor 1, or a score is NaN or outside [0, 1].
     """
-    is_lens, values = np.asarray(labels, bool).reshape(-1), np.asarray(scores, float).reshape(-1)
+    is_lens, values = label_array("labels", labels), np.asarray(scores, float).reshape(-1)
     if not values.size or values.shape != is_lens.shape:
         raise ValueError(
             f"labels and scores have {is_lens.size} and {values.size} entries; give one label per "

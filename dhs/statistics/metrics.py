@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dhs.arguments import label_array
 from dhs.statistics.intervals import binomial_interval
 from dhs.statistics.threshold_scatter import (
     CONDITIONAL,
@@ -57,12 +58,17 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
 
     Raises
     ------
-    ValueError
-        A score is NaN.
+    TypeError, ValueError
+        A label is neither 0 nor 1, a score is NaN, or there is not one label per score.
     """
     from sklearn.metrics import roc_auc_score
 
-    truth, values = np.asarray(labels), _finite("scores", scores)
+    truth, values = label_array("labels", labels), _finite("scores", scores)
+    if truth.shape != values.shape:
+        raise ValueError(
+            f"labels and scores have {truth.size} and {values.size} entries; give one label per "
+            "score."
+        )
     if len(np.unique(truth)) < 2:
         return None
     return float(roc_auc_score(truth, values))

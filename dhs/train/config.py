@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from dhs.config.file import located, read_config_file
-from dhs.config.section import Section
+from dhs.config.section import LocalPath
 from dhs.data import DatasetConfig, SplitConfig
+from dhs.data.config import Assignable
 from dhs.model.networks import NETWORKS
 from dhs.transforms import AugmentConfig
 
@@ -22,7 +23,7 @@ Positive = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
-class AugmentSection(Section):
+class AugmentSection(Assignable):
     """Section ``augment``; see `dhs.transforms.AugmentConfig`."""
 
     hflip: bool = True
@@ -38,7 +39,7 @@ class AugmentSection(Section):
         return AugmentConfig(**self.model_dump())
 
 
-class TrainSection(Section):
+class TrainSection(Assignable):
     """Section ``train``.
 
     Attributes
@@ -106,8 +107,13 @@ class TrainSection(Section):
         Time between two saved states within an epoch. The state is also saved after each epoch.
     """
 
+    IF_MISSING: ClassVar[dict[str, str]] = {
+        "arch": "stronglens_calibration has resnet18 as the default: write arch: resnet18, or "
+        f"another of {', '.join(NETWORKS)}, or a name in timm"
+    }
+
     arch: str
-    out_dir: str
+    out_dir: LocalPath
     epochs: Count
     batch_size: Count = 64
     effective_batch: NotNegative = 0
@@ -122,8 +128,8 @@ class TrainSection(Section):
     mixed_precision: bool | Literal["bf16", "fp16"] = True
     unweighted_loss: bool = True
     pretrained: bool = False
-    weights: str = ""
-    init_weights: str = ""
+    weights: LocalPath = ""
+    init_weights: LocalPath = ""
     init_across_annuli: bool = False
     base_ch: Count | None = None
     drop_rate: Rate | None = None
@@ -137,12 +143,9 @@ class TrainSection(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _has_arch(cls, values: Any) -> Any:
+    def _none_is_missing(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("arch") is None:
-            raise ValueError(
-                "arch is missing; stronglens_calibration has resnet18 as the default: write "
-                f"arch: resnet18, or another of {', '.join(NETWORKS)}, or a name in timm"
-            )
+            return {k: v for k, v in values.items() if k != "arch"}
         return values
 
     @model_validator(mode="after")
@@ -178,12 +181,12 @@ class TrainSection(Section):
         return {name: value for name, value in options.items() if getattr(self, name) is None}
 
 
-class TrainConfig(Section):
+class TrainConfig(Assignable):
     """A complete configuration: sections ``dataset``, ``split``, ``augment`` and ``train``."""
 
     dataset: DatasetConfig
     split: SplitConfig = Field(default_factory=SplitConfig)
-    augment: AugmentSection = AugmentSection()
+    augment: AugmentSection = Field(default_factory=AugmentSection)
     train: TrainSection
 
     @model_validator(mode="after")
@@ -194,6 +197,10 @@ class TrainConfig(Section):
             )
         return self
 
+    def both_splits(self) -> SplitConfig:
+        """Return how the cutouts are split, without the one split of other uses."""
+        return self.split.model_copy(update={"split_value": None})
+
     def located_dataset(self) -> DatasetConfig:
         """Return the dataset with relative paths resolved against the data folder."""
         paths = {name: located(getattr(self.dataset, name)) for name in DATA_PATHS}
@@ -201,7 +208,10 @@ class TrainConfig(Section):
 
     def determining(self) -> dict[str, Any]:
         """Return the settings that determine the trained weights, as plain values for JSON."""
-        without_effect = {"train": {"num_workers", "save_every_minutes", "out_dir"}}
+        without_effect = {
+            "train": {"num_workers", "save_every_minutes", "out_dir"},
+            "split": {"split_value"},
+        }
         return self.model_dump(mode="json", exclude=without_effect)
 
 

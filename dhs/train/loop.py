@@ -72,8 +72,8 @@ class Loop:
         self.out = Path(config.train.out_dir)
         self.seed = config.dataset.seed
         dataset = config.located_dataset()
-        self.data = LensDataset(dataset, "train", config.split)
-        self.validation = LensDataset(dataset, "val", config.split)
+        self.data = LensDataset(dataset, "train", config.both_splits())
+        self.validation = LensDataset(dataset, "val", config.both_splits())
         self.warnings = check_classes(self.data, self.validation)
         self.augment = config.augment.config()
         self.sampler = BatchSampler(

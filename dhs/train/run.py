@@ -65,8 +65,8 @@ def train(
     Raises
     ------
     ValueError
-        The device is not available; the data do not fit the configuration, are too few, or have
-        one class alone; or the folder has a different training.
+        A value is not allowed; the device is not available; the data do not fit the
+        configuration, are too few, or have one class alone; or the folder has a different training.
     NonFiniteLossError
         The loss is infinite or NaN; the message lists the ids of the batch.
     OSError
@@ -79,6 +79,7 @@ def train(
     FewForValidationWarning
         There are fewer than 10 lenses, or non-lenses, for validation.
     """
+    config = config.checked()
     with processes(config.train.device) as group, _only_trainer(config, group):
         is_heard = group.is_first
         loop = Loop(config, group)
@@ -106,6 +107,11 @@ def _introduce(loop: Loop, say: Callable[[str], None]) -> None:
             for name, data in (("training", loop.data), ("validation", loop.validation))
         )
     )
+    if loop.config.split.split_value is not None:
+        say(
+            f"split.split_value={loop.config.split.split_value} has no effect: a training takes "
+            "the splits train and val"
+        )
     legacy = legacy_warning(loop.config, size)
     if legacy is not None:
         warnings.warn(legacy, AnnulusWarning, stacklevel=4)

@@ -67,6 +67,8 @@ class Cutout:
         True is bad; None if the file has no information on bad pixels.
     pixel_scale : float or None
         Arcsec per pixel, if the file has it.
+    row : int or None
+        Row in the file, from 0, if the file is a stack.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Cutout:
     path: Path
     mask: NDArray[np.bool_] | None = None
     pixel_scale: float | None = None
+    row: int | None = None
 
 
 @dataclass(frozen=True)

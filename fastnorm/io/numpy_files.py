@@ -141,7 +141,7 @@ def read_npy(path: Path, stem: str, rejected: list[Rejected] | None) -> Iterator
                     raise
                 rejected.append(Rejected(error.path, error.reason))
                 continue
-            yield Cutout(identity, pixels, None, None, path)
+            yield Cutout(identity, pixels, None, None, path, row=row if is_stack else None)
 
 
 def count_npy(path: Path) -> int:

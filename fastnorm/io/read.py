@@ -11,6 +11,7 @@ from fastnorm.io.cutout import Cutout, CutoutError, Rejected, named, reason_of
 from fastnorm.io.fits_files import read_fits
 from fastnorm.io.maskbits import MaskBits
 from fastnorm.io.numpy_files import count_npy, read_npy, read_npz
+from fastnorm.paths import local_path
 
 FITS_SUFFIXES = (".fits", ".fits.gz", ".fit", ".fits.fz")
 SUFFIXES = (".npz", ".npy", *FITS_SUFFIXES)
@@ -37,10 +38,12 @@ def find_cutouts(paths: Iterable[str | Path], rejected: list[Rejected] | None = 
     CutoutError
         Without ``rejected``: a path does not exist, a pattern matches nothing,
         or a folder has no cutouts.
+    ValueError
+        A path is an address.
     """
     found: dict[Path, None] = {}
     for given in paths:
-        matches = [Path(given)]
+        matches = [local_path(given)]
         if not os.path.lexists(given) and glob.has_magic(str(given)):
             matches = [Path(match) for match in sorted(glob.glob(str(given), recursive=True))]
             if not matches:
@@ -84,10 +87,12 @@ def read_cutouts(
     CutoutError
         Without ``rejected``: the file, or a cutout in it, is not usable, or its
         claimed size is above `fastnorm.io.cutout.MOST_BYTES`.
+    ValueError
+        ``path`` is an address.
     ImportError
         The file is FITS and astropy is not installed.
     """
-    path = Path(path)
+    path = local_path(path)
     try:
         suffix = _suffix(path)
         if suffix is None:

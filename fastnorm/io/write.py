@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastnorm.atomic import atomic_path
 from fastnorm.io.cutout import BANDS, INSTALL_EXTRA
+from fastnorm.paths import local_path
 
 
 class StackWriter:
@@ -32,7 +33,7 @@ class StackWriter:
     """
 
     def __init__(self, path: str | Path, plane_shape: tuple[int, int]) -> None:
-        self.path = Path(path)
+        self.path = local_path(path)
         self.cutout_shape = (len(BANDS), *plane_shape)
         self.count = 0
         self._exits = ExitStack()

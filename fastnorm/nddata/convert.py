@@ -31,6 +31,7 @@ from fastnorm.io.fits_open import opened
 from fastnorm.io.fits_warnings import legible
 from fastnorm.io.maskbits import MaskBits
 from fastnorm.normalize import normalize_outer_annulus
+from fastnorm.paths import local_path
 
 Data = TypeVar("Data", bound=NDData)
 
@@ -158,7 +159,7 @@ def read(path: str | Path, mask_bits: MaskBits = MaskBits()) -> NDData:  # noqa:
     CutoutError
         The file is not usable.
     """
-    path = Path(path)
+    path = local_path(path)
     with opened(path) as found:
         image = read_image(path, found, mask_bits)
         header = legible(path, image.unit.header)

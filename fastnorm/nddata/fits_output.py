@@ -18,6 +18,7 @@ from fastnorm.io.fits_open import opened
 from fastnorm.io.fits_warnings import damage_only, legible
 from fastnorm.io.maskbits import MaskBits
 from fastnorm.normalize.flat import named_bands
+from fastnorm.paths import local_path
 from fastnorm.reference import scale_of
 from fastnorm.text import ascii_only
 
@@ -94,7 +95,7 @@ def normalize_file(
 
     from fastnorm.nddata import convert
 
-    path, out = Path(path), Path(out)
+    path, out = local_path(path), local_path(out)
     if os.path.realpath(path) == os.path.realpath(out):
         raise ValueError(f"out={str(out)!r} is the input and would be replaced; name another file.")
     with opened(path) as units:

@@ -24,7 +24,7 @@ APPS = {
 NOT_A_SENTENCE = re.compile(r"(Of|As|What|Which|Whose|Who|How|Why|Whether)\b")
 NOUN = re.compile(r"\w+ of\b")
 VERB = re.compile(
-    r"(Accept|Allow|Check|Clip|Combine|Compare|Convert|Define|Download|Draw|Estimate|"
+    r"(Accept|Allow|Check|Clip|Combine|Compare|Convert|Copy|Define|Download|Draw|Estimate|"
     r"Evaluate|Exclude|Fetch|Find|Give|Inject|Install|Keep|List|Make|Mark|Measure|Name|"
     r"Normalise|Omit|Pack|Print|Put|Read|Record|Replace|Score|Search|Send|Set|Show|"
     r"Simulate|Skip|Start|State|Take|Test|Train|Treat|Try|Use|Wait|Write)\b"

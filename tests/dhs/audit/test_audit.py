@@ -31,7 +31,7 @@ from tests.dhs.audit.audit_cases import (
 )
 from tests.dhs.audit.audit_cases import grid_folder as grid_folder
 from tests.dhs.audit.audit_cases import template as template
-from tests.dhs.model.model_cases import DATASET, write
+from tests.dhs.model.model_cases import DATASET, weights, write
 from tests.dhs.selection.grid_cases import CORRECTED, LEGACY
 
 Change = Callable[[Artefacts], object]
@@ -379,7 +379,8 @@ def test_the_old_annulus_is_right_on_crops(found: Artefacts, tmp_path: Path) -> 
 
 
 def test_a_notice_names_whole_names(found: Artefacts, tmp_path: Path) -> None:
-    found.old.append(write(tmp_path / "v1.pt"))
+    unknown = {"w": weights()["classifier.bias"]}
+    found.old.append(write(tmp_path / "v1.pt", train=None, model=unknown))
     (tmp_path / "DEPRECATED.md").write_text("# Deprecated checkpoints\n| old-v1.pt | (20, 32) |\n")
     assert lines_of(found)["deprecated"].verdict is Verdict.FAILS
 

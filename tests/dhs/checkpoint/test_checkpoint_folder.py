@@ -86,6 +86,14 @@ def test_deprecate_a_folder(folder: Path) -> None:
     assert r"wrong \| annulus" in (folder / "v1" / "DEPRECATED.md").read_text()
 
 
+def test_the_annulus_of_an_unknown_network_is_known(tmp_path: Path) -> None:
+    dataset = {"crop": False, "annulus_r_in": None}
+    torch.save({"model": {"w": torch.zeros(3)}, "dataset": dataset}, tmp_path / "other.pt")
+    result = run("deprecate", tmp_path, "--reason", "wrong annulus", "--json")
+    assert result.exit_code == 0, result.output
+    assert "| other.pt | (20, 32) | wrong annulus" in (tmp_path / "DEPRECATED.md").read_text()
+
+
 def test_deprecate_does_not_replace_a_note_of_somebody(folder: Path) -> None:
     note = folder / "v1" / "DEPRECATED.md"
     note.write_text("My own.")

@@ -164,8 +164,8 @@ def test_defaults_of_architectures(tmp_path: Path) -> None:
 
 def test_weights_of_another_architecture_are_named(tmp_path: Path) -> None:
     path, out = tmp_path / "a.pt", tmp_path / "a.safetensors"
-    write(path, train={"arch": "bottlenecked_resnet"})
-    reason = r"with {'base_ch': 16} .*stem\.0\.weight has shape .*Assumed .* 'base_ch': 16"
+    write(path, train={"arch": "bottlenecked_resnet", "base_ch": 16})
+    reason = r"with {'base_ch': 16} .*stem\.0\.weight has shape .*"
     hint = r"stem in the file has 4 channels, so its base_ch is 4; .* base_ch=4 under 'train'"
     with pytest.raises(CheckpointError, match=f"{reason}.*{hint}"):
         import_old(path, out)

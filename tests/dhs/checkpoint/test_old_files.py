@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from dhs.checkpoint import CheckpointError
 from dhs.checkpoint.published import import_old, read_old
 from dhs.commands.checkpoint import app
+from dhs.preprocess.spec import SpecMismatchError
 from tests.command_line import invoke, message
 from tests.dhs.model.model_cases import DATASET, TRAIN, small, weights, write
 
@@ -183,3 +184,48 @@ def test_of_several_state_dicts_one_is_chosen(tmp_path: Path) -> None:
     assert read_old(path).spec == old.spec
     with pytest.raises(CheckpointError, match=r"under 'ema'; it has them under 'state_dict' or"):
         read_old(path, weights="ema")
+
+
+def test_entries_that_contradict_each_other_are_to_be_corrected(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.pt", preprocess_spec={"annulus_r_in": 32.5, "annulus_r_out": 45.0})
+    with pytest.raises(SpecMismatchError, match="correct the other entry, and save the file again"):
+        read_old(path)
+    with pytest.raises(SpecMismatchError, match=r"correct the dataset, and save the file again"):
+        read_old(write(path), annulus=(32.5, 45))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"augment": True}, "the unknown key 'augment'; remove it"),
+        ({"a": 1, "b": 2}, "the unknown keys 'a' and 'b'; remove them"),
+    ],
+)
+def test_an_unknown_key_of_the_preprocessing_is_named(
+    more: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.pt", preprocess_spec={"mode": "raw_robust"} | more)
+    with pytest.raises(CheckpointError, match=rf"'preprocess_spec' has {said}, .*save .* again"):
+        read_old(path)
+
+
+def test_bare_weights_say_what_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "bare.pt"
+    torch.save(weights(), path)
+    with pytest.raises(
+        CheckpointError, match=r"is a bare state dict.*torch\.save\(\{'model':"
+    ) as met:
+        read_old(path)
+    assert "--annulus" in str(met.value)
+
+
+@pytest.mark.parametrize("radius", [0.0, None])
+def test_radii_of_nothing_are_said_to_mean_the_legacy_annulus(
+    radius: float | None, tmp_path: Path
+) -> None:
+    dataset = DATASET | {"annulus_r_in": radius, "annulus_r_out": radius}
+    path = write(tmp_path / "a.pt", dataset=dataset)
+    done = invoke(app, "import", path, "--out", tmp_path / "a.safetensors")
+    assert "annulus = [20.0, 32.0], because radii of 0 or None mean the legacy annulus." in message(
+        done
+    )

@@ -37,6 +37,12 @@ def test_rows_come_in_the_order_asked_for(whole: Path, pixels: np.ndarray[Any, A
     assert data.read([])[0].shape == (0, 3, SIDE, SIDE)
 
 
+def test_the_section_split_is_not_the_split(whole: Path) -> None:
+    section: Any = SplitConfig(split_value="val")
+    with pytest.raises(TypeError, match=r"split is a SplitConfig.*split_config="):
+        LensDataset(DatasetConfig(parquet_path=str(whole)), section)
+
+
 def test_memory_may_be_given(whole: Path, pixels: np.ndarray[Any, Any]) -> None:
     out = torch.full((4, 3, SIDE, SIDE), torch.nan)
     for rows in ([0, 1, 2, 3], [90, 1, 50, 50]):

@@ -10,12 +10,17 @@ import pytest
 
 from dhs.data import DatasetConfig, LensDataset, SplitConfig
 from dhs.preprocess.spec import PreprocessSpec
+from dhs.train import train
 from dhs.train.config import TrainConfig
 from tests.dhs.data.data_cases import SETTINGS, change
 from tests.dhs.data.data_cases import pack as pack
 from tests.dhs.data.data_cases import whole as whole
 from tests.dhs.train.training_runs import CUTOUTS
 
+TRAINING: dict[str, Any] = {
+    "dataset": {"parquet_path": "a"},
+    "train": {"arch": "resnet18", "out_dir": "out", "epochs": 1, "lr": 0.1},
+}
 MAY_BE_NONE = (
     "parquet_path",
     "manifest_path",
@@ -44,6 +49,55 @@ def test_sizes_of_crops(crop_size: int, spec: PreprocessSpec) -> None:
     assert found == spec
     with pytest.raises(ValueError, match="crop_size"):
         DatasetConfig(parquet_path="a", crop_size=-2)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"), [("train", "lr", 0.5), ("augment", "hflip", False)]
+)
+def test_sections_of_a_training_can_be_assigned_to(section: str, key: str, value: Any) -> None:
+    config = TrainConfig.model_validate(TRAINING)
+    setattr(getattr(config, section), key, value)
+    checked = config.checked()
+    assert getattr(getattr(checked, section), key) == value
+    assert checked == TrainConfig.model_validate(
+        TRAINING | {section: TRAINING.get(section, {}) | {key: value}}
+    )
+    assert getattr(getattr(TrainConfig.model_validate(TRAINING), section), key) != value
+    fresh = type(getattr(config, section)).model_validate(
+        getattr(config, section).model_dump() | {key: value}
+    )
+    setattr(config, section, fresh)
+    assert getattr(config.checked(), section) == fresh
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("train", "lr", -1.0, "TrainConfig is not valid: train.lr: "),
+        ("train", "effective_batch", 65, "TrainConfig is not valid: train: effective_batch=65 must"),
+        ("train", "out_dir", "s3://b/out", "train.out_dir: s3://b/out is an address"),
+        ("augment", "core_radius", 0.0, "TrainConfig is not valid: augment.core_radius: "),
+        ("train", "unweighted_loss", False, "TrainConfig is not valid: train.unweighted_loss is"),
+    ],
+)
+def test_a_wrong_assignment_is_refused_where_it_is_used(
+    section: str, key: str, value: Any, said: str
+) -> None:
+    config = TrainConfig.model_validate(TRAINING)
+    setattr(getattr(config, section), key, value)
+    with pytest.raises(ValueError, match="is not valid") as error:
+        train(config, "test")
+    assert said in str(error.value)
+
+
+def test_a_fault_of_a_whole_object_speaks_of_no_file() -> None:
+    config = DatasetConfig(parquet_path="a")
+    config.mode = "file_manifest"
+    with pytest.raises(ValueError, match="needs") as error:
+        config.checked()
+    assert str(error.value) == (
+        "DatasetConfig is not valid: mode file_manifest needs manifest_path."
+    )
 
 
 def test_sections_can_be_assigned_to(whole: Path) -> None:

@@ -127,6 +127,21 @@ def test_training_objects_no_longer_flatter_a_model(truth: Path, tmp_path: Path)
     assert expected < roc_auc_score(IS_LENS, logits) - 0.05
 
 
+@pytest.mark.parametrize("split", [None, "test", "all"])
+@pytest.mark.parametrize("column", [None, ["train"] * N])
+def test_ids_that_do_not_match_are_the_first_cause(
+    tmp_path: Path, split: str | None, column: list[str] | None
+) -> None:
+    names = [f"{k}.npz" for k in range(N)]
+    truth = write_truth(tmp_path / "truth.parquet", galaxy_id=names, split=column)
+    tables = table_of(tmp_path, recorded(pack_of(tmp_path))), table_of(tmp_path, None, "plain")
+    for table in tables:
+        with pytest.raises(ValueError, match="no galaxy_id in common") as caught:
+            read_truth(truth, scored=[table], split=split)
+        for name in ("'galaxy-0000', 'galaxy-0001'", "'0.npz', '1.npz'", "ids of the truth"):
+            assert name in str(caught.value)
+
+
 def test_file_names_are_ids_as_in_packs_and_scores(tmp_path: Path) -> None:
     suffixes = (".npz", ".fits", ".fits.fz", ".FITS.gz", ".tile.npy")
     files = [f"deep/{name}{suffixes[k % 5]}" for k, name in enumerate(IDS)]

@@ -65,3 +65,30 @@ def test_folders_are_created_and_files_refused(tmp_path: Path) -> None:
         output_folder(tmp_path / "file", "a thing"),
     ):
         pass
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+def test_a_folder_created_for_work_that_fails_at_once_is_removed(
+    tmp_path: Path, kind: type[BaseException]
+) -> None:
+    out = tmp_path / "runs" / "one"
+    with pytest.raises(kind), output_folder(out, "a thing"):
+        assert names(out) == {WRITER}
+        raise kind
+    assert not out.exists()
+    with output_folder(out, "a thing"):
+        pass
+    assert out.is_dir()
+
+
+@pytest.mark.parametrize("has_file", [False, True])
+def test_a_folder_of_somebody_or_with_a_file_stays(tmp_path: Path, has_file: bool) -> None:
+    out = tmp_path / "out"
+    if not has_file:
+        out.mkdir()
+    with pytest.raises(ValueError, match="later"), output_folder(out, "a thing"):
+        if has_file:
+            (out / "state").touch()
+        raise ValueError("later")
+    assert names(out) == ({"state"} if has_file else set())
+    assert out.is_dir()

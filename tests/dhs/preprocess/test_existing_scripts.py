@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from dhs.preprocess import preprocess_stack
 from dhs.transforms import AugmentConfig, azimuthal_shuffle, random_augment
 from dhs.utils import center_slices, decode_npz_blob
 
@@ -127,3 +128,11 @@ def test_settings_of_the_augmentation_can_be_changed() -> None:
     config.core_dropout_prob = 1.0
     out = random_augment(image(), 0, config)
     assert (out[:, 20, 20] == 0).all()
+
+
+@pytest.mark.parametrize("radii", [(0.0, 0.0), (0, 0)])
+def test_radii_of_0_name_what_the_legacy_annulus_is_called_here(radii: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"annulus_r_in=.* None for both means .*\(20, 32\)"):
+        preprocess_stack(
+            image(side=101), "raw_robust", annulus_r_in=radii[0], annulus_r_out=radii[1]
+        )

@@ -115,6 +115,10 @@ def test_the_table_says_what_made_it(model: Path, pack: Path, tmp_path: Path) ->
         "logit float",
         "score double",
         "path string",
+        "number int64",
+        "ra double",
+        "dec double",
+        "label int8",
         "flat_bands int8",
     ]
     metadata = json.loads(schema.metadata[b"dhs"])

@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from pyarrow import parquet
+from typer.testing import Result
 
 from dhs.cli import app
 from dhs.preprocess.spec import PreprocessSpec
+from dhs.selection.grid_result import GridResult
 from tests.command_line import invoke, message
 from tests.dhs.model.model_cases import one_thread  # noqa: F401
 from tests.dhs.selection.grid_runs import grid, write_hosts, write_model
@@ -82,6 +86,55 @@ def test_fixed_thresholds_need_no_negatives_scored(home: Path) -> None:
     assert result.exit_code == 0, result.output
     assert not (out / "negatives.parquet").exists()
     assert all((out / picture).exists() for picture in PICTURES)
+
+
+@pytest.fixture(scope="module")
+def assumed(home: Path) -> Result:
+    """Run a grid on hosts of unknown seeing and depth."""
+    pack = write_hosts(home / "bare")
+    table = parquet.read_table(pack / "manifest.parquet")
+    table = table.drop_columns(["psfsize_r", "psfdepth_r"])
+    parquet.write_table(table, pack / "manifest.parquet")
+    settings = (f"hosts.parquet_path={pack}", "hosts.psf_fwhm=1.2", "hosts.depth_5sig=24")
+    settings += (f"out_dir={home / 'assumed'}", "thresholds=[0.1,0.2,0.5]")
+    words = [word for setting in settings for word in ("--set", setting)]
+    result: Result = invoke(app, "grid", home / "new.yaml", "--workers", 1, *words)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_assumed_seeing_and_depth_are_said_and_recorded(home: Path, assumed: Result) -> None:
+    assert "every host has the PSF FWHM 1.2 arcsec (hosts.psf_fwhm)" in message(assumed)
+    assert "every host has the 5-sigma depth 24 mag (hosts.depth_5sig)" in message(assumed)
+    metadata = json.loads((home / "assumed" / "grid.json").read_text())
+    assert metadata["hosts"]["assumed"] == {"psf_fwhm": 1.2, "depth_5sig": 24.0}
+    assert metadata["config"]["hosts"]["psf_fwhm"] == 1.2
+
+
+def test_completeness_is_printed_by_einstein_radius(home: Path, assumed: Result) -> None:
+    lines = assumed.stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines if "─" in line or "│" in line)
+    grid = GridResult(home / "assumed")
+    table = pd.read_csv(home / "assumed" / "selection_function.csv")
+    is_pooled = table["source_mag_bin"] == "all"
+    rows = [[part.strip() for part in line.split("│")] for line in lines]
+    assert any("score > 0.1" in line and "score > 0.5" in line for line in lines)
+    assert any("FPR=2.5e-01" in row for row in rows)
+    for radius in (0.8, 1.6):
+        # Four thresholds take two tables.
+        shown = [text for row in rows if row[1:2] == [f"{radius:g}"] for text in row[2:-1]]
+        assert len(shown) == 4
+        for number, threshold in enumerate(grid.thresholds):
+            here = table[
+                is_pooled
+                & (table["theta_e"] == radius)
+                & np.isclose(table["threshold"], threshold.threshold)
+            ]
+            share = here["n_detected"].sum() / here["n_injections"].sum()
+            found = grid.completeness(threshold, ("theta_e",))
+            at = list(grid.centres["theta_e"]).index(radius)
+            ends = f"{found.low[at]:.3f}-{found.high[at]:.3f}"
+            assert shown[number] == f"{share:.3f} ({ends})"
 
 
 def test_wrong_settings_are_named(home: Path) -> None:

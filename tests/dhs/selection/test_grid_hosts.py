@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy import units
+from pyarrow import parquet
 
-from dhs.selection.config import Axis, GridConfig
+from dhs.data import SplitConfig
+from dhs.selection.config import Axis, GridConfig, HostsSection
 from dhs.selection.hosts import Hosts, depth_of_inverse_variance
 from tests.dhs.selection.grid_runs import HOSTS, INVERSE_VARIANCE, grid, write_hosts
 
@@ -28,6 +30,15 @@ def test_depth_is_that_of_five_sigma() -> None:
     np.testing.assert_allclose(
         depth_of_inverse_variance(variance), five_sigma.to_value(units.ABmag), atol=1e-4
     )
+
+
+@pytest.mark.filterwarnings("error")
+def test_depth_of_what_was_not_observed_is_nan() -> None:
+    depth = depth_of_inverse_variance(np.array([0.0, np.nan, 25.0]))
+    np.testing.assert_array_equal(depth, [np.nan, np.nan, 22.5])
+    assert np.isnan(depth_of_inverse_variance(0.0))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"psfdepth\[1, 0\]=-3 is not allowed"):
+        depth_of_inverse_variance(np.array([[1.0, 2.0], [-3.0, -1.0]]))
 
 
 def test_every_host_is_in_the_cell_of_its_seeing_and_depth(tmp_path: Path) -> None:
@@ -109,6 +120,45 @@ def test_a_missing_column_is_named_and_so_is_a_foreign_unit(tmp_path: Path) -> N
         opened(tmp_path / "other", b"Jy")
 
 
+def without(pack: Path, *names: str) -> Path:
+    """Remove columns from the manifest of a pack."""
+    table = parquet.read_table(pack / "manifest.parquet").drop_columns(list(names))
+    parquet.write_table(table, pack / "manifest.parquet")
+    return pack
+
+
+def test_a_table_without_seeing_or_depth_takes_a_constant(tmp_path: Path) -> None:
+    pack = without(write_hosts(tmp_path / "pack"), "psfsize_r", "psfdepth_r")
+    hosts = Hosts(config(pack, hosts={"psf_fwhm": 1.2, "depth_5sig": 24.1}))
+    assert (hosts.fwhm[:, 1] == 1.2).all()
+    assert np.isnan(hosts.fwhm[:, [0, 2]]).all()
+    assert (hosts.depth == 24.1).all()
+    assert [count["hosts"] for count in hosts.counts] == [HOSTS, 0]
+    other = Hosts(config(pack, hosts={"psf_fwhm": 1.3, "depth_5sig": 24.1}))
+    assert other.fingerprint != hosts.fingerprint
+    pack = without(write_hosts(tmp_path / "other"), "psfdepth_r")
+    assert (Hosts(config(pack, hosts={"depth_5sig": 24.1})).depth == 24.1).all()
+
+
+@pytest.mark.parametrize(
+    ("column", "key", "constant"),
+    [("psfsize_r", "psf_fwhm", 1.2), ("psfdepth_r", "depth_5sig", 24.0)],
+)
+def test_a_constant_neither_hides_a_column_nor_is_it_guessed(
+    tmp_path: Path, column: str, key: str, constant: float
+) -> None:
+    pack = write_hosts(tmp_path / "pack")
+    with pytest.raises(
+        ValueError, match=rf"has a column {column}.*remove hosts.{key}={constant:g},"
+    ):
+        Hosts(config(pack, hosts={key: constant}))
+    missing = rf"no column '{column}' .*hosts.{key}.*docs/howto/seeing_and_depth.md"
+    with pytest.raises(ValueError, match=missing):
+        Hosts(config(without(pack, column)))
+    with pytest.raises(ValueError, match=rf"(?s)hosts.{key}.*greater than 0"):
+        config(pack, hosts={key: -constant})
+
+
 def test_the_host_s_light_is_read_where_the_mass_follows_it(tmp_path: Path) -> None:
     pack = write_hosts(tmp_path / "pack")
     assert Hosts(config(pack)).q is None
@@ -124,3 +174,9 @@ def test_the_host_s_light_is_read_where_the_mass_follows_it(tmp_path: Path) -> N
 def test_a_threshold_is_asked_for_once(twice: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="has a duplicate"):
         config(Path("pack"), **twice)
+
+
+def test_a_split_value_of_the_hosts_is_refused(tmp_path: Path) -> None:
+    said = r"split_by\.split_value='train' is for LensDataset; remove it and write split: train"
+    with pytest.raises(ValueError, match=said):
+        HostsSection(parquet_path=str(tmp_path), split_by=SplitConfig(split_value="train"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -51,6 +53,38 @@ def test_auc_is_that_of_scikit_learn_and_needs_both_classes() -> None:
     labels, scores = rng.integers(0, 2, 100), rng.normal(size=100)
     assert roc_auc(labels, scores) == roc_auc_score(labels, scores)
     assert roc_auc(np.ones(3), [1, 2, 3]) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "said"),
+    [
+        ([0.2, 1.0], ValueError, r"labels\[0\]=0\.2 is not a label; give 1 .*labels, then scores"),
+        ([0, 2], ValueError, r"labels\[1\]=2 is"),
+        ([-1, 1], ValueError, r"labels\[0\]=-1 is"),
+        ([1.0, np.nan], ValueError, r"labels\[1\]=nan is"),
+        (["0", "1"], TypeError, "labels has dtype <U1"),
+        (np.array([0, None]), TypeError, "labels has dtype object"),
+        (np.ma.masked_array([0, 1], [False, True]), TypeError, "masked"),
+    ],
+)
+def test_labels_are_0_or_1(labels: Any, error: type[Exception], said: str) -> None:
+    for function in (calibration, roc_auc):
+        with pytest.raises(error, match=said):
+            function(labels, [0.0, 1.0])
+
+
+def test_labels_may_be_of_any_type_of_number() -> None:
+    scores = [0.1, 0.9, 0.8]
+    expected = calibration([False, True, False], scores), roc_auc([False, True, False], scores)
+    for dtype in (bool, np.int8, np.uint64, np.float32, ">f8"):
+        labels = np.array([0, 1, 0], dtype)
+        assert (calibration(labels, scores), roc_auc(labels, scores)) == expected
+
+
+def test_one_label_per_score() -> None:
+    for function in (calibration, roc_auc):
+        with pytest.raises(ValueError, match="3 and 2 entries"):
+            function([0, 1, 0], [0.0, 1.0])
 
 
 def test_ece_by_hand() -> None:

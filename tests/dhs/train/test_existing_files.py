@@ -57,8 +57,27 @@ def test_a_file_with_every_value_loads(tmp_path: Path) -> None:
         (
             "  arch: efficientnet_v2_s\n",
             "",
-            r"train: arch is missing; stronglens_calibration has resnet18 as the default: write "
+            r"train\.arch is missing; stronglens_calibration has resnet18 as the default: write "
             r"arch: resnet18, or another",
+        ),
+        (
+            "  arch: efficientnet_v2_s\n  epochs: 60\n",
+            "  arch:\n  epoch: 60\n  prefetch: 8\n",
+            r"train\.arch is missing; stronglens_calibration .*; train\.epochs is missing; "
+            r"train\.epoch is not a known key \(nearest: train\.epochs\); train\.prefetch is not",
+        ),
+        (
+            "  label_col: is_lens\n",
+            "  label_col: is_lens\n  split_col: region\n  num_workers: 8\n",
+            r"dataset\.split_col is not a known key \(nearest: split\.split_col\); "
+            r"dataset\.num_workers is not a known key \(nearest: train\.num_workers\)",
+        ),
+        (
+            "augment: {hflip: true,",
+            "augment: {hflips: true, effective_batchs: 8, seed: 5,",
+            r"augment\.hflips is not a known key \(nearest: augment\.hflip\); "
+            r"augment\.effective_batchs is not a known key \(nearest: train\.effective_batch\); "
+            r"augment\.seed is not a known key \(nearest: dataset\.seed or split\.seed\)",
         ),
         (
             "  pretrained: true\n",

@@ -184,3 +184,26 @@ def test_a_state_of_the_earlier_warm_up_is_not_resumed(tmp_path: Path) -> None:
     save_file(load_file(state), state, {"dhs": json.dumps(header)})
     with pytest.raises(ValueError, match=r"different training: warm_up_from_epoch None against 1"):
         run(pack, out, epochs=1, warmup_epochs=1)
+
+
+@pytest.mark.parametrize("value", ["train", "val"])
+def test_a_split_value_has_no_effect_and_is_said_to_have_none(tmp_path: Path, value: str) -> None:
+    pack, lines = write_pack(tmp_path / "pack"), list[str]()
+    config = configuration(pack, tmp_path / value, epochs=1)
+    train(config, "test")
+    config.split.split_value = value
+    done = train(config, "test", report=lines.append)
+    assert done.was_complete
+    said = f"split.split_value={value} has no effect: a training takes the splits train and val"
+    assert said in lines
+    config.split.split_value = None
+    train(config, "test", report=(without := list[str]()).append)
+    assert [line for line in lines if line != said] == without
+
+
+def test_a_training_that_cannot_start_leaves_no_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    config = configuration(tmp_path / "missing", out)
+    with pytest.raises(FileNotFoundError, match="missing does not exist"):
+        train(config, "test")
+    assert not out.exists()
