@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SOME_REJECTED, FAILED = 1, 2
 MAY_BE_ADDRESSES = ("--data-origin", "--url", "--dask", "--reason", "--set")
 """Options whose values are not paths."""
+WIDE = 240
+"""Width of tables in files and pipes, where a reason on one line can be searched for."""
 MOST_REASONS, MOST_NAMED = 50, 3
 """Largest numbers of reasons, and of files for each, in a list of what was rejected."""
 HELP_SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -135,6 +137,8 @@ def print_rejected(rejected: list[Rejected], listed: Path | None = None) -> None
         cells = (f"{count:,}", printable(reason), "\n".join([*map(printable, names), *cut]))
         table.add_row(*map(Text, cells))
     screen = console(sys.stderr)
+    if not screen.is_terminal:
+        screen.width = WIDE
     title = printable(f"{len(rejected):,} rejected in {folder}")
     screen.print(Text(title), soft_wrap=True)
     screen.print(table)

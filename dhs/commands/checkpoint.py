@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dhs.config.options import AsJson
-from fastnorm.terminal import SOME_REJECTED, check_out, console, fail, messages, print_rejected, say
+from fastnorm.terminal import (
+    SOME_REJECTED,
+    WIDE,
+    check_out,
+    console,
+    fail,
+    messages,
+    print_rejected,
+    say,
+)
 from fastnorm.text import printable
 
 if TYPE_CHECKING:
@@ -25,8 +34,6 @@ app = typer.Typer(
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Search this folder, at any depth.")]
-WIDE = 240
-"""Columns of output that does not go to a terminal, so that tables are not wrapped."""
 
 ASSUMED_BECAUSE = {
     "annulus": "because radii of 0 or None mean the legacy annulus",

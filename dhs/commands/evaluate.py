@@ -18,7 +18,8 @@ from fastnorm.text import printable
 
 def evaluate(
     scores: Annotated[
-        list[Path], typer.Argument(metavar="SCORES...", help="Evaluate these tables of dhs score.")
+        list[Path],
+        typer.Argument(metavar="SCORES...", help="Evaluate these .parquet tables of dhs score."),
     ],
     truth: Annotated[
         Path,

@@ -27,7 +27,7 @@ def score(
     out: Annotated[
         Path,
         typer.Option(
-            help="Write the table to this .parquet file, or also a .csv, .fits or .vot beside it."
+            help="Write the table here: .parquet; or .csv, .fits or .vot, with .parquet beside it."
         ),
     ],
     ensemble: Annotated[

@@ -1,7 +1,8 @@
 """Score cutouts with one checkpoint or an ensemble.
 
 Read `dhs.score.run` first (what scoring does), then `dhs.score.work` (batches and resuming) and
-`dhs.score.table` (the table). `dhs.score.input` opens packs, manifests and files.
+`dhs.score.table` (the table). `dhs.score.input` opens packs, manifests and files, and
+`dhs.score.picture` draws the highest scores.
 """
 
 from __future__ import annotations

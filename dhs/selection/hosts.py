@@ -246,8 +246,8 @@ def _numbers_or(
     value, has_column = getattr(section, constant), name in manifest.table
     if value is not None and has_column:
         raise ValueError(
-            f"{manifest.name} has a column {name} (hosts.{key}); remove hosts.{constant}={value:g}, "
-            "which is for tables without it."
+            f"{manifest.name} has a column {name} (hosts.{key}); remove "
+            f"hosts.{constant}={value:g}, which is for tables without it."
         )
     if value is not None:
         return np.full(len(manifest.table), value)

@@ -74,7 +74,12 @@ def test_sections_of_a_training_can_be_assigned_to(section: str, key: str, value
     ("section", "key", "value", "said"),
     [
         ("train", "lr", -1.0, "TrainConfig is not valid: train.lr: "),
-        ("train", "effective_batch", 65, "TrainConfig is not valid: train: effective_batch=65 must"),
+        (
+            "train",
+            "effective_batch",
+            65,
+            "TrainConfig is not valid: train: effective_batch=65 must",
+        ),
         ("train", "out_dir", "s3://b/out", "train.out_dir: s3://b/out is an address"),
         ("augment", "core_radius", 0.0, "TrainConfig is not valid: augment.core_radius: "),
         ("train", "unweighted_loss", False, "TrainConfig is not valid: train.unweighted_loss is"),

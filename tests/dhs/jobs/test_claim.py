@@ -67,28 +67,31 @@ def test_folders_are_created_and_files_refused(tmp_path: Path) -> None:
         pass
 
 
+def work_that_fails(out: Path, kind: type[BaseException], *files: str) -> None:
+    with output_folder(out, "a thing"):
+        assert names(out) == {WRITER}
+        for name in files:
+            (out / name).touch()
+        raise kind("it failed")
+
+
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
 def test_a_folder_created_for_work_that_fails_at_once_is_removed(
     tmp_path: Path, kind: type[BaseException]
 ) -> None:
     out = tmp_path / "runs" / "one"
-    with pytest.raises(kind), output_folder(out, "a thing"):
-        assert names(out) == {WRITER}
-        raise kind
+    with pytest.raises(kind, match="it failed"):
+        work_that_fails(out, kind)
     assert not out.exists()
     with output_folder(out, "a thing"):
         pass
     assert out.is_dir()
 
 
-@pytest.mark.parametrize("has_file", [False, True])
-def test_a_folder_of_somebody_or_with_a_file_stays(tmp_path: Path, has_file: bool) -> None:
-    out = tmp_path / "out"
-    if not has_file:
-        out.mkdir()
-    with pytest.raises(ValueError, match="later"), output_folder(out, "a thing"):
-        if has_file:
-            (out / "state").touch()
-        raise ValueError("later")
-    assert names(out) == ({"state"} if has_file else set())
-    assert out.is_dir()
+def test_a_folder_of_somebody_or_with_a_file_stays(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="it failed"):
+        work_that_fails(tmp_path, ValueError)
+    assert tmp_path.is_dir()
+    with pytest.raises(ValueError, match="it failed"):
+        work_that_fails(tmp_path / "out", ValueError, "state")
+    assert names(tmp_path / "out") == {"state"}

@@ -314,6 +314,9 @@ def test_a_table_is_read_as_it_was_written(table: ScoreTable, tmp_path: Path) ->
     found = read_table(copy)
     for name in ("ids", "logits", "scores", "paths", "member_logits", "fold"):
         assert np.array_equal(getattr(found, name), getattr(whole, name)), name
+    for name, values in whole.known.items():
+        np.testing.assert_array_equal(found.known[name], values)
+    assert list(found.known) == ["number", "ra", "dec", "label"]
     assert found.metadata == whole.metadata
     assert found.name == "trained of 2 x bottlenecked_resnet (10.4, 14.4)"
 

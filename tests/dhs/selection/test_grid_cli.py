@@ -95,7 +95,7 @@ def assumed(home: Path) -> Result:
     table = parquet.read_table(pack / "manifest.parquet")
     table = table.drop_columns(["psfsize_r", "psfdepth_r"])
     parquet.write_table(table, pack / "manifest.parquet")
-    settings = (f"hosts.parquet_path={pack}", "hosts.psf_fwhm=1.2", "hosts.depth_5sig=24")
+    settings = [f"hosts.parquet_path={pack}", "hosts.psf_fwhm=1.2", "hosts.depth_5sig=24"]
     settings += (f"out_dir={home / 'assumed'}", "thresholds=[0.1,0.2,0.5]")
     words = [word for setting in settings for word in ("--set", setting)]
     result: Result = invoke(app, "grid", home / "new.yaml", "--workers", 1, *words)

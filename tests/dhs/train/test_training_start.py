@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow
@@ -187,7 +187,9 @@ def test_a_state_of_the_earlier_warm_up_is_not_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["train", "val"])
-def test_a_split_value_has_no_effect_and_is_said_to_have_none(tmp_path: Path, value: str) -> None:
+def test_a_split_value_has_no_effect_and_is_said_to_have_none(
+    tmp_path: Path, value: Literal["train", "val"]
+) -> None:
     pack, lines = write_pack(tmp_path / "pack"), list[str]()
     config = configuration(pack, tmp_path / value, epochs=1)
     train(config, "test")

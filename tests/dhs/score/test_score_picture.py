@@ -1,0 +1,143 @@
+"""``dhs show`` draws the cutouts with the highest scores, and marks masked pixels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from pyarrow import parquet
+
+from dhs.cli import app
+from dhs.score import score
+from dhs.score.picture import best_figure, read_best
+from dhs.score.table import ScoreTable, read_table
+from fastnorm.figure import colour_picture
+from tests.command_line import invoke, message
+from tests.dhs.data.data_cases import add_masks
+from tests.dhs.score.score_cases import images_of, save_all
+from tests.dhs.score.score_cases import model as model
+from tests.dhs.score.score_cases import pack as pack
+from tests.dhs.score.test_score_known import add_columns
+from tests.dhs.score.test_score_known import sky_pack as sky_pack
+from tests.dhs.train.training_runs import CUTOUTS, write_pack
+
+
+@pytest.fixture
+def masked_pack(tmp_path: Path) -> Path:
+    data = write_pack(tmp_path / "masked")
+    add_masks(data)
+    ra, dec = np.linspace(10, 11, CUTOUTS), np.linspace(-1, 0.5, CUTOUTS)
+    return add_columns(data, ra=[*ra[:-1], None], dec=[*dec[:-1], None])
+
+
+@pytest.fixture
+def table(model: Path, masked_pack: Path, tmp_path: Path) -> ScoreTable:
+    score(model, [masked_pack], tmp_path / "scores.parquet")
+    return read_table(tmp_path / "scores.parquet")
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.texts]
+
+
+def test_the_best_are_drawn_in_order_with_score_id_and_position(
+    table: ScoreTable, masked_pack: Path
+) -> None:
+    shown = read_best(table, 5)
+    assert shown.rejected == []
+    order = np.argsort(-table.logits, kind="stable")[:5]
+    assert [item.row for item in shown.cutouts] == order.tolist()
+    figure = best_figure(table, shown.cutouts)
+    masks = np.concatenate([np.load(path) for path in sorted(masked_pack.glob("mask-*.npy"))])
+    assert len(figure.axes) == 5
+    for axes, row in zip(figure.axes, order, strict=True):
+        picture, *marks = (np.asarray(image.get_array()) for image in axes.get_images())
+        np.testing.assert_array_equal(picture, colour_picture(images_of(masked_pack)[row]))
+        np.testing.assert_array_equal(marks[0][..., 3] > 0, masks[row].any(axis=0))
+    first, caption = order[0], next(text for text in texts(figure) if text.startswith("1  "))
+    assert f"{table.scores[first]:.4f}" in caption
+    assert table.ids[first] in caption
+    assert f"{table.known['ra'][first]:.5f}" in caption
+    assert f"{abs(table.known['dec'][first]):.5f}" in caption
+    assert texts(figure)[0].startswith(f"Highest scores of {CUTOUTS} cutouts")
+    assert any("masked" in text for text in texts(figure))
+
+
+def test_what_is_not_known_is_said(table: ScoreTable) -> None:
+    figure = best_figure(table, read_best(table, CUTOUTS).cutouts)
+    unplaced = next(text for text in texts(figure) if "galaxy-095" in text)
+    assert "position not known" in unplaced
+
+
+@pytest.mark.parametrize("kind", ["files", "stack", "manifest", "older"])
+def test_every_kind_of_input_is_found_again(
+    model: Path, sky_pack: Path, tmp_path: Path, kind: str
+) -> None:
+    images = images_of(sky_pack)
+    folder = save_all(tmp_path / "cutouts", images[:6])
+    mask = np.zeros((33, 33), bool)
+    mask[2:9] = True
+    np.save(tmp_path / "mask.npy", mask)
+    np.save(tmp_path / "stack.npy", images[:6])
+    names = [f"cutouts/galaxy-{k:03d}.npz" for k in range(6)]
+    listed = pd.DataFrame({"cutout_path": names, "galaxy_id": list("abcdef")})
+    listed.assign(mask_path="mask.npy").to_csv(tmp_path / "m.csv")
+    data = {"files": folder, "stack": tmp_path / "stack.npy", "manifest": tmp_path / "m.csv"}
+    out = tmp_path / "scores.parquet"
+    score(model, [data.get(kind, sky_pack)], out)
+    if kind == "older":
+        old = parquet.read_table(out).drop_columns(["number", "ra", "dec", "label"])
+        parquet.write_table(old, out)
+    found = read_best(read_table(out), 3)
+    assert found.rejected == []
+    for item in found.cutouts:
+        np.testing.assert_array_equal(item.pixels, images[item.row])
+        if kind == "manifest":
+            assert item.mask is not None
+            assert (item.mask[0] == mask).all()
+
+
+def test_the_command_writes_a_picture_and_names_what_is_gone(
+    model: Path, sky_pack: Path, tmp_path: Path
+) -> None:
+    folder = save_all(tmp_path / "cutouts", images_of(sky_pack)[:6])
+    scores, out = tmp_path / "scores.parquet", tmp_path / "picture.png"
+    score(model, [folder], scores)
+    best = Path(read_table(scores).paths[np.argmax(read_table(scores).logits)])
+    best.unlink()
+    read = read_best(read_table(scores), 3)
+    assert [item.rank for item in read.cutouts] == [2, 3]
+    figure = best_figure(read_table(scores), read.cutouts)
+    assert any(text.startswith("3  ") for text in texts(figure))
+    result = invoke(app, "show", scores, "--top", 3, "--out", out, "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert (report["written"], report["out"]) == (2, str(out))
+    assert [item["path"] for item in report["rejected"]] == [str(best)]
+    assert imread(out).shape[1] > 300
+    assert invoke(app, "show", scores, "--top", 1, "--out", tmp_path / "no.png").exit_code == 1
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_a_pack_that_is_gone_or_is_another_one_is_an_error(
+    table: ScoreTable, masked_pack: Path, tmp_path: Path
+) -> None:
+    manifest = parquet.read_table(masked_pack / "manifest.parquet")
+    ids = [f"other-{k}" for k in range(CUTOUTS)]
+    at = manifest.column_names.index("galaxy_id")
+    parquet.write_table(
+        manifest.set_column(at, "galaxy_id", [ids]), masked_pack / "manifest.parquet"
+    )
+    assert "has no cutout galaxy-" in read_best(table, 1).rejected[0].reason
+    shutil.rmtree(masked_pack)
+    result = invoke(app, "show", table.path, "--out", tmp_path / "picture.png")
+    assert result.exit_code == 2
+    assert "does not exist; run dhs show in the folder where dhs score ran" in message(result)
+    with pytest.raises(ValueError, match="top"):
+        read_best(table, 0)
