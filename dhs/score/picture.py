@@ -86,9 +86,11 @@ def _reader(table: ScoreTable) -> Callable[[int], Pixels]:
     """Return a function that reads the cutout of a row where it was scored."""
     bits = MaskBits.parse(table.metadata.get("mask_bits") or str(MaskBits()))
     source = table.metadata.get("input")
-    if source is None:
+    # Earlier tables have no record of their input; those of a pack have its folder in every row.
+    folders = set(table.paths) if source is None else {source["path"]}
+    path = Path(next(iter(folders)))
+    if source is None and not (len(folders) == 1 and path.is_dir()):
         return lambda row: _from_file(table, row, bits)
-    path = Path(source["path"])
     if not path.exists():
         raise FileNotFoundError(
             f"{path}, whose cutouts {table.path} has scores of, does not exist; run dhs show in "

@@ -93,7 +93,9 @@ def test_every_kind_of_input_is_found_again(
     score(model, [data.get(kind, sky_pack)], out)
     if kind == "older":
         old = parquet.read_table(out).drop_columns(["number", "ra", "dec", "label"])
-        parquet.write_table(old, out)
+        record = json.loads(old.schema.metadata[b"dhs"])
+        assert record.pop("input")["path"] == str(sky_pack)
+        parquet.write_table(old.replace_schema_metadata({"dhs": json.dumps(record)}), out)
     found = read_best(read_table(out), 3)
     assert found.rejected == []
     for item in found.cutouts:
