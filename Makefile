@@ -9,6 +9,7 @@ CUTOUTS ?=
 CLIENTS := .cache/clients
 LOWEST := .cache/lowest
 TORCH ?=
+FOR_LOWEST := tests/fastnorm/io tests/fastnorm/cli tests/fastnorm/test_torch_op.py tests/dhs/model tests/dhs/checkpoint
 # numba-cuda supports Linux, but not macOS.
 EXTRAS := dhs,test,bench,lint,docs
 ifeq ($(shell uname),Linux)
@@ -93,7 +94,7 @@ test-lowest: $(LOWEST)/.installed  ## run tests with the lowest versions that py
 	NUMBA_CACHE_DIR=$(LOWEST)/numba $(LOWEST)/bin/python -m fastnorm check
 	NUMBA_CACHE_DIR=$(LOWEST)/numba $(LOWEST)/bin/python -m pytest -W ignore::DeprecationWarning \
 	  -W ignore::FutureWarning -W 'ignore:Attempted to insert a get_attr:UserWarning' \
-	  -W 'ignore:Node constant_pixels:UserWarning' $(or $(TESTS),tests/fastnorm tests/dhs/model tests/dhs/preprocess tests/dhs/checkpoint)
+	  -W 'ignore:Node constant_pixels:UserWarning' $(or $(TESTS),$(FOR_LOWEST))
 
 test-clients: $(CLIENTS)/.installed  ## train with the layer in timm, Lightning, accelerate, FSDP2 and DDP
 	$(CLIENTS)/bin/python -m pytest -m clients tests/clients

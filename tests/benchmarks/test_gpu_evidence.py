@@ -124,6 +124,7 @@ def blocked(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
+@pytest.mark.slow
 def test_no_module_needs_pydantic_or_pytest(tmp_path: Path) -> None:
     files = sorted((ROOT / "benchmarks" / "gpu_evidence").glob("*.py"))
     modules = [f"benchmarks.gpu_evidence.{file.stem}" for file in files]
@@ -134,6 +135,7 @@ def test_no_module_needs_pydantic_or_pytest(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_part_without_its_package_says_which(tmp_path: Path) -> None:
     (injection,) = (part for part in PARTS if part.name == "injection")
     found = run_part(injection._replace(seconds=120), blocked(tmp_path))

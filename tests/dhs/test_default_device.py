@@ -68,6 +68,7 @@ def test_a_checkpoint_is_loaded_and_scores(model: Path, whole: Path, tmp_path: P
     assert np.array_equal(tables[0], tables[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["efficientnet_v2_s", "resnet18"])
 def test_a_network_of_timm_is_rebuilt(arch: str, tmp_path: Path) -> None:
     torch.set_default_device(None)
@@ -129,6 +130,7 @@ def test_arcs_are_added_to_tensors() -> None:
     assert torch.equal(found.stamps, expected.stamps)
 
 
+@pytest.mark.slow
 def test_a_training_is_the_same(whole: Path, tmp_path: Path) -> None:
     run(whole, tmp_path / "found", epochs=1)
     torch.set_default_device(None)

@@ -27,6 +27,7 @@ def save(path: Path, side: int = SIDE, seed: int = 0) -> None:
     np.savez(path, cutout=pixels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
 def test_the_others_are_used(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "cutouts"

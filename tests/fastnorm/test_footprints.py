@@ -174,6 +174,7 @@ def test_a_layer_refuses_images_of_another_size() -> None:
         layer(torch.zeros(21))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _layers())
 def test_a_layer_travels_to_other_processes(name: str) -> None:
     layer = _layers()[name]

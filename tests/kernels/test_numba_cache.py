@@ -169,6 +169,7 @@ app(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_commands_on_a_read_only_disk(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "backends", "--json"],

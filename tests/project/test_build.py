@@ -55,6 +55,7 @@ def without_links(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_wheels_hold_every_file(without_links: Path, tmp_path: Path) -> None:
     wheel = build("build_wheel", without_links, tmp_path / "wheel")
     suffixes = {".py", ".yaml", ".md", ".typed", ".j2", ".css", ".js"}
@@ -74,6 +75,7 @@ def test_wheels_hold_every_file(without_links: Path, tmp_path: Path) -> None:
     assert names(build("build_wheel", source, tmp_path / "again")) == expected
 
 
+@pytest.mark.slow
 def test_an_editable_installation_finds_kernels_and_configurations(
     without_links: Path, tmp_path: Path
 ) -> None:

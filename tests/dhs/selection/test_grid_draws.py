@@ -62,6 +62,7 @@ def test_draws_are_those_of_the_configuration(pack: Path) -> None:
     assert stats.kstest(magnitude, stats.uniform(22.0, 3.0).cdf).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [0, 3])
 def test_hosts_are_drawn_without_replacement_until_used_up(pack: Path, cell: int) -> None:
     config = grid(pack, Path("m"), Path("o"))
