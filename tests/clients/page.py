@@ -17,7 +17,7 @@ from tests import ROOT
 
 PAGE = ROOT / "docs" / "howto" / "frameworks.md"
 BOTH_ANNULI = r"annulus \(32\.5, 45\.0\).*annulus \(20\.0, 32\.0\)"
-"""What an error must say when weights of the page's network meet the legacy annulus."""
+"""Pattern of the error if weights of the page's network are loaded under the legacy annulus."""
 
 Names = dict[str, Any]
 
