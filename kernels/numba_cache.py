@@ -99,6 +99,7 @@ class CheckedFile(IndexDataCacheFile):
         digest, content = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         if digest != self._digest(content):
             raise ValueError(f"{name} does not have its checksum")
+        # Numba stores compiled code in this way; the digest finds damage, and is no signature.
         return pickle.loads(content)
 
     def _digest(self, content: bytes) -> bytes:
