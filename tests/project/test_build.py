@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import zipfile
+from email import message_from_string
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,12 @@ def build(hook: str, source: Path, out: Path) -> Path:
     done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return out / done.stdout.splitlines()[-1]
+
+
+def metadata_of(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as opened:
+        (name,) = (name for name in opened.namelist() if name.endswith("/METADATA"))
+        return message_from_string(opened.read(name).decode("utf-8"))
 
 
 def names(wheel: Path) -> set[str]:
@@ -73,6 +82,27 @@ def test_wheels_hold_every_file(without_links: Path, tmp_path: Path) -> None:
         opened.extractall(tmp_path / "unpacked", filter="data")
     (source,) = (tmp_path / "unpacked").iterdir()
     assert names(build("build_wheel", source, tmp_path / "again")) == expected
+
+
+@pytest.mark.slow
+def test_links_of_the_readme_are_absolute_where_the_address_is_known(
+    without_links: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROJECT_URL", raising=False)
+    bare = metadata_of(build("build_wheel", without_links, tmp_path / "bare"))
+    assert bare.get_all("Project-URL") is None
+    assert str(bare.get_payload()).strip() == (ROOT / "README.md").read_text("utf-8").strip()
+    address = "https://example.org/lenses/finder"
+    monkeypatch.setenv("PROJECT_URL", f"{address}/")
+    addressed = metadata_of(build("build_wheel", without_links, tmp_path / "addressed"))
+    assert f"Repository, {address}" in addressed.get_all("Project-URL", [])
+    assert addressed["Description-Content-Type"] == "text/markdown"
+    text = str(addressed.get_payload())
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(targets) > 10
+    assert [target for target in targets if not target.startswith(address)] == []
+    assert f"]({address}/raw/HEAD/docs/annulus.png)" in text
+    assert f"]({address}/blob/HEAD/docs/tutorial.md)" in text
 
 
 @pytest.mark.slow

@@ -52,4 +52,8 @@ def test_every_package_is_installed() -> None:
 
 def test_version_is_said_once() -> None:
     assert metadata.version(PROJECT["name"]) == fastnorm.__version__
-    assert f"version: {fastnorm.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"version: {fastnorm.__version__}\n" in citation
+    (date,) = re.findall(r"date-released: (\S+)", citation)
+    first = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    assert first == f"{fastnorm.__version__} ({date})"
