@@ -1,11 +1,10 @@
-"""Raw cutouts by number, from the memory-mapped shards of a pack or from one file each.
+"""Raw cutouts by number, from the shards of a pack or from one file each.
 
 Training, grids and scoring all read pixels and masks here.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from dhs.manifest.columns import MASK_PATH, Manifest
 from dhs.manifest.paths import refuse_escapes
 from dhs.pack import Pack
 from dhs.pack.cutouts import Layout, MaskedCutout, check_layout, read_cutout
+from dhs.pack.stack import StackFile
 from fastnorm.io.maskbits import MaskBits
 
 Rows = NDArray[np.int64]
@@ -65,18 +65,15 @@ class PackRows:
 
     def __init__(self, pack: Pack, rows: Rows | None = None) -> None:
         chosen = slice(None) if rows is None else rows
-        # Plain flat arrays: slicing a numpy.memmap takes half as long as copying a cutout.
-        self._shards = [_flat(shard) for shard in pack.shards]
-        self._masks = [_flat(mask) for mask in pack.masks or ()]
+        self._shards, self._masks = pack.shards, pack.masks or []
         self._shard, self._row = pack.shard_index[chosen], pack.row[chosen]
         self.shape: tuple[int, ...] = tuple(pack.cutout_shape)
         self.has_masks = pack.masks is not None
 
     def cutout(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-        """Return views of the pixels and of the mask of one cutout, (C, H, W)."""
-        shard, place = self._shard[row], self._row[row]
-        mask = self._masks[shard][place].reshape(self.shape) if self.has_masks else None
-        return self._shards[shard][place].reshape(self.shape), mask
+        """Read the pixels and the mask of one cutout, (C, H, W)."""
+        shard, place = int(self._shard[row]), int(self._row[row])
+        return self._shards[shard][place], self._masks[shard][place] if self.has_masks else None
 
     def read(
         self, rows: Rows, out: NDArray[np.float32], masks: NDArray[np.bool_] | None = None
@@ -96,19 +93,13 @@ class PackRows:
         if masks is not None:
             self._copy(self._masks, rows, masks)
 
-    def _copy(self, stacks: Sequence[NDArray[Any]], rows: Rows, out: NDArray[Any]) -> None:
+    def _copy(self, stacks: Sequence[StackFile], rows: Rows, out: NDArray[Any]) -> None:
         shard, row = self._shard[rows], self._row[rows]
-        order, flat = np.lexsort((row, shard)), _flat(out)
         # Read in disk order; each cutout is copied once, to its final place.
-        for place, k, source in zip(
-            order.tolist(), shard[order].tolist(), row[order].tolist(), strict=True
-        ):
-            flat[place] = stacks[k][source]
-
-
-def _flat(stack: NDArray[Any]) -> NDArray[Any]:
-    """Return a view of (N, C, H, W) as (N, C * H * W)."""
-    return np.asarray(stack).reshape(len(stack), math.prod(stack.shape[1:]))
+        order = np.lexsort((row, shard))
+        first = np.flatnonzero(np.diff(shard[order], prepend=-1))
+        for places in np.split(order, first[1:]) if len(order) else ():
+            stacks[shard[places[0]]].read(row[places].tolist(), out, places.tolist())
 
 
 class Files:

@@ -1,4 +1,4 @@
-"""Packs: memory-mapped shards of cutouts with a manifest."""
+"""Packs: shards of cutouts with a manifest."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dhs.manifest.format import PARTS
+from dhs.pack.stack import StackFile
 from fastnorm.io.cutout import named
 from fastnorm.io.numpy_files import read_header
 
@@ -49,8 +49,8 @@ def mask_sha256(mask: NDArray[np.bool_]) -> str:
     return hashlib.sha256(np.ascontiguousarray(mask).data).hexdigest()
 
 
-def open_stack(path: Path, dtype: str) -> NDArray[Any]:
-    """Memory-map a file of cutouts or masks for reading.
+def open_stack(path: Path, dtype: str) -> StackFile:
+    """Open a file of cutouts or masks for reading.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ def open_stack(path: Path, dtype: str) -> NDArray[Any]:
 
     Returns
     -------
-    (N, 3, H, W) memory-mapped array
+    StackFile
+        Of shape (N, 3, H, W).
 
     Raises
     ------
@@ -80,4 +81,4 @@ def open_stack(path: Path, dtype: str) -> NDArray[Any]:
         )
     if is_fortran:
         raise ValueError(f"{path} is in Fortran order; expected C order.")
-    return np.memmap(path, found, "r", offset, shape)
+    return StackFile(path, found, offset, shape)

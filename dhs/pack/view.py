@@ -1,4 +1,4 @@
-"""Packs opened for reading, with their manifest and memory-mapped shards."""
+"""Packs opened for reading, with their manifest and shards."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from dhs.constants import BANDS
 from dhs.manifest.format import MANIFEST, PARTS
 from dhs.manifest.table import is_number, is_text, metadata_of, read_table
 from dhs.pack.format import FLUX_UNIT, mask_name, open_stack
+from dhs.pack.stack import StackFile
 from fastnorm.paths import local_path
 
 FLAT = "flat_bands"
@@ -58,10 +59,10 @@ class Pack:
         Survey and release of the cutouts.
     shard_names : list of str
         File names of the shards.
-    shards : list of (N, 3, H, W) float32 arrays
-        Memory-mapped and read-only, nanomaggies, bands g, r, z.
-    masks : list of (N, 3, H, W) bool arrays, or None
-        Memory-mapped and read-only; True is bad.
+    shards : list of dhs.pack.stack.StackFile
+        (N, 3, H, W) float32, nanomaggies, bands g, r, z. ``shards[k][row]`` reads a cutout.
+    masks : list of dhs.pack.stack.StackFile, or None
+        (N, 3, H, W) bool; True is bad.
     shard_index : (N,) int32
         Index of the cutout's shard in ``shards``.
     row : (N,) int64
@@ -77,8 +78,8 @@ class Pack:
     metadata: dict[str, Any] = field(repr=False)
     data_origin: str
     shard_names: list[str] = field(repr=False)
-    shards: list[NDArray[np.float32]] = field(repr=False)
-    masks: list[NDArray[np.bool_]] | None = field(repr=False)
+    shards: list[StackFile] = field(repr=False)
+    masks: list[StackFile] | None = field(repr=False)
     shard_index: NDArray[np.int32] = field(repr=False)
     row: NDArray[np.int64] = field(repr=False)
 
@@ -198,7 +199,7 @@ def _check_columns(table: pyarrow.Table, path: Path) -> None:
         raise ValueError(f"{path}: row is of type {table['row'].type}; it must be an integer.")
 
 
-def _open_stacks(folder: Path, names: list[str], dtype: str) -> list[NDArray[Any]]:
+def _open_stacks(folder: Path, names: list[str], dtype: str) -> list[StackFile]:
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         raise FileNotFoundError(
@@ -216,8 +217,8 @@ def _open_stacks(folder: Path, names: list[str], dtype: str) -> list[NDArray[Any
 
 
 def _open_masks(
-    folder: Path, names: list[str], shards: list[NDArray[np.float32]], *, has_masks: bool
-) -> list[NDArray[np.bool_]] | None:
+    folder: Path, names: list[str], shards: list[StackFile], *, has_masks: bool
+) -> list[StackFile] | None:
     files = [mask_name(name) for name in names]
     if not has_masks:
         stray = [name for name in files if (folder / name).exists()]
@@ -240,7 +241,7 @@ def _check_rows(
     index: NDArray[np.int32],
     row: NDArray[np.int64],
     names: list[str],
-    shards: list[NDArray[np.float32]],
+    shards: list[StackFile],
     path: Path,
 ) -> None:
     counts = np.array([len(shard) for shard in shards], np.int64)

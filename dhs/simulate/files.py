@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow
 from pyarrow import parquet
 
@@ -213,7 +212,7 @@ def finish(out: Path, settings: SurveySettings) -> None:
     table = pyarrow.concat_tables(
         [parquet.read_table(part_path(out, name), schema=settings.schema()) for name in names]
     )
-    first = np.load(out / names[0], mmap_mode="r", allow_pickle=False)[:MOST_DRAWN]
+    first = open_stack(out / names[0], "<f4")[:MOST_DRAWN]
     tiers = table["tier"][: len(first)].to_pylist()
     which = f"the first {len(first)} of {settings.n:,}" if len(first) < settings.n else settings.n
     title = f"Simulated survey, seed {settings.seed}: {which} cutouts"

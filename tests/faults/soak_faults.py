@@ -121,6 +121,22 @@ def result_deleted(soak: Soak, dice: random.Random) -> bool:
     return was_there
 
 
+def hosts_cut_short(soak: Soak, dice: random.Random) -> bool:
+    """Cut a shard of the hosts while they are read, then restore it."""
+    path = dice.choice(sorted((soak.home / "pack").glob("shard-*.npy")))
+    content = path.read_bytes()
+    left = dice.randrange(len(content))
+    try:
+        ended = soak.run(_at(_when(soak, dice), lambda: os.truncate(path, left)))
+    finally:
+        path.write_bytes(content)
+    if ended.status == REFUSED and f"{path} " in ended.said:
+        return True
+    if ended.status != DONE:
+        soak.delete_what_is_named(ended)
+    return False
+
+
 def stale_signature(soak: Soak, dice: random.Random) -> bool:
     """Leave the lock file of a killed writer, complete or cut short."""
     soak.out.mkdir(exist_ok=True)
@@ -162,7 +178,7 @@ def killed_with_workers(soak: Soak, dice: random.Random) -> bool:
 FAULTS: list[Fault] = [
     *(killed, terminated, interrupted, disk_full, disk_full_at_the_end, second_writer),
     *(shard_cut_short, shard_changed, shard_of_another_name, shard_deleted, result_deleted),
-    *(stale_signature, leftover),
+    *(hosts_cut_short, stale_signature, leftover),
 ]
 FAULTS_OF_POOLS: list[Fault] = [worker_killed, killed_with_workers] * 3
 

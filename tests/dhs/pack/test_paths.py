@@ -147,4 +147,4 @@ def test_an_absolute_path_says_where_it_reads(tmp_path: Path) -> None:
     manifest.write_text(f"cutout_path,label\n{outside},1\n")
     command = ["pack", str(manifest), "--out", str(tmp_path / "pack"), "--data-origin", "x"]
     assert CliRunner().invoke(app, [*command, "--workers", "1"]).exit_code == 0
-    assert open_pack(tmp_path / "pack").shards[0].sum() == 3 * PLANE[0] * PLANE[1]
+    assert np.asarray(open_pack(tmp_path / "pack").shards[0]).sum() == 3 * PLANE[0] * PLANE[1]
