@@ -50,6 +50,14 @@ class Scores(_Part):
     data_origin: str | None = None
 
 
+class PackManifest(_Part):
+    """Metadata of the manifest of a pack."""
+
+    data_origin: str | None = None
+    mask_bits: str | None = None
+    seed: int | None = None
+
+
 class _Recall(_Part):
     fpr: Share
     recall: Share

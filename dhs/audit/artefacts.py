@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,6 +18,7 @@ from dhs.audit.artefact_checks import (
     Comparison,
     Evaluation,
     Grid,
+    PackManifest,
     Realism,
     Scores,
     require,
@@ -37,6 +37,7 @@ from dhs.selection.compare import COMPARISON_STEM
 from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION, SETTINGS
 from dhs.selection.grid_result import GridResult
 from fastnorm.io import Rejected
+from fastnorm.json_text import parse_json
 from fastnorm.paths import local_path
 from fastnorm.text import one_line
 
@@ -143,7 +144,7 @@ def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
             said = one_line(str(error), MOST_LETTERS)
             is_named = str(path.parent) in said
             found.rejected.append(Rejected(path, said if is_named else f"{path}: {said}"))
-        except (AttributeError, KeyError, TypeError) as error:
+        except Exception as error:  # whatever is in one file, it hides no other
             said = one_line(f"{type(error).__name__}: {error}")
             reason = f"has unexpected content ({said}); create it again."
             found.rejected.append(Rejected(path, f"{path} {reason}"))
@@ -223,6 +224,7 @@ def _take_table(found: Artefacts, path: Path) -> None:
             raise ValueError(f"{path}: the preprocessing does not match its fingerprint.")
         found.scores.append(Document(path, metadata))
     elif path.name == MANIFEST:
+        require(PackManifest, metadata, path)
         found.packs.append(Document(path.parent, metadata))
 
 
@@ -241,8 +243,8 @@ def _json(path: Path) -> dict[str, Any]:
             f"{path} has more than {MOST_JSON_BYTES:,} bytes, too many for a file written by dhs."
         )
     try:
-        metadata = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        metadata = parse_json(path.read_bytes())
+    except ValueError as error:
         raise ValueError(
             f"{path} is damaged or not valid JSON ({error}); create it again."
         ) from error

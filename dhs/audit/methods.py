@@ -18,6 +18,7 @@ from dhs.statistics.clusters import METHOD
 from dhs.statistics.threshold_scatter import FEW_FALSE_POSITIVES
 from fastnorm import LEGACY_ANNULUS, Annulus
 from fastnorm.atomic import atomic_path
+from fastnorm.json_text import parse_json
 
 if TYPE_CHECKING:
     from dhs.selection.grid_result import GridResult
@@ -128,7 +129,7 @@ def read_methods(path: Path) -> tuple[dict[str, Any], str]:
     first, _, text = path.read_text(encoding="utf-8").partition("\n")
     said = first.partition(METHODS_MARK)[2].removesuffix(" -->")
     try:
-        metadata = json.loads(said)
+        metadata = parse_json(said)
     except ValueError as error:
         raise ValueError(
             f"{path} does not record its checkpoint ({error}); write it again with dhs methods "

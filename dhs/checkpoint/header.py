@@ -21,6 +21,7 @@ import torch
 import fastnorm
 from dhs.preprocess.spec import PreprocessSpec
 from fastnorm.io.maskbits import MaskBits
+from fastnorm.json_text import parse_json
 
 MOST_HEADER_BYTES = 2**24
 """Largest header of a checkpoint in bytes; this project's own have fewer than 100,000."""
@@ -184,26 +185,16 @@ def parse_header(text: str) -> Any:
     Raises
     ------
     ValueError
-        The text is not JSON, has a key twice or a number that is not finite, or is nested too
-        deeply.
+        The text is not JSON, has a key twice or a number that is not finite or too large, or is
+        nested too deeply.
     """
-    try:
-        return plain("header", json.loads(text, object_pairs_hook=_once))
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    return plain("header", parse_json(text))
 
 
 def header_bytes(path: Path) -> int:
     """Return the length of the header that a .safetensors file declares, in bytes."""
     with path.open("rb") as stream:
         return int.from_bytes(stream.read(8), "little")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        raise ValueError("a key occurs twice")
-    return result
 
 
 def _require_architecture(architecture: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from dhs.report.parts import Block, Section, each, missing, note, table
 from dhs.report.style import chart, figure, key_entry, line_style, model_name, named, number
 from dhs.train.records import METRICS
 from fastnorm.io import Rejected
+from fastnorm.json_text import parse_json
 
 SAYS = (
     "Loss and validation AUC of every training run, by epoch. The AUC is measured on validation "
@@ -62,7 +62,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     epochs = []
     for count, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         try:
-            epoch = json.loads(line)
+            epoch = parse_json(line)
             float(epoch["train_loss"]), float(epoch["val_loss"]), int(epoch["epoch"])
             epoch["val_auc"] = None if epoch["val_auc"] is None else float(epoch["val_auc"])
         except (ValueError, KeyError, TypeError) as error:

@@ -18,6 +18,7 @@ from dhs.config.errors import differences
 from dhs.manifest.format import METADATA_KEY
 from dhs.manifest.table import content_sha256, made_again_if_damaged
 from fastnorm.atomic import atomic_path
+from fastnorm.json_text import parse_json
 
 if TYPE_CHECKING:
     from dhs.selection.engine import Engine, Kind, Shard
@@ -140,7 +141,7 @@ def read_shard(path: Path, engine: Engine, shard: Shard, schema: pyarrow.Schema)
     file = _open(path)
     with made_again_if_damaged(path):
         table = file.read()
-        metadata = json.loads((file.schema_arrow.metadata or {})[METADATA_KEY])
+        metadata = parse_json((file.schema_arrow.metadata or {})[METADATA_KEY])
         if metadata != engine.metadata(shard) | {"sha256": content_sha256(table)}:
             raise ValueError("its content does not match its name and checksum")
         return table.cast(schema)
@@ -174,7 +175,7 @@ def remove_shards(out: Path) -> None:
 
 def _settings(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = parse_json(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); delete the folder.") from error
     return found if isinstance(found, dict) else {}
@@ -185,7 +186,7 @@ def _is_of(path: Path, engine: Engine) -> bool:
     if not path.exists():
         return False
     with made_again_if_damaged(path):
-        metadata = json.loads((_open(path).schema_arrow.metadata or {})[METADATA_KEY])
+        metadata = parse_json((_open(path).schema_arrow.metadata or {})[METADATA_KEY])
         return bool(metadata["injections_fingerprint"] == engine.injections_fingerprint)
 
 

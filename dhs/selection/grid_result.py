@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -21,6 +20,7 @@ from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION
 from dhs.selection.host_sums import Completeness, HostSums, Negatives
 from dhs.selection.intervals import HOSTS, HOSTS_AND_NEGATIVES, OF_OLD_KIND
 from dhs.statistics.thresholds import Threshold
+from fastnorm.json_text import parse_json
 from fastnorm.paths import local_path
 
 AXES = ("theta_e", "psf_fwhm", "depth_5sig")
@@ -89,12 +89,12 @@ class GridResult:
     def __init__(self, folder: Path) -> None:
         self.folder = local_path(folder)
         try:
-            self.metadata: dict[str, Any] = json.loads((self.folder / GRID).read_bytes())
+            self.metadata: dict[str, Any] = parse_json((self.folder / GRID).read_bytes())
         except FileNotFoundError:
             raise ValueError(
                 f"{folder} has no {GRID}; give the folder of a finished grid."
             ) from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ValueError(
                 f"{self.folder / GRID} is not valid JSON ({error}); run the grid again."
             ) from error
@@ -123,7 +123,7 @@ class GridResult:
             opened = parquet.ParquetFile(path)
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(f"{path} is damaged ({error}); run the grid again.") from error
-        stored = json.loads((opened.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
+        stored = parse_json((opened.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
         key = "injections_fingerprint"
         if stored.get(key) != self.metadata[key]:
             raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from dhs.selection.config import GridConfig
 from dhs.selection.engine import Engine
 from dhs.selection.folder import GRID, INJECTIONS
 from dhs.selection.injector import InjectedBatch
+from fastnorm.json_text import parse_json
 
 
 class InjectedRows:
@@ -45,7 +45,7 @@ class InjectedRows:
     """
 
     def __init__(self, folder: Path, ids: Sequence[int]) -> None:
-        metadata = json.loads((folder / GRID).read_text("utf-8"))
+        metadata = parse_json((folder / GRID).read_text("utf-8"))
         config = GridConfig.model_validate(metadata["config"] | {"out_dir": str(folder)})
         self._engine = Engine(config)
         if self._engine.draws_fingerprint != metadata["draws_fingerprint"]:

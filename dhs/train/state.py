@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from dhs.config.errors import differences
 from fastnorm.atomic import atomic_path
+from fastnorm.json_text import parse_json
 
 STATE_FILE = "state.safetensors"
 FORMAT = 1
@@ -129,7 +130,7 @@ def load_state(
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["dhs"])
+            header = parse_json((file.metadata() or {})["dhs"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         there = header["what"]
         progress = Progress(**header["progress"])
