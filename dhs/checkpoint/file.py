@@ -153,7 +153,7 @@ def read(path: str | Path) -> Checkpoint:
     try:
         checkpoint = Checkpoint.from_header(path, header)
         expected = {name: tuple(entry["shape"]) for name, entry in checkpoint.tensors.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} has an incomplete or invalid header: {type(error).__name__}: "
             f"{one_line(str(error)).rstrip('.')}. {_COPY}"
@@ -308,6 +308,7 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
 
     safetensors checks that the file is long enough for them.
     """
+    require_file(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is not a file; `dhs checkpoint list DIR` lists the checkpoints of a folder."

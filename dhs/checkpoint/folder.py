@@ -9,7 +9,6 @@ from pathlib import Path
 
 from dhs.checkpoint.file import (
     CHECKPOINT_SUFFIX,
-    CheckpointError,
     NoCheckpointError,
     deprecate,
     read,
@@ -102,7 +101,7 @@ def find(folder: str | Path) -> Found:
                 found.checkpoints.append(read(path))
             except NoCheckpointError:
                 found.others.append(path)
-            except (CheckpointError, OSError) as error:
+            except Exception as error:  # whatever is in one file, it hides no other
                 found.rejected.append(Rejected(path, str(error)))
     return found
 
@@ -144,7 +143,7 @@ def deprecate_folder(folder: str | Path, reason: str) -> Marked:
     for path in found.old:
         try:
             spec = read_old_spec(path)
-        except (TypeError, ValueError, OSError) as error:
+        except Exception as error:  # whatever is in one file, it hides no other
             done.old[path] = str(error)
             continue
         done.old[path] = f"{spec.annulus_status()}, by its own configuration"

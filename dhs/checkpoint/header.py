@@ -193,7 +193,7 @@ def parse_header(text: str) -> Any:
 
 def header_bytes(path: Path) -> int:
     """Return the length of the header that a .safetensors file declares, in bytes."""
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         return int.from_bytes(stream.read(8), "little")
 
 

@@ -60,9 +60,10 @@ def read_plain(path: Path) -> dict[str, Any]:
     CheckpointError
         It cannot be read without running code, or has no dict.
     """
+    require_file(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file; give the .pt file.")
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         content = _unpickled(path, stream)
     if not isinstance(content, dict):
         raise CheckpointError(
