@@ -15,17 +15,19 @@ _OF_A_WRITE = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS}
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, follow: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to ``path`` and rename it to ``path`` on success.
 
-    The file is complete or absent, even after a power loss. A symbolic link stays, and the file
-    that it leads to is written. Concurrent writers have separate
+    The file is complete or absent, even after a power loss. Concurrent writers have separate
     temporary files, and the last one to finish wins.
 
     Parameters
     ----------
     path : Path
         File to write.
+    follow : bool
+        Whether a symbolic link stays, and the file that it leads to is written; otherwise the
+        file replaces the link.
 
     Yields
     ------
@@ -40,9 +42,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         The path is an address.
     """
     given = path = local_path(path)
-    if path.is_symlink():
+    if follow and path.is_symlink():
         path = Path(os.path.realpath(path))
-    if path.is_symlink():
+    if follow and path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(given))
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:

@@ -54,9 +54,20 @@ def fetch(
     timeout: Annotated[
         float, typer.Option(help="Wait this many seconds for data before a retry.")
     ] = 30.0,
+    deadline: Annotated[
+        float,
+        typer.Option(help="Allow an attempt this many seconds, whatever arrives."),
+    ] = 300.0,
     url: Annotated[
         str | None,
         typer.Option(help="Use a mirror at this address.", show_default="www.legacysurvey.org"),
+    ] = None,
+    allow_redirect: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Allow redirects to this other server, like https://mirror.org; repeatable.",
+            show_default="none",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the planned requests without sending any.")
@@ -94,7 +105,13 @@ def fetch(
             text = f"{planned.cutouts:,} cutouts, {minutes}; the first is {planned.first}"
             typer.echo(json.dumps(planned._asdict()) if as_json else printable(text))
             return
-        how: dict[str, Any] = {"workers": workers, "attempts": attempts, "timeout": timeout}
+        how: dict[str, Any] = {
+            "workers": workers,
+            "attempts": attempts,
+            "timeout": timeout,
+            "deadline": deadline,
+            "allow_redirect": allow_redirect or (),
+        }
         try:
             with counting("fetching", "cutouts") as show:
                 result = fetch_all(source, out, progress=show, **asked, **how)

@@ -15,7 +15,7 @@ from dhs.arguments import existing
 from dhs.manifest.table import read_table
 from dhs.pack.source import MOST_NAMED, RESERVED
 from fastnorm.io.fits_warnings import damage_only
-from fastnorm.paths import local_path
+from fastnorm.paths import local_path, open_file
 
 NEEDED, ID = ("ra", "dec"), "galaxy_id"
 PREFIX = "target_"
@@ -118,7 +118,7 @@ def _read_with_astropy(path: Path, kind: str) -> pyarrow.Table:
     from astropy.table import Table
 
     options = {"mask_invalid": False} if kind == "fits" else {}
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         try:
             # astropy only warns about a truncated file.
             with damage_only(path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +19,15 @@ from dhs.arguments import integer
 from dhs.constants import CUTOUT_SIZE
 from dhs.fetch.catalogue import Catalogue, read_catalogue
 from dhs.fetch.client import Client
-from dhs.fetch.folder import write_manifest, write_rejected
+from dhs.fetch.folder import JOURNAL, write_manifest, write_rejected
+from dhs.fetch.redirects import Redirects
 from dhs.fetch.run import Run
 from dhs.fetch.service import URL, Service
 from dhs.jobs.claim import output_folder
 from dhs.manifest.claim import claim_folder, remove_parts
 from dhs.manifest.format import MANIFEST, REJECTED, TEMPORARY
 from fastnorm.io import Rejected
+from fastnorm.kinds import flag
 from fastnorm.paths import local_path
 
 
@@ -97,7 +99,7 @@ def plan(
     OSError
         The catalogue cannot be read.
     """
-    service = Service(url, layer, size, images_only)
+    service = Service(url, layer, size, flag("images_only", images_only))
     listed = _read(catalogue, limit)
     seconds = len(listed) / _positive("rate", rate)
     return FetchPlan(len(listed), seconds, service.address(listed.ra[0], listed.dec[0]))
@@ -116,7 +118,9 @@ def fetch(
     workers: int = 2,
     attempts: int = 5,
     timeout: float = 30.0,
+    deadline: float = 300.0,
     backoff: float = 1.0,
+    allow_redirect: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> FetchResult:
     """Download the cutouts of a catalogue, or resume a download.
@@ -154,11 +158,17 @@ def fetch(
     attempts : int
         Largest number of attempts per cutout, 1 to 20.
     timeout : float
-        Longest wait for the next byte, seconds. A whole cutout may take ten times as long.
+        Longest wait for the next byte, seconds.
+    deadline : float
+        Longest time of one attempt, from the connection over redirects and headers to the last
+        byte, seconds. Whatever the service sends, the attempt fails when it passes.
     backoff : float
         Unit of the pauses between attempts, seconds. The second attempt follows at once; the
         pauses before the third, fourth, ... are 2, 4, ... times this long, at most 120 seconds.
         ``Retry-After`` from the service takes precedence, and applies to all workers.
+    allow_redirect : sequence of str
+        Other servers that the service may redirect to, each like ``https://mirror.org``. By
+        default, it may redirect only to itself, and not from https to http.
     progress : function, optional
         Called with the number of finished rows and the number of all rows.
 
@@ -178,7 +188,7 @@ def fetch(
         The catalogue cannot be read, the folder cannot be written (for example on a full disk),
         or another process is writing it.
     """
-    service = Service(url, layer, size, images_only)
+    service = Service(url, layer, size, flag("images_only", images_only))
     listed, out = _read(catalogue, limit), local_path(out)
     client = Client(
         url,
@@ -187,14 +197,17 @@ def fetch(
         workers=integer("workers", workers, 1, 16),
         attempts=integer("attempts", attempts, 1, 20),
         timeout=_positive("timeout", timeout),
+        deadline=_positive("deadline", deadline),
         backoff=_positive("backoff", backoff),
+        redirects=Redirects(url, allow_redirect),
     )
 
     def claim() -> None:
         # Files of a complete folder are verified again, and the missing ones downloaded.
         claim_folder(out, service.settings(), "set of cutouts")
 
-    with output_folder(out, "cutouts", "*.fits", REJECTED, *TEMPORARY, claim=claim):
+    written = ("*.fits", REJECTED, JOURNAL, *TEMPORARY)
+    with output_folder(out, "cutouts", *written, claim=claim):
         run = Run(out, listed, service, client, progress or (lambda done, total: None))
         run.look_around()
         n_there = len(run.verified)

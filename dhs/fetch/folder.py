@@ -13,8 +13,10 @@ import pyarrow
 from pyarrow import parquet
 
 from dhs.fetch.catalogue import Catalogue
+from dhs.jobs.files import open_own
 from dhs.manifest.format import MANIFEST, METADATA_KEY, REJECTED
 from fastnorm.atomic import atomic_path
+from fastnorm.json_text import parse_json
 
 JOURNAL = "journal.jsonl"
 
@@ -60,7 +62,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._entries: dict[str, Entry] = {}
-        content = path.read_bytes() if path.exists() else b""
+        content = _read_bytes(path)
         self._is_torn = not content.endswith(b"\n") and bool(content)
         for line in content.splitlines():
             if (entry := _read_entry(line)) is not None:
@@ -73,7 +75,8 @@ class Journal:
     def add(self, entry: Entry) -> None:
         """Append an entry, which replaces an earlier entry of the same id."""
         line = json.dumps(asdict(entry)) + "\n"
-        with self._path.open("a", encoding="utf-8") as stream:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with os.fdopen(open_own(self._path, flags), "a", encoding="utf-8") as stream:
             stream.write("\n" + line if self._is_torn else line)
             stream.flush()
             os.fsync(stream.fileno())
@@ -81,9 +84,22 @@ class Journal:
         self._entries[entry.galaxy_id] = entry
 
 
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with os.fdopen(open_own(path, os.O_RDONLY), "rb") as stream:
+            content, is_shared = stream.read(), os.fstat(stream.fileno()).st_nlink > 1
+    except FileNotFoundError:
+        return b""
+    if is_shared:
+        # What is appended must not appear under the other names of a hard link.
+        with atomic_path(path, follow=False) as temporary:
+            temporary.write_bytes(content)
+    return content
+
+
 def _read_entry(line: bytes) -> Entry | None:
     try:
-        entry = Entry(**json.loads(line))
+        entry = Entry(**parse_json(line))
     except (ValueError, TypeError):
         return None
     texts = (entry.galaxy_id, entry.url, entry.file_sha256 or entry.reason)
@@ -124,7 +140,7 @@ def write_manifest(
     record = settings | {"n": len(rows), "n_rejected": len(catalogue) - len(rows)}
     metadata = {METADATA_KEY: json.dumps(record, sort_keys=True, allow_nan=False)}
     table = pyarrow.table(columns).replace_schema_metadata(metadata)
-    with atomic_path(out / MANIFEST) as temporary:
+    with atomic_path(out / MANIFEST, follow=False) as temporary:
         parquet.write_table(table, temporary)
 
 
@@ -150,5 +166,5 @@ def write_rejected(out: Path, catalogue: Catalogue, reasons: dict[int, str]) -> 
         "dec": catalogue.dec[rows],
         "reason": [reasons[row] for row in rows],
     }
-    with atomic_path(out / REJECTED) as temporary:
+    with atomic_path(out / REJECTED, follow=False) as temporary:
         parquet.write_table(pyarrow.table(columns), temporary)

@@ -19,6 +19,7 @@ from dhs.fetch.client import (
 )
 from dhs.fetch.folder import JOURNAL, Entry, Journal
 from dhs.fetch.service import Service
+from dhs.jobs.files import write_new
 from dhs.manifest.format import PARTS
 from fastnorm.atomic import atomic_path
 
@@ -140,7 +141,7 @@ class Run:
             )
             raise OSError(error.errno, said, str(self.out)) from error
         finally:
-            self.client.pace.stop("the run has ended.")
+            self.client.stop("the run has ended.")
             pool.shutdown(cancel_futures=True)
             self.client.close()
 
@@ -151,10 +152,13 @@ class Run:
         address = self.service.address(self.listed.ra[row], self.listed.dec[row])
 
         def accept(body: bytes) -> Entry:
-            unchecked.write_bytes(body)
-            entry = self._check(unchecked, row, address)
-            with atomic_path(target) as temporary:
-                os.replace(unchecked, temporary)
+            try:
+                write_new(unchecked, body)
+                entry = self._check(unchecked, row, address)
+                with atomic_path(target, follow=False) as temporary:
+                    os.replace(unchecked, temporary)
+            finally:
+                unchecked.unlink(missing_ok=True)
             return entry
 
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from dhs.jobs.files import refuse_links
 from dhs.jobs.lock import WRITER, only_writer
 from fastnorm.paths import local_path
 
@@ -28,7 +29,8 @@ def output_folder(
     what : str
         Kind of output with its article, for messages.
     *leftovers : str
-        Patterns of file names whose temporary files are removed; see `remove_leftovers`.
+        Patterns of the names of the files that the work writes. Their temporary files are removed,
+        see `remove_leftovers`; links with such names are refused, see `refuse_links`.
     claim : function, optional
         Called under the lock. It raises if the folder contains something else, and returns
         whether the work in it is complete.
@@ -42,6 +44,8 @@ def output_folder(
     ------
     NotADirectoryError
         ``out`` is a file.
+    ValueError
+        The folder holds a link, a pipe or a device where files are to be written.
     PermissionError
         The folder is not writable, and its work is not complete.
     BlockingIOError
@@ -53,6 +57,7 @@ def output_folder(
     was_there = out.exists()
     out.mkdir(parents=True, exist_ok=True)
     with only_writer(out, what) as record_owner, nullcontext() if was_there else _kept_if_used(out):
+        refuse_links(out, *leftovers)
         is_complete = claim is not None and bool(claim())
         if not is_complete:
             record_owner()

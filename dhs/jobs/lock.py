@@ -16,6 +16,11 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from dhs.jobs.files import open_own, write_new
+from dhs.jobs.holders import Holder, holders_of, is_gone
+from fastnorm.json_text import parse_json
+from fastnorm.text import one_line
+
 SECONDS_TO_WAIT_FOR_THE_FOLDER = 3.0
 WRITER = ".writer.json"
 """File in a locked folder that identifies its owner; it informs others, but is not the lock."""
@@ -55,16 +60,14 @@ def only_writer(
     Raises
     ------
     BlockingIOError
-        Another process has locked the folder; the message names it if it has recorded itself.
+        Another process has locked the folder; the message names it if it has recorded itself. If
+        it was killed on this host, the message names those of its workers that are left.
     """
     patience = SECONDS_TO_WAIT_FOR_THE_FOLDER if seconds is None else seconds
     deadline = time.monotonic() + patience
     while (held := _hold(folder)) is None:
         if time.monotonic() > deadline:
-            raise BlockingIOError(
-                f"another process is writing {what} into {folder}: {_writer(folder)}; wait for "
-                "it to finish, or stop it."
-            )
+            raise BlockingIOError(_held(folder, what))
         time.sleep(0.05)
     try:
         # A killed writer may have left its file.
@@ -120,7 +123,7 @@ def _record_owner(folder: Path, what: str) -> None:
         "command": command[: _LONGEST[0]],
     }
     try:
-        (folder / WRITER).write_text(json.dumps(owner), "utf-8")
+        write_new(folder / WRITER, json.dumps(owner).encode())
     except OSError as error:
         # On a full disk the owner stays unknown; the lock works nevertheless.
         if error.errno in _NOT_WRITABLE:
@@ -130,15 +133,49 @@ def _record_owner(folder: Path, what: str) -> None:
             ) from error
 
 
-def _writer(folder: Path) -> str:
-    """Describe the owner of a folder, as far as it is known."""
+def _held(folder: Path, what: str) -> str:
+    """Say who holds a folder, as far as it is known, and what to do."""
+    owner, holders = _read_owner(folder), holders_of(folder)
+    named = ", ".join(map(str, holders))
+    if owner is None:
+        who = f"an unknown process{f' (here, {named} holds the folder)' if holders else ''}"
+    else:
+        pid, host, who = owner
+        # A number that others hold the lock without may belong to a later process.
+        is_other = bool(holders) and pid not in [holder.pid for holder in holders]
+        if host == socket.gethostname() and (is_other or is_gone(pid)):
+            return f"{folder} is locked for {what}: {who} is gone, but {_left(folder, holders)}"
+    return (
+        f"another process is writing {what} into {folder}: {who}; wait for it to finish, or stop "
+        "it."
+    )
+
+
+def _left(folder: Path, holders: list[Holder]) -> str:
+    """Say which workers a killed writer left behind."""
+    if not holders:
+        return (
+            "others hold the folder, perhaps its workers, that cannot be seen from here (without "
+            f"/proc, in another container, or of another user); find them with: lsof {folder}"
+        )
+    named = ", ".join(map(str, holders))
+    pids = " ".join(str(holder.pid) for holder in holders)
+    return (
+        f"its workers hold the folder: {named}; wait for them to exit, or end them with: "
+        f"kill -9 {pids}"
+    )
+
+
+def _read_owner(folder: Path) -> tuple[int, str, str] | None:
+    """Return number, host and description of the owner of a folder, as far as they are known."""
     try:
-        with (folder / WRITER).open("rb") as file:
-            owner = json.loads(file.read(_LONGEST[1]))
+        with os.fdopen(open_own(folder / WRITER, os.O_RDONLY), "rb") as file:
+            owner = parse_json(file.read(_LONGEST[1]))
         where = f"process {owner['pid']} on host {owner['host']} since {owner['since']}"
-        return f"{where} ({owner['command']})"
-    except (OSError, ValueError, LookupError, TypeError):
-        return "an unknown process"
+        said = one_line(f"{where} ({owner['command']})")
+        return int(owner["pid"]), str(owner["host"]), said
+    except (OSError, ValueError, LookupError, TypeError, OverflowError):
+        return None
 
 
 def _forget(folder: Path) -> None:

@@ -91,6 +91,7 @@ def run_grid(
     *,
     progress: Progress | None = None,
     warn: Callable[[str], None] = warnings.warn,
+    picture_format: str = "png",
 ) -> Grid:
     """Run a grid into ``config.out_dir``, or resume an interrupted run.
 
@@ -107,6 +108,8 @@ def run_grid(
         Called with the number of rows done and the total.
     warn : function
         Called with a message for every worker that died, and one about hosts with flat bands.
+    picture_format : str
+        ``png``, ``pdf`` or ``svg``.
 
     Returns
     -------
@@ -128,7 +131,7 @@ def run_grid(
     engine = Engine(config)
     require_enough(config.fpr_targets, len(engine.hosts), engine.hosts.data.name)
     out = Path(config.out_dir)
-    with output_folder(out, "a grid", claim=partial(claim, out, engine)):
+    with output_folder(out, "a grid", "*", f"{SHARDS}/*", claim=partial(claim, out, engine)):
         todo = missing(out, engine)
         total = sum(shard.rows for shard in engine.shards())
         left = sum(shard.rows for shard in todo)
@@ -158,7 +161,7 @@ def run_grid(
         remove_shards(out)
         from dhs.selection.figure import draw_grid
 
-        pictures = draw_grid(out)
+        pictures = draw_grid(out, picture_format=picture_format)
     return Grid(out, metadata, left, deaths, pictures)
 
 

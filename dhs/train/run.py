@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dhs.jobs.claim import output_folder
+from dhs.statistics.few import few_for_auc
 from dhs.train.config import TrainConfig
 from dhs.train.loop import BEST, LAST, Loop
 from dhs.train.processes import Processes, processes
@@ -107,6 +108,11 @@ def _introduce(loop: Loop, say: Callable[[str], None]) -> None:
             for name, data in (("training", loop.data), ("validation", loop.validation))
         )
     )
+    lenses = int(loop.validation.labels.sum())
+    few = few_for_auc(lenses, len(loop.validation) - lenses)
+    # With even fewer, the warnings below say it.
+    if few is not None and not loop.warnings:
+        say(f"few cutouts for validation: {few}, and the AUC chooses the best epoch")
     if loop.config.split.split_value is not None:
         say(
             f"split.split_value={loop.config.split.split_value} has no effect: a training takes "
@@ -129,5 +135,6 @@ def _only_trainer(config: TrainConfig, group: Processes) -> Iterator[None]:
         yield
         return
     out = Path(config.train.out_dir)
-    with output_folder(out, "a training", STATE_FILE, BEST, LAST, METRICS, PICTURE):
+    written = (STATE_FILE, BEST, LAST, METRICS, PICTURE, "tensorboard")
+    with output_folder(out, "a training", *written):
         yield

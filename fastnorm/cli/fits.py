@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastnorm.cli.options import AsJson, BackendName, Radii, say_flat
+from fastnorm.cli.options import AsJson, BackendName, MaskBitNames, Radii, say_flat
 from fastnorm.terminal import (
     annulus_warnings,
     check_folder,
@@ -47,14 +47,7 @@ def normalize_fits(
             help="Treat NaN as 0, as the published models do; otherwise NaN pixels are bad.",
         ),
     ] = False,
-    mask_bits: Annotated[
-        str,
-        typer.Option(
-            metavar="RELEASE:NAME,...",
-            help="Name the MASKBITS bits that make a pixel bad, or 'dr10:' for none.",
-            show_default="dr10, bits of stars, clusters, and pixels without a good value",
-        ),
-    ] = "dr10",
+    mask_bits: MaskBitNames = "dr10",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     backend: BackendName = None,
     as_json: AsJson = False,
@@ -161,7 +154,10 @@ def _targets(
             fail(f"{other} and {path} would both be written to {target}; run them separately.")
         if os.path.realpath(target) in sources:
             fail(f"--out {out}: {target} is an input and would be replaced; name another folder.")
-        if target.exists() and not overwrite:
+        if target.is_symlink():
+            reason = f"{target} is a link, which may lead anywhere; delete it."
+            rejected.append(Rejected(path, reason))
+        elif target.exists() and not overwrite:
             reason = f"{target} already exists; use --overwrite to replace it."
             rejected.append(Rejected(path, reason))
         else:

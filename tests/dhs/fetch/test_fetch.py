@@ -116,8 +116,8 @@ def test_redirects_are_followed_three_times(server: FlakyServer, out: Path) -> N
 
 def test_a_server_that_drips_is_left(server: FlakyServer, out: Path) -> None:
     server.always = "dripping"
-    result = get(server, out, catalogue(1), attempts=1, timeout=0.05)
-    assert "incomplete after 0.5 s" in result.rejected[0].reason
+    result = get(server, out, catalogue(1), attempts=1, deadline=0.5)
+    assert "not complete after the deadline of 0.5 s" in result.rejected[0].reason
 
 
 def test_zeros_are_no_data_and_are_asked_for_once(server: FlakyServer, out: Path) -> None:

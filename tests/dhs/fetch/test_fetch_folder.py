@@ -97,15 +97,14 @@ def test_a_full_disk_is_told_and_the_run_goes_on(
 ) -> None:
     written: list[Path] = []
 
-    def write(path: Path, body: bytes) -> int:
+    def write(path: Path, body: bytes) -> None:
         if len(written) == 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         written.append(path)
-        with path.open("wb") as stream:
-            return stream.write(body)
+        path.write_bytes(body)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", write)
+        patch.setattr("dhs.fetch.run.write_new", write)
         with pytest.raises(OSError, match="No space left on device; the fetched files are kept"):
             get(server, out, catalogue(9))
     assert get(server, out, catalogue(9)) == FetchResult(out, 9, 6, 0, [])
