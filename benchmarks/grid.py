@@ -181,7 +181,7 @@ def _without_pictures() -> None:
     """Disable the figures, which are not part of the timing."""
     import dhs.selection.figure as figure
 
-    figure.draw_grid = lambda folder, open_images=None: []
+    figure.draw_grid = lambda folder, **_: []
 
 
 def main(

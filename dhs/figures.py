@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnorm.atomic import atomic_path
 from fastnorm.io import INSTALL_EXTRA
+from fastnorm.pictures import save_picture
 
 try:
     from matplotlib import colormaps
@@ -217,6 +217,5 @@ def plain_log_ticks(axis: Axis) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, facecolor="white")
+    """Write a figure as PNG, PDF or SVG, as the suffix says, atomically."""
+    save_picture(figure, path)

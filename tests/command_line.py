@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import webbrowser
+
+import pytest
 import typer
 from typer.testing import CliRunner, Result
 
@@ -18,3 +21,15 @@ def invoke(app: typer.Typer, *arguments: object) -> Result:
 def message(result: Result) -> str:
     """Return the text on stderr as one line."""
     return " ".join(result.stderr.split())
+
+
+def record_opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that receives the addresses of what is opened; nothing is opened."""
+    opened: list[str] = []
+
+    def remember(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", remember)
+    return opened

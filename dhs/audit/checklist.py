@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from fastnorm.io import Rejected
+
+ALWAYS = ("unmixed", "readable", "known_origin", "lock")
+"""Keys of the lines that must hold without a plan too, the most important first."""
 
 
 class Verdict(StrEnum):
@@ -58,11 +61,14 @@ class Audit:
         Lines in the order of the plan.
     rejected : tuple of Rejected
         Files that cannot be read.
+    noun : str
+        Name of the lines in the summary.
     """
 
     folders: tuple[str, ...]
     lines: tuple[Line, ...]
     rejected: tuple[Rejected, ...] = ()
+    noun: str = "lines"
 
     @property
     def holds(self) -> bool:
@@ -76,9 +82,15 @@ class Audit:
             sum(line.verdict is verdict for line in self.lines) for verdict in Verdict
         )
         return (
-            f"{len(self.lines)} lines: {hold} {'holds' if hold == 1 else 'hold'}, "
+            f"{len(self.lines)} {self.noun}: {hold} {'holds' if hold == 1 else 'hold'}, "
             f"{fail} {'fails' if fail == 1 else 'fail'}, {unknown} cannot be judged."
         )
+
+    def without_plan(self) -> Audit:
+        """Return the checks that concern any run, without the requirements of the plan."""
+        by_key = {line.key: line for line in self.lines}
+        kept = tuple(by_key[key] for key in ALWAYS if key in by_key)
+        return replace(self, lines=kept, noun="checks")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the audit as a dict for JSON."""

@@ -202,7 +202,7 @@ def known_origin(found: Artefacts) -> Line:
             Verdict.FAILS,
             f"{name} does not record the origin of its data",
             (name,),
-            "Pack the cutouts with dhs pack --data-origin TEXT, and create the rest again from it.",
+            "Pack or score the cutouts with --data-origin TEXT, and create the rest again from it.",
         )
         for name in unknown
     ]

@@ -21,10 +21,13 @@ from dhs.score.table import ScoreTable, read_table, require_same_preprocessing
 from dhs.statistics.bootstrap import percentile_interval, resample
 from dhs.statistics.calibration import DEFINITION
 from dhs.statistics.differences import METHOD
+from dhs.statistics.few import few_for_auc
 from dhs.statistics.intervals import INTERVALS
 from dhs.statistics.thresholds import allowed_false_positives
 from fastnorm.atomic import atomic_path
+from fastnorm.kinds import flag
 from fastnorm.paths import local_path
+from fastnorm.pictures import remove_other_formats, save_picture
 
 DEFAULT_RATES = (1e-2, 1e-3, 1e-4)
 REPORT = "evaluation.json"
@@ -92,6 +95,7 @@ def evaluate(
     if interval not in INTERVALS:
         allowed = ", ".join(INTERVALS)
         raise ValueError(f"interval={interval!r} is not known; expected one of {allowed}.")
+    across_annuli = flag("across_annuli", across_annuli)
     integer("resamples", resamples, 100, 1_000_000)
     integer("seed", seed, 0, 2**63 - 1)
     tables = _read_tables(scores)
@@ -141,7 +145,7 @@ def evaluate(
         "lenses": int(is_lens.sum()),
         "negatives": negatives,
         "refused": refused,
-        "remarks": _said_of_splits(known) + _remarks(judged),
+        "remarks": _said_of_splits(known) + _remarks(judged, int(is_lens.sum()), negatives),
         "interval": {"method": interval, "confidence": 0.95, "methods": INTERVAL_METHODS},
         "bootstrap": {"resamples": resamples, "seed": seed, "method": BOOTSTRAP_METHOD},
         "comparison_method": METHOD,
@@ -156,8 +160,16 @@ def evaluate(
     return Evaluation(report, is_lens, matched.logits, Band(grid / negatives, low, high))
 
 
-def write_evaluation(out: Path, evaluation: Evaluation) -> list[Path]:
+def write_evaluation(out: Path, evaluation: Evaluation, picture_format: str = "png") -> list[Path]:
     """Write the report and its figures into a folder, which is created if needed.
+
+    Parameters
+    ----------
+    out : Path
+        Folder; pictures in it of an earlier evaluation, in another format, are removed.
+    evaluation : Evaluation
+    picture_format : str
+        ``png``, ``pdf`` or ``svg``.
 
     Returns
     -------
@@ -172,11 +184,12 @@ def write_evaluation(out: Path, evaluation: Evaluation) -> list[Path]:
     from dhs.evaluate.figure import PICTURES
 
     written = []
-    with output_folder(out, "an evaluation", *PICTURES, REPORT):
-        for name, picture in PICTURES.items():
-            with atomic_path(out / name) as temporary:
-                picture(evaluation).savefig(temporary, format="png", dpi=150, facecolor="white")
-            written.append(out / name)
+    pictures = {(out / name).with_suffix(f".{picture_format}"): PICTURES[name] for name in PICTURES}
+    with output_folder(out, "an evaluation", *(path.name for path in pictures), REPORT):
+        for path, picture in pictures.items():
+            save_picture(picture(evaluation), path)
+            remove_other_formats(path)
+            written.append(path)
         with atomic_path(out / REPORT) as temporary:
             text = json.dumps(evaluation.report, indent=2, allow_nan=False)
             temporary.write_text(f"{text}\n", "utf-8")
@@ -264,7 +277,7 @@ def _said_of_splits(truth: Truth) -> list[str]:
     return [f"{truth.path} has no column split; the splits are those of {truth.split_source}"]
 
 
-def _remarks(judged: Sequence[dict[str, Any]]) -> list[str]:
+def _remarks(judged: Sequence[dict[str, Any]], lenses: int, negatives: int) -> list[str]:
     """Return what to print about rates with few false positives, and about too few lenses."""
     remarks = [
         f"{table['name']}, FPR {recall['fpr']:g}: {recall['remark']}"
@@ -273,7 +286,8 @@ def _remarks(judged: Sequence[dict[str, Any]]) -> list[str]:
         if recall["remark"]
     ]
     return remarks + [
-        f"{table['name']}: too few lenses or non-lenses for an interval of the AUC"
+        f"{table['name']}: too few lenses or non-lenses ({lenses} and {negatives}) for an interval "
+        f"of the AUC; {few_for_auc(lenses, negatives)}"
         for table in judged
         if table["auc"]["is_too_few"]
     ]

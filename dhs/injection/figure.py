@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from dhs.constants import PIXEL_SCALE
 from dhs.injection.cutouts import InjectedCutout
 from fastnorm.annulus import Annulus
-from fastnorm.atomic import atomic_path
 from fastnorm.figure import COLOUR_WEIGHTS
 from fastnorm.io import INSTALL_EXTRA
 from fastnorm.normalize import annulus_median_mad
+from fastnorm.pictures import save_picture
 from fastnorm.text import printable
 
 try:
@@ -97,7 +97,7 @@ def injection_figure(injected: Sequence[InjectedCutout], title: str) -> Figure:
 
 
 def draw_injections(injected: Sequence[InjectedCutout], title: str, path: str | Path) -> None:
-    """Write the figure of `injection_figure` as PNG.
+    """Write the figure of `injection_figure` as PNG, PDF or SVG.
 
     Parameters
     ----------
@@ -114,8 +114,7 @@ def draw_injections(injected: Sequence[InjectedCutout], title: str, path: str | 
         ``injected`` is empty.
     """
     figure = injection_figure(injected, title)
-    with atomic_path(Path(path)) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, facecolor="white")
+    save_picture(figure, Path(path), dpi=110)
 
 
 def _caption(item: InjectedCutout) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.realism.probe import Probe
-from fastnorm.atomic import atomic_path
 from fastnorm.io import INSTALL_EXTRA
+from fastnorm.pictures import save_picture
 
 try:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def probe_figure(probe: Probe, metadata: Mapping[str, Any]) -> Figure:
 
 
 def draw_probe(probe: Probe, metadata: Mapping[str, Any], path: str | Path) -> None:
-    """Write the figure of `probe_figure` as PNG.
+    """Write the figure of `probe_figure` as PNG, PDF or SVG.
 
     Parameters
     ----------
@@ -66,8 +66,7 @@ def draw_probe(probe: Probe, metadata: Mapping[str, Any], path: str | Path) -> N
         File to write; it appears when the figure is complete.
     """
     figure = probe_figure(probe, metadata)
-    with atomic_path(Path(path)) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, facecolor="white")
+    save_picture(figure, Path(path))
 
 
 def _title(metadata: Mapping[str, Any]) -> str:

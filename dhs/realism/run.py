@@ -22,7 +22,9 @@ from dhs.realism.probe import Probe
 from dhs.realism.samples import Draw, Sample, is_grid_folder
 from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
+from fastnorm.kinds import flag
 from fastnorm.paths import local_path
+from fastnorm.pictures import remove_other_formats
 
 BATCH = 64
 MOST_SAMPLED = 10**6
@@ -104,6 +106,7 @@ def gather(
     """
     integer("sample", sample, 1, MOST_SAMPLED)
     integer("seed", seed, 0, MOST_ID)
+    allow_deprecated = flag("allow_deprecated", allow_deprecated)
     finder, loaded = checkpoint.load(model, allow_deprecated=allow_deprecated)
     where = choose_device(device)
     finder.to(where)
@@ -146,7 +149,9 @@ def gather(
     return Gathered(*taken, lenses.groups, arcs.groups, metadata, rejected)
 
 
-def write_check(folder: Path, gathered: Gathered, probe: Probe) -> dict[str, Any]:
+def write_check(
+    folder: Path, gathered: Gathered, probe: Probe, picture_format: str = "png"
+) -> dict[str, Any]:
     """Write ``realism.png`` and ``realism.json``, each of them atomically.
 
     Parameters
@@ -156,6 +161,8 @@ def write_check(folder: Path, gathered: Gathered, probe: Probe) -> dict[str, Any
     gathered : Gathered
     probe : Probe
         Result of `dhs.realism.probe.probe` on the gathered features.
+    picture_format : str
+        ``png``, ``pdf`` or ``svg``; a picture of an earlier check in another one is removed.
 
     Returns
     -------
@@ -172,8 +179,10 @@ def write_check(folder: Path, gathered: Gathered, probe: Probe) -> dict[str, Any
         "versions": versions() | {"scikit-learn": sklearn.__version__},
         "created": now(),
     }
-    with output_folder(folder, "a realism check", "realism.png", "realism.json"):
-        draw_probe(probe, gathered.metadata, folder / "realism.png")
+    picture = folder / f"realism.{picture_format}"
+    with output_folder(folder, "a realism check", picture.name, "realism.json"):
+        draw_probe(probe, gathered.metadata, picture)
+        remove_other_formats(picture)
         with atomic_path(folder / "realism.json") as temporary:
             temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     return record

@@ -35,7 +35,7 @@ def section(artefacts: Artefacts, rejected: list[Rejected]) -> Section:
         return item.path
 
     of(artefacts.packs, _pack, path)
-    of(_alike(artefacts.checkpoints), _checkpoints, lambda alike: alike[0].path)
+    of(alike(artefacts.checkpoints), _checkpoints, lambda alike: alike[0].path)
     of(artefacts.scores, _scores, path)
     of(artefacts.evaluations, _evaluation, path)
     of(artefacts.grids, _grid, lambda grid: grid.folder)
@@ -80,7 +80,7 @@ def _pack(document: Document) -> list[Block]:
     return _card(kind, document.path, entries, commands.of_pack(document))
 
 
-def _alike(checkpoints: Iterable[Checkpoint]) -> list[list[Checkpoint]]:
+def alike(checkpoints: Iterable[Checkpoint]) -> list[list[Checkpoint]]:
     """Group checkpoints with the same weights and deprecation mark, such as best and last."""
     groups: dict[tuple[str, str | None], list[Checkpoint]] = {}
     for checkpoint in checkpoints:

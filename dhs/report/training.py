@@ -15,6 +15,7 @@ from dhs.report.style import chart, figure, key_entry, line_style, model_name, n
 from dhs.train.records import METRICS
 from fastnorm.io import Rejected
 from fastnorm.json_text import parse_json
+from fastnorm.paths import open_file
 
 SAYS = (
     "Loss and validation AUC of every training run, by epoch. The AUC is measured on validation "
@@ -59,8 +60,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     OSError
         The file cannot be read.
     """
+    with open_file(path) as stream:
+        text = stream.read().decode("utf-8")
     epochs = []
-    for count, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for count, line in enumerate(text.splitlines(), 1):
         try:
             epoch = parse_json(line)
             float(epoch["train_loss"]), float(epoch["val_loss"]), int(epoch["epoch"])

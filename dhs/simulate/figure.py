@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dhs.constants import PIXEL_SCALE
 from dhs.simulate.scene import BRIGHT, LIMIT
-from fastnorm.atomic import atomic_path
 from fastnorm.figure import colour_picture
 from fastnorm.io import INSTALL_EXTRA
+from fastnorm.pictures import save_picture
 
 try:
     from matplotlib.figure import Figure
@@ -99,7 +99,7 @@ def survey_figure(images: NDArray[np.float32], tiers: Sequence[str], title: str)
 def draw_survey(
     images: NDArray[np.float32], tiers: Sequence[str], title: str, path: str | Path
 ) -> None:
-    """Write the figure of `survey_figure` as PNG.
+    """Write the figure of `survey_figure` as PNG, PDF or SVG.
 
     Parameters
     ----------
@@ -118,8 +118,7 @@ def draw_survey(
         Same as in `survey_figure`.
     """
     figure = survey_figure(images, tiers, title)
-    with atomic_path(Path(path)) as temporary:
-        figure.savefig(temporary, format="png", dpi=130, facecolor="white")
+    save_picture(figure, Path(path), dpi=130)
 
 
 def _frame(corner: tuple[float, float], side: float, tier: str, transform: Any) -> Patch:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnorm.atomic import atomic_path
+from fastnorm.pictures import save_picture
 
 METRICS, PICTURE = "metrics.jsonl", "learning_curve.png"
 
@@ -88,6 +89,5 @@ def draw_learning_curve(out: Path, history: Sequence[Mapping[str, Any]], title: 
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     figure.suptitle(title)
-    with atomic_path(out / PICTURE) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    save_picture(figure, out / PICTURE)
     return out / PICTURE

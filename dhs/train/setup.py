@@ -7,6 +7,7 @@ import torch
 from dhs import checkpoint
 from dhs.data import LensDataset
 from dhs.model import LensFinder
+from dhs.statistics.few import few_for_auc
 from dhs.train.config import TrainConfig, TrainSection
 from dhs.train.processes import Processes
 from fastnorm import LEGACY_ANNULUS, Annulus
@@ -57,7 +58,7 @@ def check_classes(data: LensDataset, validation: LensDataset) -> list[str]:
     counts = {"lenses": lenses, "non-lenses": len(validation) - lenses}
     return [
         f"{validation.name} has only {count} {kind} for validation: the validation AUC, which "
-        "chooses the best epoch, is mostly chance."
+        f"chooses the best epoch, is mostly chance ({few_for_auc(*counts.values())})."
         for kind, count in counts.items()
         if count < FEWEST_FOR_VALIDATION
     ]

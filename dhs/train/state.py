@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from dhs.config.errors import differences
 from fastnorm.atomic import atomic_path
 from fastnorm.json_text import parse_json
+from fastnorm.paths import require_file
 
 STATE_FILE = "state.safetensors"
 FORMAT = 1
@@ -128,6 +129,7 @@ def load_state(
         The file is damaged, or it belongs to a different training; the message lists the
         differences.
     """
+    require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = parse_json((file.metadata() or {})["dhs"])
