@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ app = typer.Typer(
     cls=group_with_default("create"),
     help="Pack single-cutout files into a few large files, and verify such packs.\n\n"
     "dhs pack MANIFEST --out DIR is short for dhs pack create MANIFEST --out DIR.",
-    subcommand_metavar="MANIFEST --out DIR | verify DIR",
+    subcommand_metavar="MANIFEST|FOLDER --out DIR | verify DIR",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -39,11 +40,21 @@ Workers = Annotated[
 def create(
     manifest: Annotated[
         Path,
-        typer.Argument(help="Read cutout_path, label and others from this .parquet or .csv."),
+        typer.Argument(
+            metavar="MANIFEST|FOLDER",
+            help="Read cutout_path, label and others from this .parquet or .csv; or take all "
+            "cutouts of this folder, without labels.",
+        ),
     ],
     out: Annotated[
         Path, typer.Option(help="Write to this folder: new, empty, or left by an interrupted run.")
     ],
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace the pack in the folder once the new one is complete."
+        ),
+    ] = False,
     data_origin: Annotated[
         str | None,
         typer.Option(
@@ -81,7 +92,7 @@ def create(
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pack the cutouts listed in a manifest into shards, masks if needed, and a new manifest.
+    """Pack the cutouts of a manifest or folder into shards, masks if needed, and a new manifest.
 
     Neighbours on the sky are in the same split. Run the same command again to resume an
     interrupted run; the output is identical.
@@ -108,6 +119,7 @@ def create(
                     allow_rejects=allow_rejects,
                     allow_flat=allow_flat,
                     mask_bits=MaskBits.parse(mask_bits),
+                    overwrite=overwrite,
                     progress=show,
                     warn=lambda text: say("warning", "yellow", text),
                 )
@@ -116,7 +128,14 @@ def create(
     report = result._asdict() | {"out": str(out), "written": result.cutouts * result.is_finished}
     empty = [name for name in ("train", "val") if name not in result.splits]
     if not result.is_finished:
-        _say_not_finished(result)
+        _say_not_finished(result, out)
+    elif not result.has_labels:
+        say(
+            "note",
+            "yellow",
+            f"{out} has no labels, so it can be scored, but not trained on; for labels, give a "
+            "table with the columns cutout_path and label.",
+        )
     elif empty:
         say(
             "note",
@@ -124,21 +143,38 @@ def create(
             f"no cutout is in {' or in '.join(empty)}, which training needs; pack more cutouts, "
             "or set the splits in a column split.",
         )
+    if result.was_complete and result.rejected:
+        _say_mended(len(result.rejected))
     say_flat(result.flat_bands)
     is_allowed = result.is_finished and len(result.rejected) <= allow_rejects
     with suppress(typer.Exit) if is_allowed else nullcontext():
-        where = out / "rejected.parquet"
+        where = result.out / "rejected.parquet"
         finish(report, result.rejected, started, _summary(result), as_json, where)
 
 
-def _say_not_finished(result: PackResult) -> None:
+def _say_not_finished(result: PackResult, out: Path) -> None:
     count = len(result.rejected)
     if not result.cutouts:
         why = "every file was rejected; fix them"
     else:
         files = "1 file was" if count == 1 else f"{count:,} files were"
         why = f"{files} rejected; fix those listed, or allow them (--allow-rejects {count})"
-    say("error", "red", f"{result.out} is not finished: {why}, and run the same command again.")
+    # A pack that is replaced is written to another folder first.
+    is_new = os.path.realpath(result.out) == os.path.realpath(out)
+    state = "is not finished" if is_new else "is as before, because the new pack is not finished"
+    say("error", "red", f"{out} {state}: {why}, and run the same command again.")
+
+
+def _say_mended(rejected: int) -> None:
+    files, they = (
+        ("1 file was", "it is") if rejected == 1 else (f"{rejected:,} files were", "they are")
+    )
+    say(
+        "note",
+        "yellow",
+        f"{files} rejected when this pack was written; if {they} mended, give --overwrite to pack "
+        "all files again.",
+    )
 
 
 def _summary(result: PackResult) -> str:

@@ -15,6 +15,9 @@ from dhs.jobs.malloc import keep_freed_memory
 from fastnorm.terminal import check_out, console, counting, fail, finish, messages, say
 from fastnorm.text import printable
 
+MOST_DIGITS = 6
+"""Most digits of a printed score; scores that are closer are told apart by their logits."""
+
 
 def score(
     model: Annotated[
@@ -59,6 +62,17 @@ def score(
     allow_deprecated: Annotated[
         bool, typer.Option("--allow-deprecated", help="Allow a deprecated checkpoint.")
     ] = False,
+    data_origin: Annotated[
+        str | None,
+        typer.Option(
+            help="Record the origin of the cutouts, for example legacysurvey-dr10.",
+            show_default="the origin in the pack or manifest",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace a table of other cutouts or checkpoints."),
+    ] = False,
     show: Annotated[int, typer.Option(help="Print this many of the highest scores.", min=0)] = 10,
     as_json: AsJson = False,
 ) -> None:
@@ -89,6 +103,8 @@ def score(
                     batch_size=batch_size,
                     device=device,
                     allow_deprecated=allow_deprecated,
+                    data_origin=data_origin,
+                    overwrite=overwrite,
                     progress=advance,
                 )
         except KeyboardInterrupt:
@@ -106,7 +122,9 @@ def score(
         "batch_size": result.metadata["batch_size"],
         "device": result.metadata["device"],
         "flat_bands": result.flat_bands,
-        "highest": [{"id": printable(name), "score": round(value, 6)} for name, value in best],
+        "highest": [
+            {"id": printable(name), "score": value, "logit": logit} for name, value, logit in best
+        ],
     }
     if best and not as_json:
         _print_best(report["highest"], f"{named}; {report['spec']}")
@@ -123,12 +141,23 @@ def _print_best(highest: list[dict[str, Any]], model: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from dhs.statistics.digits import digits_to_tell_apart
+
     console(sys.stdout).print(f"{len(highest)} highest scores; {model}", markup=False)
+    columns = ["score"]
+    scores, logits = ([item[key] for item in highest] for key in ("score", "logit"))
+    digits = {"score": digits_to_tell_apart(scores, 3, MOST_DIGITS)}
+    if len({f"{value:.{MOST_DIGITS}f}" for value in scores}) < len(set(logits)):
+        # Near 1, scores of different logits look equal.
+        columns.append("logit")
+        digits["logit"] = digits_to_tell_apart(logits, 2, MOST_DIGITS)
     table = Table()
     table.add_column("id", overflow="fold")
-    table.add_column("score", justify="right")
+    for name in columns:
+        table.add_column(name, justify="right")
     for item in highest:
-        table.add_row(Text(item["id"]), f"{item['score']:.3f}")
+        shown = [f"{item[name]:.{digits[name]}f}" for name in columns]
+        table.add_row(Text(item["id"]), *shown)
     console(sys.stdout).print(table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ CLOSE, ALIKE = 0.8, 0.5
 MOST_NAMED = 3
 MOST_LETTERS = 3000
 """Largest number of letters for all faults; a longer text loses its middle."""
+_CHECKSUM, _NAME_OF_CHECKSUM = re.compile("[0-9a-f]{32,}"), re.compile("[._](fingerprint|sha256)$")
 
 
 def describe(error: ValidationError, name: str, model: type[BaseModel]) -> str:
@@ -36,6 +38,8 @@ def describe(error: ValidationError, name: str, model: type[BaseModel]) -> str:
 def differences(first: Any, second: Any, name: str = "") -> list[str]:
     """List the differences between two nested values, each with its dotted name.
 
+    Of checksums, only the name is given, because their values mean nothing to a reader.
+
     Parameters
     ----------
     first, second : Any
@@ -49,7 +53,15 @@ def differences(first: Any, second: Any, name: str = "") -> list[str]:
             for key in sorted({*first, *second})
             for line in differences(first.get(key), second.get(key), f"{name}.{key}".lstrip("."))
         ]
-    return [] if first == second else [f"{name} {first} against {second}"]
+    if first == second:
+        return []
+    if _is_checksum(first) or _is_checksum(second):
+        return [f"{_NAME_OF_CHECKSUM.sub('', name)} changed"]
+    return [f"{name} {first} against {second}"]
+
+
+def _is_checksum(value: Any) -> bool:
+    return isinstance(value, str) and _CHECKSUM.fullmatch(value) is not None
 
 
 def _fault(fault: dict[str, Any], model: type[BaseModel]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow
@@ -12,9 +14,20 @@ from pyarrow import parquet
 
 from dhs.manifest.format import MANIFEST, METADATA_KEY, PARTS, SETTINGS
 from fastnorm.atomic import atomic_path
+from fastnorm.json_text import parse_json
+from fastnorm.paths import read_bytes, require_file
+
+MOST_NAMED = 5
+_CHECKSUM = "_sha256"
 
 
-def claim_folder(out: Path, settings: dict[str, Any], what: str) -> bool:
+def claim_folder(
+    out: Path,
+    settings: dict[str, Any],
+    what: str,
+    advice: str = "use another folder, or delete this one to start again",
+    words: Mapping[str, str] = MappingProxyType({}),
+) -> bool:
     """Record the settings in an empty folder, or check them, and tell whether it is complete.
 
     Parameters
@@ -25,6 +38,10 @@ def claim_folder(out: Path, settings: dict[str, Any], what: str) -> bool:
         All settings that determine the files, as JSON.
     what : str
         Contents of the folder, without an article, for the error messages.
+    advice : str
+        What to do about different settings, besides using those of the folder.
+    words : mapping
+        What to say if a setting differs whose values, checksums, mean nothing to a reader.
 
     Returns
     -------
@@ -37,7 +54,7 @@ def claim_folder(out: Path, settings: dict[str, Any], what: str) -> bool:
         The folder contains something else, or was written with different settings. It is not
         changed.
     """
-    there = _settings_there(out)
+    there = read_settings(out)
     if there is None:
         foreign = sorted(path.name for path in out.iterdir() if not _is_fresh(path))
         if foreign:
@@ -49,31 +66,47 @@ def claim_folder(out: Path, settings: dict[str, Any], what: str) -> bool:
         with atomic_path(out / PARTS / SETTINGS) as temporary:
             temporary.write_text(json.dumps(settings, sort_keys=True, indent=1), "utf-8")
         return False
-    differ = [key for key in settings if there.get(key) != settings[key]]
-    if differ:
-        listed = "; ".join(
-            f"{key} is {there.get(key)} in the folder and {settings[key]} in this run"
-            for key in differ
-            # This is too long to show, and its checksum differs too.
-            if key != "config"
-        )
+    keys = [key for key, value in settings.items() if there.get(key) != value]
+    changed = [words[key] for key in keys if key in words]
+    differ = [line for key in keys for line in _differences(there.get(key), settings[key], key)]
+    if changed and not differ:
+        raise ValueError(f"{out}: {changed[0]}; {advice}.")
+    if keys:
+        listed = [*changed, *differ] or [f"another {key.removesuffix(_CHECKSUM)}" for key in keys]
+        more = f"; and {len(listed) - MOST_NAMED} more" if len(listed) > MOST_NAMED else ""
         raise ValueError(
-            f"{out} contains a {what} with different settings: {listed}. Use those settings, use "
-            "another folder, or delete this one to start again."
+            f"{out} contains a {what} with different settings: "
+            f"{'; '.join(listed[:MOST_NAMED])}{more}. Use those settings, {advice}."
         )
     return (out / MANIFEST).exists()
 
 
-def _settings_there(out: Path) -> dict[str, Any] | None:
+def _differences(found: Any, value: Any, name: str) -> Iterator[str]:
+    """Name the values that differ, except for checksums: what they are of is named itself."""
+    if isinstance(found, dict) and isinstance(value, dict):
+        for key in dict.fromkeys([*value, *found]):
+            yield from _differences(found.get(key), value.get(key), f"{name}.{key}")
+    elif found != value and not name.endswith(_CHECKSUM):
+        yield f"{name} is {_value(found)} in the folder and {_value(value)} in this run"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({', '.join(f'{key} {inner}' for key, inner in value.items())})"
+    return str(value)
+
+
+def read_settings(out: Path) -> dict[str, Any] | None:
     """Read the settings that a folder records, or return None if there are none."""
     try:
         if (out / MANIFEST).exists():
+            require_file(out / MANIFEST)
             text = (parquet.read_schema(out / MANIFEST).metadata or {})[METADATA_KEY]
         elif (out / PARTS / SETTINGS).exists():
-            text = (out / PARTS / SETTINGS).read_bytes()
+            text = read_bytes(out / PARTS / SETTINGS)
         else:
             return None
-        found = json.loads(text)
+        found = parse_json(text)
     except (pyarrow.ArrowInvalid, KeyError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

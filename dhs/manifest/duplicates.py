@@ -43,7 +43,10 @@ class Duplicates(NamedTuple):
 
 
 def find_duplicates(
-    ids: Sequence[str], sha256: Sequence[str], labels: Sequence[int], split: Sequence[str] | None
+    ids: Sequence[str],
+    sha256: Sequence[str],
+    labels: Sequence[int] | None,
+    split: Sequence[str] | None,
 ) -> Duplicates:
     """Find the cutouts whose pixels have the same checksum.
 
@@ -53,12 +56,13 @@ def find_duplicates(
         Ids of the cutouts.
     sha256 : (N,) sequence of str
         Checksums of their pixels.
-    labels : (N,) sequence
+    labels : (N,) sequence, optional
         1 for a lens, 0 for a non-lens.
     split : (N,) sequence of str, optional
         Splits of the cutouts.
     """
-    table = pd.DataFrame({"id": list(ids), "sha256": list(sha256), "label": list(labels)})
+    table = pd.DataFrame({"id": list(ids), "sha256": list(sha256)})
+    table["label"] = "unknown" if labels is None else list(labels)
     table["split"] = "" if split is None else list(split)
     found = Duplicates([], [], [])
     several = table[table.duplicated("sha256", keep=False)]

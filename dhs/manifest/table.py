@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv as csv_module
 import hashlib
-import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,20 @@ import pyarrow
 from pyarrow import csv, parquet
 
 from dhs.arguments import existing
-from dhs.manifest.csv_text import plain_csv
+from dhs.manifest.csv_text import CsvText, plain_csv
 from dhs.manifest.format import MANIFEST, METADATA_KEY
-from fastnorm.paths import local_path
+from dhs.manifest.parquet_file import longest_text, read_parquet
+from dhs.manifest.sizes import CSV_COPIES, NUMBER_BYTES, Allowance, require_columns
+from fastnorm.json_text import parse_json
+from fastnorm.paths import local_path, open_file, require_file
 from fastnorm.text import one_line
 
 MOST_FOOTER_BYTES = 2**26
 """Largest footer of a Parquet file; its metadata grow with columns and row groups."""
 _TEXT_COLUMNS = ("cutout_path", "mask_path", "galaxy_id", "split")
+_TEXT_OF_SCORES = ("path",)
+UCS4_BYTES = 4
+"""Bytes of a character in an array of NumPy."""
 
 
 def read_manifest(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -67,6 +72,7 @@ def manifest_path(path: str | Path) -> Path:
     path = local_path(path)
     if not path.is_dir():
         return path
+    require_file(path / MANIFEST)
     if not (path / MANIFEST).is_file():
         raise FileNotFoundError(
             f"{path} has no {MANIFEST}; give a pack, or a .parquet or .csv file."
@@ -77,25 +83,61 @@ def manifest_path(path: str | Path) -> Path:
 def read_table(path: Path, content: bytes | None = None) -> pyarrow.Table:
     """Read a manifest as an Arrow table, from ``content`` if the file was already read."""
     if content is None:
-        existing(path)
-    if path.suffix == ".parquet":
-        check_footer(path)
-    source = path.read_bytes() if content is None else content
-    stream = pyarrow.BufferReader(source)
+        content = read_content(path)
     try:
         if path.suffix == ".parquet":
-            return _sound(parquet.read_table(stream))
+            return _sound(path, read_parquet(path, content))
         if path.suffix == ".csv":
             as_text = dict.fromkeys(_TEXT_COLUMNS, pyarrow.string())
             options = csv.ConvertOptions(column_types=as_text)
-            text = plain_csv(path, source)
+            text = plain_csv(path, content)
+            _check_cells(path, text)
             marks = csv.ParseOptions(delimiter=text.separator)
             stream = pyarrow.BufferReader(text.content)
-            return _sound(csv.read_csv(stream, parse_options=marks, convert_options=options))
+            return _sound(path, csv.read_csv(stream, parse_options=marks, convert_options=options))
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError, csv_module.Error) as error:
         reason = one_line(str(error))
         raise ValueError(f"{path} is damaged or not a {path.suffix} file ({reason}).") from error
     raise ValueError(f"{path} has an unknown suffix; expected .parquet or .csv.")
+
+
+def read_content(path: Path) -> bytes:
+    """Read a file, which must exist and leave most of the free memory.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read, or is not a file on a disk.
+    ValueError
+        The file is too large.
+    """
+    if existing(path).suffix == ".parquet":
+        check_footer(path)
+    with open_file(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        copies = CSV_COPIES if path.suffix == ".csv" else 1
+        Allowance(path).require(f"its {size:,} bytes", copies * size)
+        return stream.read(size)
+
+
+def _check_cells(path: Path, text: CsvText) -> None:
+    """Refuse a CSV file with more values than memory holds, before decoding it."""
+    rows = text.content.count(b"\n")
+    columns = text.content.partition(b"\n")[0].count(text.separator.encode()) + 1
+    require_columns(path, columns)
+    size = CSV_COPIES * len(text.content) + NUMBER_BYTES * rows * columns
+    Allowance(path).require(f"its {rows:,} rows of {columns:,} columns", size)
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a ``.parquet`` or ``.csv`` file; see `read_table`."""
+    if path.suffix == ".parquet" and path.is_file():
+        check_footer(path)
+        with suppress(pyarrow.ArrowException, OSError):
+            names: list[str] = parquet.read_schema(path).names
+            return names
+    # The whole table, whose reader names what is wrong.
+    return list(read_table(path).column_names)
 
 
 def content_sha256(table: pyarrow.Table) -> str:
@@ -130,8 +172,8 @@ def check_footer(path: Path) -> None:
     ValueError
         The file claims more than `MOST_FOOTER_BYTES`.
     """
-    with path.open("rb") as stream:
-        stream.seek(-min(8, path.stat().st_size), os.SEEK_END)
+    with open_file(path) as stream:
+        stream.seek(-min(8, os.fstat(stream.fileno()).st_size), os.SEEK_END)
         length = int.from_bytes(stream.read(4), "little")
     if length > MOST_FOOTER_BYTES:
         raise ValueError(
@@ -140,10 +182,13 @@ def check_footer(path: Path) -> None:
         )
 
 
-def _sound(table: pyarrow.Table) -> pyarrow.Table:
-    """Reject invalid UTF-8 in names and values, which Arrow checks only on request."""
+def _sound(path: Path, table: pyarrow.Table) -> pyarrow.Table:
+    """Reject what Arrow checks only on request, and texts that NumPy would pad to the longest."""
     table.validate(full=True)
-    _ = table.column_names
+    for name in {*_TEXT_COLUMNS, *_TEXT_OF_SCORES} & {*table.column_names}:
+        if is_text(table[name].type) and (longest := longest_text(table[name])):
+            what = f"{name} with {len(table):,} rows, the longest of {longest:,} bytes,"
+            Allowance(path).require(what, UCS4_BYTES * longest * len(table))
     return table
 
 
@@ -167,8 +212,8 @@ def metadata_of(table: pyarrow.Table | pyarrow.Schema, path: Path) -> dict[str, 
     """Return the JSON under the key ``dhs`` in the schema of a table read from ``path``."""
     schema = table if isinstance(table, pyarrow.Schema) else table.schema
     try:
-        found = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    except (ValueError, RecursionError) as error:
+        found = parse_json((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError as error:
         raise ValueError(f"{path}: the metadata 'dhs' are not valid JSON ({error}).") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: the metadata 'dhs' are not a JSON object.")

@@ -63,7 +63,7 @@ def record_rejected(out: Path, source: Source, reasons: list[str | None]) -> lis
     rows = [{"path": path, "reason": reason} for path, reason in bad]
     with atomic_path(out / REJECTED) as temporary:
         parquet.write_table(pyarrow.Table.from_pylist(rows, schema), temporary)
-    return [Rejected(source.path.parent / path, reason) for path, reason in bad]
+    return [Rejected(source.folder / path, reason) for path, reason in bad]
 
 
 def read_rejected(out: Path, source: Source) -> list[Rejected]:
@@ -71,7 +71,7 @@ def read_rejected(out: Path, source: Source) -> list[Rejected]:
     if not (out / REJECTED).exists():
         return []
     rows = parquet.read_table(out / REJECTED).to_pylist()
-    return [Rejected(source.path.parent / row["path"], row["reason"]) for row in rows]
+    return [Rejected(source.folder / row["path"], row["reason"]) for row in rows]
 
 
 def write_manifest(
@@ -124,17 +124,16 @@ def write_manifest(
         split = source.split[chosen]
         if not has_own_positions:
             refuse_leaks(source.path, ids, ra, dec, split)
-    label = source.label[chosen]
+    label = None if source.label is None else source.label[chosen]
     _refuse_duplicates(source.path, ids, kept["sha256"].to_pylist(), label, split, warn)
     has_masks = jobs[0].layout.has_masks
     columns = {name: kept[name] for name in ("shard", "row", "sha256")}
     if has_masks:
         columns["mask_sha256"] = kept["mask_sha256"]
-    columns |= {
-        "galaxy_id": _text(ids),
-        "label": pyarrow.array(label),
-        "split": _text(split),
-    }
+    columns["galaxy_id"] = _text(ids)
+    if label is not None:
+        columns["label"] = pyarrow.array(label)
+    columns["split"] = _text(split)
     annulus = jobs[0].annulus
     if annulus is not None:
         columns["flat_bands"] = kept["flat_bands"]
@@ -160,11 +159,12 @@ def _refuse_duplicates(
     path: Path,
     ids: NDArray[np.str_],
     sha256: list[str],
-    label: NDArray[np.int8],
+    label: NDArray[np.int8] | None,
     split: NDArray[np.str_],
     warn: Callable[[str], None],
 ) -> None:
-    found = find_duplicates(ids.tolist(), sha256, label.tolist(), split.tolist())
+    labels = None if label is None else label.tolist()
+    found = find_duplicates(ids.tolist(), sha256, labels, split.tolist())
     if found.faults():
         raise ValueError(
             f"{path}: {' '.join(found.faults())} Keep one row of each, or give all of them one "

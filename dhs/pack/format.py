@@ -19,6 +19,7 @@ from dhs.manifest.format import PARTS
 from dhs.pack.stack import StackFile
 from fastnorm.io.cutout import named
 from fastnorm.io.numpy_files import read_header
+from fastnorm.paths import open_file
 
 FLUX_UNIT = "nanomaggy"
 MOST_SHARDS = 100_000
@@ -71,7 +72,7 @@ def open_stack(path: Path, dtype: str) -> StackFile:
     ValueError
         The file is truncated, or has a different dtype, order or number of axes.
     """
-    with path.open("rb") as stream, named(path):
+    with named(path), open_file(path) as stream:
         shape, is_fortran, found = read_header(path, stream, os.fstat(stream.fileno()).st_size)
         offset = stream.tell()
     if found != np.dtype(dtype) or len(shape) != 4 or shape[1] != 3:

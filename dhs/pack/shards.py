@@ -166,7 +166,7 @@ def _check_position(found: MaskedCutout, path: Path) -> None:
 def find_layout(source: Source, mask_bits: MaskBits) -> Layout | list[Rejected]:
     """Return the layout of the first good cutout, or all rejected files if no cutout is good."""
     rejected = []
-    folder = source.path.parent
+    folder = source.folder
     for place, name in enumerate(source.cutouts):
         try:
             mask = source.masks[place] if source.masks else None
@@ -226,7 +226,7 @@ def shard_jobs(
         ShardJob(
             out,
             shard_name(number),
-            source.path.parent,
+            source.folder,
             source.cutouts[start : start + size],
             source.masks[start : start + size] if source.masks else None,
             layout,

@@ -1,4 +1,4 @@
-"""The manifest of the cutouts to pack, checked as a whole before any cutout is read."""
+"""The list of the cutouts to pack, checked as a whole before any cutout is read."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from dhs.arguments import existing
 from dhs.manifest.columns import id_of
+from dhs.manifest.format import MANIFEST
+from dhs.manifest.origin import agreed_origin
 from dhs.manifest.paths import path_faults
 from dhs.manifest.splits import SPLITS, find_leaks
-from dhs.manifest.table import is_number, is_text, metadata_of, read_table
+from dhs.manifest.table import is_number, is_text, metadata_of, read_content, read_table
+from fastnorm.io import find_cutouts
 from fastnorm.paths import local_path
 from fastnorm.text import one_line
 
@@ -31,32 +34,36 @@ class Source:
     Attributes
     ----------
     path : Path
-        File of the manifest.
+        File of the manifest, or folder of cutouts without one.
+    folder : Path
+        Base folder of relative paths.
     sha256 : str
-        SHA-256 of the file.
+        SHA-256 of the file, or of the names of the files in a folder.
     table : pyarrow.Table
-        All columns of the file.
+        All columns of the file; those of a folder are the names of its files.
     data_origin : str
         Survey and release of the cutouts.
     cutouts : list of str
-        Files of the cutouts. Relative paths start at the folder of the manifest.
+        Files of the cutouts.
     masks : list of str or None
         Files of the masks.
     ids : (N,) array of str
-    label : (N,) int8
+    label : (N,) int8, or None
+        None if a folder is given whose cutouts have no labels.
     split : (N,) array of str, or None
     ra, dec : (N,) float64, or None
         Degrees; NaN where unknown.
     """
 
     path: Path
+    folder: Path
     sha256: str
     table: pyarrow.Table = field(repr=False)
     data_origin: str
     cutouts: list[str] = field(repr=False)
     masks: list[str] | None = field(repr=False)
     ids: NDArray[np.str_] = field(repr=False)
-    label: NDArray[np.int8] = field(repr=False)
+    label: NDArray[np.int8] | None = field(repr=False)
     split: NDArray[np.str_] | None = field(repr=False)
     ra: NDArray[np.float64] | None = field(repr=False)
     dec: NDArray[np.float64] | None = field(repr=False)
@@ -66,12 +73,12 @@ class Source:
 
 
 def read_source(path: str | Path, data_origin: str | None) -> Source:
-    """Read a manifest and check every row.
+    """Read a manifest, or list a folder of cutouts, and check every row.
 
     Parameters
     ----------
     path : str or Path
-        ``.parquet`` or ``.csv`` with columns ``cutout_path`` and ``label``; see
+        ``.parquet`` or ``.csv`` with columns ``cutout_path`` and ``label``, or a folder; see
         `dhs.pack.write_pack`.
     data_origin : str, optional
         Survey and release of the cutouts. By default, the metadata of the manifest.
@@ -86,33 +93,67 @@ def read_source(path: str | Path, data_origin: str | None) -> Source:
         The file cannot be read.
     ValueError
         The file is not a manifest or has faults; the message lists each fault with the number
-        of rows and the first few. Or the data origin is missing or contradicts the manifest.
+        of rows and the first few. The folder has no cutouts, or is a pack. Or the data origin is
+        missing or contradicts the manifest.
     """
-    path = existing(local_path(path))
-    content = path.read_bytes()
-    table = read_table(path, content)
+    given = existing(local_path(path))
+    is_folder = given.is_dir()
+    path = given / MANIFEST if is_folder and (given / MANIFEST).is_file() else given
+    if path.is_dir():
+        table = _listed(path)
+        content = "\n".join(table["cutout_path"].to_pylist()).encode(errors="surrogateescape")
+        folder = path
+    else:
+        content = read_content(path)
+        table = read_table(path, content)
+        folder = path.parent
+    if is_folder and "shard" in table.column_names:
+        raise ValueError(f"{given} is a pack already; use it as it is.")
     origin = _origin(data_origin, metadata_of(table, path).get("data_origin"), path)
-    _refuse(path, list(_column_faults(table)))
+    _refuse(path, list(_column_faults(table, needs_labels=not is_folder)))
     cutouts = _text(table, "cutout_path")
     ids = _text(table, "galaxy_id") if "galaxy_id" in table.column_names else _stems(cutouts)
     rows = _Rows(table, cutouts, ids)
     _refuse(path, list(rows.faults()))
     positions = (rows.numbers.get(name) for name in ("ra", "dec"))
+    label = rows.numbers.get("label")
     source = Source(
         path,
+        folder,
         hashlib.sha256(content).hexdigest(),
         table,
         origin,
         list(cutouts),
         None if rows.masks is None else list(rows.masks),
         np.array(ids, str),
-        rows.numbers["label"].astype(np.int8),
+        None if label is None else label.astype(np.int8),
         None if rows.split is None else np.array(rows.split, str),
         *positions,
     )
     if source.split is not None:
         refuse_leaks(path, source.ids, source.ra, source.dec, source.split)
     return source
+
+
+def _listed(folder: Path) -> pyarrow.Table:
+    """List the cutouts in a folder, to any depth, sorted."""
+    names = [path.relative_to(folder).as_posix() for path in find_cutouts([folder])]
+    return pyarrow.table({"cutout_path": pyarrow.array(names, pyarrow.string())})
+
+
+def refuse_inside(source: Source, out: Path) -> None:
+    """Refuse to write a pack into the folder of cutouts that it is made from.
+
+    Raises
+    ------
+    ValueError
+        The next run would take its shards for cutouts.
+    """
+    if source.path.is_dir() and out.resolve().is_relative_to(source.path.resolve()):
+        raise ValueError(
+            f"{out} is in the folder of the cutouts, {source.path}, and would be read as one of "
+            "them; give a folder elsewhere."
+        )
 
 
 def refuse_leaks(
@@ -147,23 +188,13 @@ def refuse_leaks(
 
 
 def _origin(given: str | None, inherited: object, path: Path) -> str:
-    if given is not None and not given.strip():
-        raise ValueError(
-            "data_origin is empty; give survey and release, for example legacysurvey-dr10."
-        )
-    if inherited is not None and (not isinstance(inherited, str) or not inherited):
-        raise ValueError(f"{path} has data_origin={inherited!r} in its metadata; it must be text.")
-    if given is None and inherited is None:
+    origin = agreed_origin(given, inherited, path)
+    if origin is None:
         raise ValueError(
             f"{path} does not say where its cutouts are from; give --data-origin with survey and "
             "release, for example legacysurvey-dr10."
         )
-    if given is not None and inherited is not None and given != inherited:
-        raise ValueError(
-            f"data_origin={given!r} contradicts {path}, which has {inherited!r}; omit data_origin "
-            "or use the right manifest."
-        )
-    return str(given or inherited)
+    return origin
 
 
 def _refuse(path: Path, faults: list[str]) -> None:
@@ -177,14 +208,15 @@ def _some(things: Sequence[object] | NDArray[np.intp]) -> str:
     return shown if len(things) <= MOST_NAMED else f"{shown}; ..."
 
 
-def _column_faults(table: pyarrow.Table) -> Iterator[str]:
+def _column_faults(table: pyarrow.Table, *, needs_labels: bool) -> Iterator[str]:
     """Describe the faults of the columns, regardless of their values."""
     names = table.column_names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         yield f"duplicate columns: {', '.join(twice)}."
         return
-    missing = [name for name in ("cutout_path", "label") if name not in names]
+    needed = ("cutout_path", "label")[: 1 + needs_labels]
+    missing = [name for name in needed if name not in names]
     if missing:
         yield f"no column {', '.join(missing)}; its columns are {', '.join(names) or 'none'}."
     reserved = [name for name in RESERVED if name in names]
@@ -256,8 +288,9 @@ class _Rows:
             )
 
     def _number_faults(self) -> Iterator[str]:
-        label = self.numbers["label"]
-        yield from self._wrong(~np.isin(label, (0, 1)), "whose label is neither 0 nor 1", label)
+        if (label := self.numbers.get("label")) is not None:
+            is_wrong = ~np.isin(label, (0, 1))
+            yield from self._wrong(is_wrong, "whose label is neither 0 nor 1", label)
         if (weight := self.numbers.get("sample_weight")) is not None:
             is_wrong = ~(np.isfinite(weight) & (weight >= 0))
             what = "whose sample_weight is not finite and at least 0"

@@ -103,10 +103,8 @@ def verify_pack(
 
 def _duplicates(pack: Pack) -> Duplicates:
     table = pack.table
-    split = table["split"].tolist() if "split" in table else None
-    return find_duplicates(
-        table["galaxy_id"].tolist(), table["sha256"].tolist(), table["label"].tolist(), split
-    )
+    label, split = (table[name].tolist() if name in table else None for name in ("label", "split"))
+    return find_duplicates(table["galaxy_id"].tolist(), table["sha256"].tolist(), label, split)
 
 
 def _manifest_faults(pack: Pack) -> Iterator[str]:
@@ -119,7 +117,8 @@ def _manifest_faults(pack: Pack) -> Iterator[str]:
     twice = ids[ids.duplicated()]
     if len(twice):
         yield f"{len(twice)} rows have the galaxy_id of another row, the first {twice.iloc[0]!r}."
-    wrong = np.flatnonzero(~pack.table["label"].isin([0, 1]))
+    has_labels = "label" in pack.table
+    wrong = np.flatnonzero(~pack.table["label"].isin([0, 1])) if has_labels else np.empty(0)
     if wrong.size:
         yield f"{wrong.size} labels are neither 0 nor 1, the first of {ids.iloc[wrong[0]]!r}."
     yield from _duplicates(pack).faults()

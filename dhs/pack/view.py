@@ -21,10 +21,12 @@ from dhs.manifest.format import MANIFEST, PARTS
 from dhs.manifest.table import is_number, is_text, metadata_of, read_table
 from dhs.pack.format import FLUX_UNIT, mask_name, open_stack
 from dhs.pack.stack import StackFile
-from fastnorm.paths import local_path
+from fastnorm.paths import local_path, require_file
 
 FLAT = "flat_bands"
-_NEEDED = ("shard", "row", "sha256", "galaxy_id", "label")
+_NEEDED = ("shard", "row", "sha256", "galaxy_id")
+_FULL = (*_NEEDED, "label")
+"""Columns without missing values; a pack of a folder has no labels."""
 _FINGERPRINTED = ("sha256", "label", "galaxy_id", "split")
 _SHARD_NAME = re.compile(r"shard-[0-9]{5}\.npy")
 
@@ -131,6 +133,7 @@ def open_pack(folder: str | Path) -> Pack:
     """
     folder = local_path(folder)
     path = folder / MANIFEST
+    require_file(path)
     if not path.is_file():
         raise FileNotFoundError(_why_no_manifest(folder))
     table = read_table(path)
@@ -186,7 +189,8 @@ def _check_columns(table: pyarrow.Table, path: Path) -> None:
         )
     if not len(table):
         raise ValueError(f"{path} has no rows.")
-    empty = [name for name in _NEEDED if table[name].null_count]
+    given = [name for name in _FULL if name in table.column_names]
+    empty = [name for name in given if table[name].null_count]
     if empty:
         raise ValueError(f"{path} has rows without {', '.join(empty)}.")
     for names, what, is_allowed in _TYPES:

@@ -22,14 +22,17 @@ from dhs.manifest.format import REJECTED, TEMPORARY
 from dhs.manifest.splits import NSIDE, SPLITS
 from dhs.pack.finish import gather, read_rejected, record_rejected, write_manifest
 from dhs.pack.format import FLUX_UNIT
+from dhs.pack.replace import SOURCE, replace_pack
 from dhs.pack.shards import find_layout, is_made, make_shard, shard_jobs
-from dhs.pack.source import Source, read_source
+from dhs.pack.source import Source, read_source, refuse_inside
 from dhs.pack.view import open_pack
 from fastnorm.io import Rejected
 from fastnorm.io.maskbits import MaskBits
+from fastnorm.kinds import flag
 from fastnorm.paths import local_path
 
 SHARD_BYTES = 2 * 2**30
+OR_OVERWRITE = "use another folder, or give --overwrite (overwrite=True) to replace this one"
 
 
 class PackResult(NamedTuple):
@@ -40,6 +43,7 @@ class PackResult(NamedTuple):
     unless finished. ``shards``: names of the shards. ``rejected``: files without a usable cutout.
     ``read``: number of rows that this call processed. ``was_complete``: whether there was nothing
     to do. ``flat_bands``: number of flat bands of the packed cutouts that have any, by id.
+    ``has_labels``: whether the cutouts have labels, as only those of a folder may lack.
     """
 
     out: Path
@@ -51,6 +55,7 @@ class PackResult(NamedTuple):
     read: int
     was_complete: bool
     flat_bands: dict[str, int]
+    has_labels: bool = True
 
 
 def write_pack(
@@ -65,13 +70,14 @@ def write_pack(
     allow_rejects: int = 0,
     allow_flat: bool = False,
     mask_bits: MaskBits = MaskBits(),  # noqa: B008
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> PackResult:
-    """Pack the cutouts of a manifest, or resume an interrupted pack.
+    """Pack the cutouts of a manifest or folder, or resume an interrupted pack.
 
-    The files do not depend on the number of workers or on interruptions. A complete pack is not
-    changed.
+    The files do not depend on the number of workers or on interruptions. A complete pack is only
+    changed with ``overwrite``.
 
     Parameters
     ----------
@@ -84,10 +90,13 @@ def write_pack(
         bad. A mask is an array ``mask`` with shape (rows, columns) or (rows, columns, bands) in
         the cutout's ``.npz`` or in a separate one, or a ``.npy`` with shape (rows, columns) or
         (bands, rows, columns). INVVAR and MASKBITS in a FITS file also give a mask. If there are
-        several masks, a pixel is bad if any of them flags it.
+        several masks, a pixel is bad if any of them flags it. Or a folder: its
+        ``manifest.parquet`` if it has one, as one from `dhs.fetch.fetch`, and otherwise a row for
+        every file that `fastnorm.io.find_cutouts` finds, with the position in the file. Only a
+        folder may lack labels; its pack can be scored, but not trained on.
     out : str or Path
-        Folder of the pack, created if needed. It must be empty, or contain a pack of the same
-        manifest and settings.
+        Folder of the pack, created if needed. Without ``overwrite``, it must be empty, or contain
+        a pack of the same manifest and settings.
     data_origin : str, optional
         Survey and release of the cutouts. Required unless the manifest has it under the key
         ``dhs`` of its Parquet metadata.
@@ -113,6 +122,9 @@ def write_pack(
     mask_bits : MaskBits
         Bits of MASKBITS that make a pixel of a FITS file bad. The pack records them, and so do
         the models trained on it.
+    overwrite : bool
+        Replace a pack in ``out``, whatever its settings, by one made from scratch. The old pack is
+        there until the new one is complete; see `dhs.pack.replace.replace_pack`.
     progress : function, optional
         Called with the number of finished rows and the number of all rows.
     warn : function
@@ -144,40 +156,52 @@ def write_pack(
     integer("workers", workers, 1, 1024)
     integer("shard_bytes", shard_bytes, 1, 2**63 - 1)
     integer("allow_rejects", allow_rejects, 0, 2**63 - 1)
+    flag("allow_flat", allow_flat), flag("overwrite", overwrite)
     source, out = read_source(manifest, data_origin), local_path(out)
+    refuse_inside(source, out)
     settings = _settings(source, train_fraction, seed, shard_bytes, mask_bits)
-    claim = partial(claim_folder, out, settings, "pack")
-    with output_folder(
-        out, "a pack", "shard-*.npy", "mask-*.npy", REJECTED, *TEMPORARY, claim=claim
-    ) as is_complete:
-        if is_complete:
-            remove_parts(out)
-            return _finished(out, read_rejected(out, source), 0, was_complete=True)
-        layout = find_layout(source, mask_bits)
-        if isinstance(layout, list):
-            record_rejected(out, source, [item.reason for item in layout])
-            return PackResult(out, False, 0, {}, [], layout, len(source), False, {})
-        jobs = shard_jobs(out, source, layout, shard_bytes, mask_bits, allow_flat=allow_flat)
-        missing = [job for job in jobs if not is_made(job)]
-        left, n = sum(len(job.cutouts) for job in missing), len(source)
-        report = progress or (lambda done, total: None)
-        run_jobs(
-            make_shard,
-            missing,
-            workers,
-            out,
-            lambda done: report(n - left + done, n),
-            describe=lambda job: job.name,
-            warn=warn,
-        )
-        rows = gather(jobs)
-        rejected = record_rejected(out, source, rows["reason"].to_pylist())
-        if len(rejected) > allow_rejects or len(rejected) == n:
-            names = [job.name for job in jobs]
-            return PackResult(out, False, n - len(rejected), {}, names, rejected, left, False, {})
-        write_manifest(out, source, rows, jobs, settings, (train_fraction, seed), warn)
-        remove_parts(out)
-        return _finished(out, rejected, left, was_complete=False)
+    listed = "list of its files" if source.path.is_dir() else "table"
+    words = {SOURCE: f"the {listed} changed since this pack was begun"}
+
+    def make(folder: Path) -> PackResult:
+        claim = partial(claim_folder, folder, settings, "pack", OR_OVERWRITE, words)
+        with output_folder(
+            folder, "a pack", "shard-*.npy", "mask-*.npy", REJECTED, *TEMPORARY, claim=claim
+        ) as is_complete:
+            if is_complete:
+                remove_parts(folder)
+                return _finished(folder, read_rejected(folder, source), 0, was_complete=True)
+            layout = find_layout(source, mask_bits)
+            if isinstance(layout, list):
+                record_rejected(folder, source, [item.reason for item in layout])
+                return PackResult(folder, False, 0, {}, [], layout, len(source), False, {})
+            jobs = shard_jobs(folder, source, layout, shard_bytes, mask_bits, allow_flat=allow_flat)
+            missing = [job for job in jobs if not is_made(job)]
+            left, n = sum(len(job.cutouts) for job in missing), len(source)
+            report = progress or (lambda done, total: None)
+            run_jobs(
+                make_shard,
+                missing,
+                workers,
+                folder,
+                lambda done: report(n - left + done, n),
+                describe=lambda job: job.name,
+                warn=warn,
+            )
+            rows = gather(jobs)
+            rejected = record_rejected(folder, source, rows["reason"].to_pylist())
+            kept = n - len(rejected)
+            if len(rejected) > allow_rejects or not kept:
+                names = [job.name for job in jobs]
+                return PackResult(folder, False, kept, {}, names, rejected, left, False, {})
+            write_manifest(folder, source, rows, jobs, settings, (train_fraction, seed), warn)
+            remove_parts(folder)
+            return _finished(folder, rejected, left, was_complete=False)
+
+    if not overwrite:
+        return make(out)
+    made = replace_pack(out, settings, make, lambda result: result.is_finished)
+    return made._replace(out=out, was_complete=False) if made.is_finished else made
 
 
 def _settings(
@@ -193,7 +217,7 @@ def _settings(
     }
     return {
         "data_origin": source.data_origin,
-        "source_manifest_sha256": source.sha256,
+        SOURCE: source.sha256,
         "split": drawn if source.split is None else "given",
         "shard_bytes": int(shard_bytes),
         "package_version": fastnorm.__version__,
@@ -227,4 +251,5 @@ def _finished(out: Path, rejected: list[Rejected], read: int, *, was_complete: b
         read,
         was_complete,
         pack.flat_bands(),
+        "label" in pack.table,
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dhs.data.rows import Files, PackRows
 from dhs.manifest.columns import CUTOUT_PATH, Manifest, splits_fingerprint, with_ids
+from dhs.manifest.origin import agreed_origin
 from dhs.pack import MANIFEST, open_pack, read_manifest
 from dhs.pack.cutouts import require_pixel_scale
 from dhs.score.known import Known, known_of
@@ -63,6 +64,9 @@ class Input(Protocol):
     def __len__(self) -> int:
         """Return the expected number of cutouts."""
 
+    def files(self) -> list[Path]:
+        """Return the files of the cutouts, if no pack or manifest is given; otherwise none."""
+
     def identities(self, start: int, stop: int) -> Iterator[str]:
         """Return strings that determine the result of `read`, without reading the pixels."""
 
@@ -74,6 +78,7 @@ def open_input(
     data: Sequence[str | Path],
     size: int,
     mask_bits: MaskBits = MaskBits(),  # noqa: B008
+    data_origin: str | None = None,
 ) -> Input:
     """Open the cutouts to score.
 
@@ -88,6 +93,8 @@ def open_input(
         Side of the cutouts that the checkpoint takes, in pixels.
     mask_bits : MaskBits
         MASKBITS that marked bad pixels in the training of the checkpoint.
+    data_origin : str, optional
+        Survey and release of the cutouts, for input that does not state them.
 
     Returns
     -------
@@ -97,12 +104,20 @@ def open_input(
     ------
     ValueError
         A pack or manifest is given with other paths, is damaged, or lacks a column; an id is
-        missing or occurs twice; a path leads out of the manifest's folder; or the cutouts of a
-        pack have a different size, or its masks different MASKBITS.
+        missing or occurs twice; a path leads out of the manifest's folder; the cutouts of a
+        pack have a different size, or its masks different MASKBITS; or the data origin is empty,
+        or contradicts the input.
     OSError
         A table cannot be read.
     """
     paths = [local_path(path) for path in data]
+    found = _opened(paths, size, mask_bits)
+    name = "the input" if found.source is None else str(found.source["path"])
+    found.data_origin = agreed_origin(data_origin, found.data_origin, name)
+    return found
+
+
+def _opened(paths: list[Path], size: int, mask_bits: MaskBits) -> Input:
     tables = [path for path in paths if path.suffix in TABLES or (path / MANIFEST).exists()]
     if not tables:
         return _Files(paths, size, mask_bits)
@@ -168,6 +183,9 @@ class _Packed:
     def __len__(self) -> int:
         return len(self._pack)
 
+    def files(self) -> list[Path]:
+        return []
+
     def identities(self, start: int, stop: int) -> Iterator[str]:
         names = ("sha256", "mask_sha256")[: 1 + self._rows.has_masks]
         columns = [self._pack.table[name] for name in names]
@@ -206,6 +224,9 @@ class _Listed:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def files(self) -> list[Path]:
+        return []
+
     def identities(self, start: int, stop: int) -> Iterator[str]:
         for number in range(start, stop):
             names = [self._files.paths[number], self._files.masks[number]]
@@ -241,6 +262,9 @@ class _Files:
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
+
+    def files(self) -> list[Path]:
+        return self._paths
 
     def identities(self, start: int, stop: int) -> Iterator[str]:
         for k, first, last in self._slices(start, stop):

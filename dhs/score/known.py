@@ -83,7 +83,7 @@ def known_of(table: pd.DataFrame, name: str, notes: list[str]) -> NDArray[np.flo
             verb = "is" if wrong.size == 1 else "are"
             notes.append(
                 f"{name}: {wrong.size} {many} of {column} {verb} not {allowed}, the first "
-                f"{value!r} in row {wrong[0]}; the table of scores leaves them empty."
+                f"{value!r} in row {wrong[0]}; they count as not known."
             )
     return found
 

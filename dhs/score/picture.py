@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,21 +12,18 @@ from numpy.typing import NDArray
 
 from dhs.arguments import integer
 from dhs.data.rows import Files, PackRows
-from dhs.figures import EDGE, MINUS, SMALL, add_axes, figure_with_heading
 from dhs.manifest.columns import CUTOUT_PATH, Manifest, with_ids
 from dhs.pack import open_pack, read_manifest
+from dhs.score.rows import places_of
 from dhs.score.table import ScoreTable
-from fastnorm.figure import colour_picture
+from dhs.score.tiles import MOST_DRAWN, Tile, label_name, position, tiles_figure
+from dhs.statistics.digits import digits_to_tell_apart
 from fastnorm.io import CutoutError, Rejected, read_cutouts
 from fastnorm.io.maskbits import MaskBits
 from fastnorm.text import printable
 
-MOST_DRAWN = 500
-PER_ROW, MOST_LETTERS = 8, 22
-# Inches.
-PANEL, GAP, CAPTION = 1.5, 0.1, 0.46
-MASKED = (0.8, 0.475, 0.655, 0.55)
-"""Colour of masked pixels: Okabe and Ito's reddish purple, half transparent."""
+FEWEST_DIGITS, MOST_DIGITS = 4, 6
+"""Digits of a score after the point."""
 
 Pixels = tuple[NDArray[np.float32], NDArray[np.bool_] | None]
 
@@ -34,7 +31,7 @@ Pixels = tuple[NDArray[np.float32], NDArray[np.bool_] | None]
 class Shown(NamedTuple):
     """A cutout to draw.
 
-    ``rank``: 1 for the highest score. ``row``: row in the table. ``pixels``: (3, H, W), in
+    ``rank``: 1 for the highest score of the table. ``row``: row in it. ``pixels``: (3, H, W), in
     nanomaggies. ``mask``: like ``pixels``, True is bad, or None.
     """
 
@@ -51,7 +48,7 @@ class Best(NamedTuple):
     rejected: list[Rejected]
 
 
-def read_best(table: ScoreTable, top: int) -> Best:
+def read_best(table: ScoreTable, top: int, ids: Sequence[str] = ()) -> Best:
     """Read the cutouts with the highest scores; earlier rows win ties.
 
     Parameters
@@ -59,6 +56,8 @@ def read_best(table: ScoreTable, top: int) -> Best:
     table : ScoreTable
     top : int
         Number of cutouts, from 1 to 500.
+    ids : sequence of str
+        Ids to read instead, in this order.
 
     Returns
     -------
@@ -67,14 +66,20 @@ def read_best(table: ScoreTable, top: int) -> Best:
     Raises
     ------
     ValueError
-        ``top`` is not allowed, or the pack or manifest is damaged.
+        ``top`` or an id is not allowed, or the pack or manifest is damaged.
     OSError
         The pack or manifest that was scored is gone.
     """
     integer("top", top, 1, MOST_DRAWN)
+    order = np.argsort(-table.logits, kind="stable")
+    if ids:
+        rows = places_of(ids, table.ids, table.path)
+        ranks = np.argsort(order)[rows] + 1
+    else:
+        rows = order[:top]
+        ranks = np.arange(len(rows)) + 1
     read, found = _reader(table), Best([], [])
-    order = np.argsort(-table.logits, kind="stable")[:top].tolist()
-    for rank, row in enumerate(order, 1):
+    for rank, row in zip(ranks.tolist(), rows.tolist(), strict=True):
         try:
             found.cutouts.append(Shown(rank, row, *read(row)))
         except CutoutError as error:
@@ -125,14 +130,16 @@ def _from_file(table: ScoreTable, row: int, bits: MaskBits) -> Pixels:
     raise CutoutError(path, f"has no cutout {identity} that can be read; score the file again.")
 
 
-def best_figure(table: ScoreTable, cutouts: Sequence[Shown]) -> Figure:
-    """Draw cutouts with their rank, score, id and position, eight in a row.
+def best_figure(table: ScoreTable, cutouts: Sequence[Shown], heading: str = "") -> Figure:
+    """Draw cutouts with their rank, score, label, id and position.
 
     Parameters
     ----------
     table : ScoreTable
     cutouts : sequence of Shown
         At least one, by falling score.
+    heading : str
+        First line above; by default it says that these are the highest scores.
 
     Returns
     -------
@@ -143,52 +150,21 @@ def best_figure(table: ScoreTable, cutouts: Sequence[Shown]) -> Figure:
     ValueError
         ``cutouts`` is empty.
     """
-    if not cutouts:
-        raise ValueError("cutouts is empty; give at least one cutout to draw.")
-    lines = -(-len(cutouts) // PER_ROW)
-    width = 2 * EDGE + PER_ROW * (PANEL + GAP) - GAP
-    side = cutouts[0].pixels.shape[-1]
+    said = heading or f"Highest scores of {len(table):,} cutouts"
+    scores = table.scores[[shown.row for shown in cutouts]].tolist()
+    digits = digits_to_tell_apart(scores, FEWEST_DIGITS, MOST_DIGITS)
+    tiles = [_tile(table, shown, digits) for shown in cutouts]
     origin = table.metadata.get("data_origin") or "not stated"
-    heading = [
-        f"Highest scores of {len(table):,} cutouts: {table.name}",
-        f"z, r, g as red, green, blue; {side} pixels a side; purple: masked in any band; "
-        f"origin of the cutouts: {printable(origin)}",
-    ]
-    figure = figure_with_heading((width, EDGE + lines * (PANEL + CAPTION)), heading)
-    for place, shown in enumerate(cutouts):
-        line, column = divmod(place, PER_ROW)
-        left = EDGE + column * (PANEL + GAP)
-        bottom = EDGE + (lines - line) * (PANEL + CAPTION) - PANEL
-        axes = add_axes(figure, left, bottom, PANEL, PANEL)
-        axes.imshow(colour_picture(shown.pixels), origin="lower", interpolation="nearest")
-        if shown.mask is not None and shown.mask.any():
-            marks = np.multiply.outer(shown.mask.max(axis=0), MASKED)
-            axes.imshow(marks, origin="lower", interpolation="nearest")
-        axes.set_axis_off()
-        where = (left / width, (bottom - 0.03) / figure.get_figheight())
-        text = f"{shown.rank}  {_caption(table, shown.row)}"
-        style: dict[str, Any] = {
-            "size": SMALL - 1,
-            "va": "top",
-            "linespacing": 1.1,
-            "parse_math": False,
-        }
-        figure.text(*where, text, **style)
-    return figure
+    return tiles_figure([f"{said}: {table.name}"], tiles, origin)
 
 
-def _caption(table: ScoreTable, row: int) -> str:
+def _tile(table: ScoreTable, shown: Shown, digits: int) -> Tile:
+    row = shown.row
     is_flat = table.flat_bands is not None and table.flat_bands[row] > 0
-    name = printable(str(table.ids[row]))
-    if len(name) > MOST_LETTERS:
-        half = MOST_LETTERS // 2 - 1
-        name = f"{name[:half]}..{name[-half:]}"
-    ra, dec = (table.known[key][row] if key in table.known else np.nan for key in ("ra", "dec"))
-    position = f"{ra:.5f}  {dec:+.5f}".replace("-", MINUS)
-    return "\n".join(
-        (
-            f"{table.scores[row]:.4f}" + ("  flat band" if is_flat else ""),
-            name,
-            "position not known" if np.isnan(ra + dec) else position,
-        )
+    ra, dec, label = (
+        float(table.known[key][row]) if key in table.known else np.nan
+        for key in ("ra", "dec", "label")
     )
+    words = [f"{shown.rank}", f"{table.scores[row]:.{digits}f}", label_name(label)]
+    lines = ["  ".join(filter(None, words)), *(["flat band"] if is_flat else [])]
+    return Tile(shown.pixels, shown.mask, lines, str(table.ids[row]), position(ra, dec))

@@ -24,6 +24,7 @@ from pyarrow import parquet
 import fastnorm
 from dhs.arguments import integer
 from dhs.jobs.claim import remove_leftovers
+from dhs.jobs.files import refuse_links
 from dhs.jobs.lock import only_writer
 from dhs.model.batch_size import choose_batch_size, choose_device, describe_device
 from dhs.pack import MANIFEST
@@ -41,10 +42,13 @@ from dhs.score.ensemble import (
 from dhs.score.input import Input, open_input
 from dhs.score.known import to_arrow
 from dhs.score.parts import Part, parts_folder
+from dhs.score.replace import require_replaceable
 from dhs.score.table import joint_fingerprint, open_table, read_flat_bands
 from dhs.score.work import Work, read_metadata, recorded_batch_size
+from dhs.statistics.few import few_for_auc
 from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
+from fastnorm.kinds import flag
 from fastnorm.paths import local_path
 
 
@@ -55,7 +59,8 @@ class Scored(NamedTuple):
     ``rejected``: cutouts that could not be scored. ``metadata``: metadata of the table; see
     `dhs.score.table.ScoreTable`. ``was_complete``: the table was complete before this call.
     ``flat_bands``: number of flat bands of the scored cutouts that have any, by id. ``notes``:
-    values of the input's manifest that are not a position or a label. ``copy``: path of the copy
+    values of the input's manifest that are not a position or a label, and whether few labels
+    trained the combiner. ``copy``: path of the copy
     in another format.
     """
 
@@ -81,6 +86,8 @@ def score(
     batch_size: int | None = None,
     device: str = "auto",
     allow_deprecated: bool = False,
+    data_origin: str | None = None,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scored:
     """Score cutouts into a table, or finish one that was interrupted.
@@ -110,6 +117,11 @@ def score(
     device : {"auto", "cpu", "cuda"}
     allow_deprecated : bool
         Accept a checkpoint that is marked as deprecated.
+    data_origin : str, optional
+        Survey and release of the cutouts, for files and tables that do not state them.
+    overwrite : bool
+        Replace a table of other cutouts or checkpoints. Without it, only a table of the same
+        checkpoints and the same input is written again.
     progress : function, optional
         Called with the number of cutouts done and the total.
 
@@ -123,22 +135,26 @@ def score(
         Two members have different preprocessing, and ``across_annuli`` is false.
     TypeError, ValueError
         An argument is not allowed; a checkpoint cannot be used, is deprecated, or gives NaN or
-        infinite logits; a pack has cutouts of a different size; or there are too few labels.
+        infinite logits; a pack has cutouts of a different size; there are too few labels; the data
+        origin contradicts the input; or ``out`` is not a table of scores, or is of another run.
     OSError
         A file cannot be read or written, or another process is writing the same table. Complete
         parts are kept.
     """
     paths = [checkpoints] if isinstance(checkpoints, str | Path) else list(checkpoints)
+    overwrite = flag("overwrite", overwrite)
+    flag("across_annuli", across_annuli), flag("allow_deprecated", allow_deprecated)
     labels = _check_combination(combine, len(paths), truth, label_col)
     where = choose_device(device)
     inputs = [*data, *paths, *([] if truth is None else [truth])]
     out, copy = _outputs(local_path(out), inputs)
     members = load_members(paths, allow_deprecated=allow_deprecated, across_annuli=across_annuli)
     size = members[0].checkpoint.size
-    cutouts = open_input(data, size, common_mask_bits(members))
+    cutouts = open_input(data, size, common_mask_bits(members), data_origin)
     for member in members:
         member.finder.to(where)
     metadata = _describe(members, combine, cutouts, where)
+    require_replaceable(out, copy, metadata, cutouts, overwrite=overwrite)
     if batch_size is None:
         batch_size = recorded_batch_size(out, metadata)
     if batch_size is None:
@@ -149,6 +165,7 @@ def score(
     work = Work(members, cutouts, where, out, metadata)
     metadata["fingerprint"] = _fingerprint(work, cutouts, metadata, labels)
     folder = parts_folder(out)
+    refuse_links(out.parent, glob.escape(folder.name), f"{folder.name}/*")
     with only_writer(folder, f"the parts of {out}") as record_owner:
         record_owner()
         remove_leftovers(out.parent, glob.escape(out.name))
@@ -162,7 +179,21 @@ def score(
     if copy is not None and result.out is not None:
         write_copy(result.out, copy)
         result = result._replace(copy=copy)
-    return result._replace(notes=cutouts.notes)
+    return result._replace(notes=[*cutouts.notes, *_few_labels(result.metadata)])
+
+
+def _few_labels(metadata: Mapping[str, Any]) -> list[str]:
+    """Return a line if a combiner was trained on few labels."""
+    if "combiner" not in metadata:
+        return []
+    lenses, others = metadata["combiner"]["lenses"], metadata["combiner"]["non_lenses"]
+    few = few_for_auc(lenses, others)
+    if few is None:
+        return []
+    return [
+        f"the combiner was trained on {lenses} lenses and {others} non-lenses: {few}, which hardly "
+        "tells whether it is better than the mean"
+    ]
 
 
 def _check_combination(
@@ -194,11 +225,6 @@ def _outputs(out: Path, inputs: Sequence[str | Path]) -> tuple[Path, Path | None
         return out, None
     table = out.with_suffix(TABLE)
     _refuse_to_replace(table, inputs)
-    if table.exists() and read_metadata(table) is None:
-        raise ValueError(
-            f"{table}, which is written beside {out.name}, exists and is not a table of scores; "
-            "give another name."
-        )
     return table, out
 
 

@@ -322,8 +322,8 @@ def read_flat_bands(path: Path) -> dict[str, int]:
     return dict(zip(table["galaxy_id"].to_pylist(), table[FLAT].to_pylist(), strict=True))
 
 
-def highest(path: Path, count: int) -> list[tuple[str, float]]:
-    """Return ids and scores of the ``count`` highest logits; earlier rows win ties."""
+def highest(path: Path, count: int) -> list[tuple[str, float, float]]:
+    """Return ids, scores and logits of the ``count`` highest logits; earlier rows win ties."""
     best: list[tuple[float, str]] = []
     with parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(columns=["galaxy_id", "logit"]):
@@ -331,4 +331,4 @@ def highest(path: Path, count: int) -> list[tuple[str, float]]:
             rows = np.argsort(-logits, kind="stable")[:count].tolist()
             best += [(float(logits[k]), batch["galaxy_id"][k].as_py()) for k in rows]
             best = heapq.nlargest(count, best, key=lambda item: item[0])
-    return [(identity, float(sigmoid(logit))) for logit, identity in best]
+    return [(identity, float(sigmoid(logit)), logit) for logit, identity in best]

@@ -35,6 +35,8 @@ from dhs.score.parts import (
 )
 from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
+from fastnorm.json_text import parse_json
+from fastnorm.paths import read_bytes, require_file
 
 BATCHES_PER_PART = 16
 PARTS_VERSION = 3
@@ -257,14 +259,15 @@ def recorded_batch_size(out: Path, metadata: Mapping[str, Any]) -> int | None:
 
 
 def _read_metadata(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
+    return parse_json(read_bytes(path)) if path.exists() else None
 
 
 def read_metadata(out: Path) -> dict[str, Any] | None:
     """Read the metadata of a table; None if the file is missing or not a table of scores."""
     try:
+        require_file(out)
         text = (parquet.read_schema(out).metadata or {}).get(METADATA_KEY, b"{}")
-        found = json.loads(text)
+        found = parse_json(text)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and "members" in found else None

@@ -53,7 +53,6 @@ def test_what_a_pack_holds(manifest: Path) -> None:
     pack = open_pack(made.out)
     assert [len(shard) for shard in pack.shards] == [6, 6, 6, 2]
     assert {shard.dtype for shard in pack.shards} == {np.dtype("<f4")}
-    assert not any(shard.flags.writeable for shard in pack.shards)
     assert (pack.cutout_shape, len(pack)) == ((3, *PLANE), N)
     assert [str(a.dtype) for a in (pack.shard_index, pack.row)] == ["int32", "int64"]
     assert pack.masks is not None
@@ -157,7 +156,7 @@ def test_a_complete_pack_is_left_alone(manifest: Path) -> None:
     assert again[:6] == made[:6]
     assert {path: path.stat().st_mtime_ns for path in made.out.iterdir()} == before
     for option, named in (
-        ({"seed": 1}, r"split is .*42.* in the folder and .*1.* in this run"),
+        ({"seed": 1}, r"split\.seed is 42 in the folder and 1 in this run"),
         ({"data_origin": "b"}, "data_origin is made-up in the folder and b in this run"),
         ({"shard_bytes": 10**6}, "shard_bytes is"),
     ):

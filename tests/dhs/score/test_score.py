@@ -137,7 +137,7 @@ def test_the_table_says_what_made_it(model: Path, pack: Path, tmp_path: Path) ->
     assert table.specs == [SPEC]
     assert table.name == "bottlenecked_resnet (10.4, 14.4)"
     best = np.argsort(-table.logits)[:10]
-    assert highest(out, 10) == [(table.ids[k], table.scores[k]) for k in best]
+    assert highest(out, 10) == [(table.ids[k], table.scores[k], table.logits[k]) for k in best]
 
 
 def test_files_are_scored_and_what_does_not_fit_is_named(

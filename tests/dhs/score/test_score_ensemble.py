@@ -130,7 +130,7 @@ def truth(tmp_path: Path) -> Path:
 def test_a_trained_combiner_did_not_see_the_labels_that_it_scores(
     model: Path, second: Path, pack: Path, truth: Path, tmp_path: Path
 ) -> None:
-    options = {"combine": "trained", "truth": truth, "label_col": "is_lens"}
+    options: dict[str, Any] = {"combine": "trained", "truth": truth, "label_col": "is_lens"}
     table = scores([model, second], pack, tmp_path / "scores.parquet", **options)
     assert table.fold is not None
     assert table.member_logits is not None
@@ -139,6 +139,10 @@ def test_a_trained_combiner_did_not_see_the_labels_that_it_scores(
     assert table.metadata["combination"] == "trained"
     combiner = table.metadata["combiner"]
     assert (combiner["lenses"], combiner["non_lenses"]) == (8, 8)
+    # The note is there again when the table is complete.
+    again = score([model, second], [pack], tmp_path / "scores.parquet", **options)
+    assert again.was_complete
+    assert "the combiner was trained on 8 lenses and 8 non-lenses: an AUC of 0.9" in again.notes[0]
     assert combiner["truth"] == "truth.csv"
     labels = np.arange(CUTOUTS) % 2
     for fold in (2, -1):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -143,3 +145,84 @@ def test_a_pack_that_is_gone_or_is_another_one_is_an_error(
     assert "does not exist; run dhs show in the folder where dhs score ran" in message(result)
     with pytest.raises(ValueError, match="top"):
         read_best(table, 0)
+
+
+def changed(table: ScoreTable, **columns: Any) -> ScoreTable:
+    return dataclasses.replace(table, **columns)
+
+
+def sizes(figure: Figure) -> list[float]:
+    return [float(axes.get_position().width * figure.get_figwidth()) for axes in figure.axes]
+
+
+def test_few_cutouts_are_larger_and_leave_no_empty_columns(table: ScoreTable) -> None:
+    widths = {}
+    for count in (1, 3, 8, 50):
+        figure = best_figure(table, read_best(table, count).cutouts)
+        widths[count] = max(sizes(figure))
+        right = max(axes.get_position().x1 for axes in figure.axes) * figure.get_figwidth()
+        if count > 1:
+            assert right > 0.97 * figure.get_figwidth()
+        assert len(set(np.round(sizes(figure), 6))) == 1
+    assert widths[1] > widths[3] > widths[8] == widths[50]
+
+
+@pytest.mark.parametrize("count", [3, 50])
+def test_captions_overlap_neither_each_other_nor_the_next_row(
+    table: ScoreTable, count: int
+) -> None:
+    ids = np.array([f"DESI-J{k:04d}.5678-12.3456_a_long_name_{'m' * 30}_{k}" for k in range(96)])
+    found = read_best(table, count)
+    flat = np.ones(len(table), np.int8)
+    figure = best_figure(changed(table, ids=ids, flat_bands=flat), found.cutouts)
+    figure.draw_without_rendering()
+    captions = [text for text in figure.texts if "DESI" in text.get_text()]
+    assert len(captions) == count
+    boxes = [text.get_window_extent() for text in captions]
+    panels = [axes.get_window_extent() for axes in figure.axes]
+    assert all(box.x1 <= panel.x1 for box, panel in zip(boxes, panels, strict=True))
+    boxes += panels
+    whole = figure.bbox
+    for k, box in enumerate(boxes):
+        assert whole.x0 <= box.x0
+        assert box.x1 <= whole.x1
+        assert whole.y0 <= box.y0
+        for other in boxes[k + 1 :]:
+            apart = box.x1 <= other.x0 or other.x1 <= box.x0
+            assert apart or box.y1 <= other.y0 or other.y1 <= box.y0
+    # Both ends of an id stay.
+    first = table.ids.tolist().index(table.ids[found.cutouts[0].row])
+    said = captions[0].get_text().replace("\n", "")
+    assert f"DESI-J{first:04d}.5678" in said
+    assert f"m_{first}" in said
+    assert "flat band" in said
+
+
+def test_scores_that_differ_look_different(table: ScoreTable) -> None:
+    order = np.argsort(-table.logits, kind="stable")
+    scores = np.zeros(len(table))
+    scores[order] = 0.5 - np.arange(len(table)) * 2e-6
+    shown = read_best(table, 4).cutouts
+    words = [
+        text.split()[1] for text in texts(best_figure(changed(table, scores=scores), shown))[-4:]
+    ]
+    assert words == ["0.500000", "0.499998", "0.499996", "0.499994"]
+    scores[:] = 0.5
+    figure = best_figure(changed(table, scores=scores), shown)
+    assert [text.split()[1] for text in texts(figure)[-4:]] == ["0.5000"] * 4
+
+
+def test_labels_are_named_and_unknown_ones_left_out(table: ScoreTable) -> None:
+    labels = np.full(len(table), np.nan)
+    shown = read_best(table, 3).cutouts
+    labels[[item.row for item in shown[:2]]] = 1, 0
+    figure = best_figure(changed(table, known=table.known | {"label": labels}), shown)
+    lines = [text.splitlines()[0].split("  ")[2:] for text in texts(figure)[-3:]]
+    assert lines == [["lens"], ["non-lens"], []]
+
+
+def test_positions_that_no_cutout_has_are_named_once(table: ScoreTable) -> None:
+    figure = best_figure(changed(table, known={}), read_best(table, 8).cutouts)
+    said = "\n".join(texts(figure))
+    assert said.count("positions not known") == 1
+    assert "position not known" not in said

@@ -1,0 +1,160 @@
+"""Parquet tables of strangers, decoded group by group within a limit of memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pyarrow
+from pyarrow import compute, parquet
+from pyarrow.lib import string_to_tzinfo
+
+from dhs.manifest.sizes import (
+    NUMBER_BYTES,
+    TEXT_BYTES,
+    Allowance,
+    require_columns,
+    require_plausible,
+)
+
+_TEXT = (pyarrow.string(), pyarrow.large_string(), pyarrow.binary(), pyarrow.large_binary())
+_DIFFERENCES = {"DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"}
+_ROWS_OF_A_PIECE = 256
+_MOST_AT_ONCE = 2**30
+"""Largest number of bytes of one array of text, whose offsets have 32 bits."""
+
+
+def read_parquet(path: Path, content: bytes) -> pyarrow.Table:
+    """Read a Parquet table, whose size is checked before and while it is decoded.
+
+    Text is decoded as numbers into a list of the different texts, so that a long text that many
+    rows repeat is counted before it is copied into each of them.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for error messages.
+    content : bytes
+        Content of the file.
+
+    Returns
+    -------
+    pyarrow.Table
+
+    Raises
+    ------
+    ValueError
+        The table has too many rows or columns, takes too much memory, or has a column twice.
+    pyarrow.ArrowException, OSError
+        The file is damaged.
+    """
+    file = parquet.ParquetFile(pyarrow.BufferReader(content))
+    schema, rows, columns = file.schema_arrow, file.metadata.num_rows, file.metadata.num_columns
+    require_columns(path, columns)
+    require_plausible(path, rows, len(content))
+    twice = [name for name, count in Counter(schema.names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path} has the column {twice[0]!r} more than once; keep one.")
+    for field in schema:
+        _check_time_zone(path, field)
+    texts = {field.name for field in schema if field.type in _TEXT}
+    meter = _Meter(path, f"its {rows:,} rows of {columns:,} columns")
+    meter.add(len(content))
+    meter.add(rows * (NUMBER_BYTES * (columns - len(texts)) + TEXT_BYTES * len(texts)))
+    in_pieces = texts & _coded_as_differences(file.metadata)
+    at_once = [name for name in schema.names if name not in in_pieces]
+    coded = parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=[*texts - in_pieces])
+    groups = []
+    for number in range(file.num_row_groups):
+        group = coded.read_row_group(number, at_once)
+        found = {name: _metered(group[name], schema.field(name).type, meter) for name in at_once}
+        for name in in_pieces:
+            found[name] = _read_in_pieces(file, number, schema.field(name), meter)
+        groups.append(pyarrow.table([found[name] for name in schema.names], schema=schema))
+    return pyarrow.concat_tables(groups) if groups else schema.empty_table()
+
+
+def _check_time_zone(path: Path, field: pyarrow.Field) -> None:
+    zone = getattr(field.type, "tz", None)
+    if zone is None:
+        return
+    try:
+        string_to_tzinfo(zone)
+    except Exception as error:  # each library of time zones raises its own
+        raise ValueError(
+            f"{path}: the column {field.name} has the time zone {zone!r}, which is not known here; "
+            "write it in UTC."
+        ) from error
+
+
+class _Meter:
+    """Counts the memory of one table, and refuses it when there is too much."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._allowance, self._what, self._size = Allowance(path), what, 0
+
+    def add(self, size: int) -> None:
+        self._size += size
+        self._allowance.require(self._what, self._size)
+
+
+def _coded_as_differences(metadata: parquet.FileMetaData) -> set[str]:
+    """Return the columns whose texts are coded as differences to those before."""
+    groups = (metadata.row_group(k) for k in range(metadata.num_row_groups))
+    chunks = (group.column(k) for group in groups for k in range(group.num_columns))
+    return {chunk.path_in_schema for chunk in chunks if {*chunk.encodings} & _DIFFERENCES}
+
+
+def _read_in_pieces(
+    file: parquet.ParquetFile, group: int, field: pyarrow.Field, meter: _Meter
+) -> pyarrow.ChunkedArray:
+    """Read a column that Arrow cannot read as codes, a few rows at a time."""
+    chunks = []
+    for batch in file.iter_batches(_ROWS_OF_A_PIECE, [group], [field.name]):
+        meter.add(2 * batch.nbytes)
+        chunks.append(batch.column(0))
+    return pyarrow.chunked_array(chunks, field.type).combine_chunks()
+
+
+def _metered(
+    column: pyarrow.ChunkedArray, kind: pyarrow.DataType, meter: _Meter
+) -> pyarrow.ChunkedArray:
+    """Count the text of a column, or the values of its lists, and decode it."""
+    if pyarrow.types.is_nested(kind):
+        meter.add(column.nbytes)
+    if column.type == kind:
+        return column
+    meter.add(2 * _length(column))
+    return _plain(column, kind)
+
+
+def longest_text(column: pyarrow.ChunkedArray) -> int:
+    """Return the number of bytes of the longest text in a column, or 0 without any."""
+    if pyarrow.types.is_null(column.type):
+        return 0
+    parts = [
+        chunk.dictionary if isinstance(chunk, pyarrow.DictionaryArray) else chunk
+        for chunk in column.chunks
+    ]
+    return max((compute.max(compute.binary_length(part)).as_py() or 0 for part in parts), default=0)
+
+
+def _length(column: pyarrow.ChunkedArray) -> int:
+    """Return the number of bytes of text that a column has after it is decoded."""
+    total = 0
+    for chunk in column.chunks:
+        if not isinstance(chunk, pyarrow.DictionaryArray):
+            total += chunk.nbytes
+            continue
+        lengths = compute.binary_length(chunk.dictionary).cast(pyarrow.int64())
+        total += compute.sum(lengths.take(chunk.indices)).as_py() or 0
+    return total
+
+
+def _plain(column: pyarrow.ChunkedArray, kind: pyarrow.DataType) -> pyarrow.ChunkedArray:
+    """Copy coded text into every row."""
+    parts = []
+    for chunk in column.chunks:
+        step = max(1, _MOST_AT_ONCE // max(longest_text(pyarrow.chunked_array([chunk])), 1))
+        parts += [chunk[start : start + step].cast(kind) for start in range(0, len(chunk), step)]
+    return pyarrow.chunked_array(parts, kind)
