@@ -1,4 +1,4 @@
-"""Figures of cutouts with the legacy and the corrected annulus side by side."""
+"""Figures of cutouts with the corrected annulus beside the legacy one, or any other."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnorm.annulus import LEGACY_ANNULUS, Annulus, AnnulusWarning
-from fastnorm.atomic import atomic_path
+from fastnorm.footprint import is_same
 from fastnorm.io import BANDS, INSTALL_EXTRA, Cutout
 from fastnorm.normalize import annulus_median_mad, normalize_outer_annulus
+from fastnorm.pictures import save_picture
 from fastnorm.text import printable
 
 try:
@@ -24,13 +25,17 @@ try:
     from matplotlib.colors import AsinhNorm
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Circle
+    from matplotlib.patches import Circle, Patch
 except ImportError as error:
     raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
-# Orange and sky blue of Okabe and Ito, distinct for any colour vision.
+# Orange, green and sky blue of Okabe and Ito, distinct for any colour vision.
 LEGACY_STYLE: dict[str, Any] = {"color": "#E69F00", "linestyle": (0, (4, 2)), "linewidth": 1.7}
+GIVEN_STYLE: dict[str, Any] = {"color": "#009E73", "linestyle": (0, (4, 2)), "linewidth": 1.7}
 CORRECTED_STYLE: dict[str, Any] = {"color": "#56B4E9", "linestyle": "-", "linewidth": 1.7}
+
+MASKED = (0.8, 0.475, 0.655, 0.55)
+"""Colour of masked pixels: Okabe and Ito's reddish purple, half transparent."""
 
 # Weights of z, r and g that make old galaxies warm and arcs blue.
 COLOUR_WEIGHTS = np.array([1.5, 3.0, 6.0], np.float32)
@@ -39,8 +44,16 @@ LINEAR_IN_MAD = 8.0
 
 # Sizes in inches.
 WIDTH, TOP, PANEL, ROW_HEIGHT, TICKS = 15.8, 0.8, 3.0, 4.4, 0.6
-LEFT_EDGES = {"colour": 0.75, "legacy": 4.2, "corrected": 7.6, "bar": 10.7, "table": 11.9}
+LEFT_EDGES = {"colour": 0.75, "compared": 4.2, "corrected": 7.6, "bar": 10.7, "table": 11.9}
 MINUS = "\N{MINUS SIGN}"
+
+
+class Compared(NamedTuple):
+    """An annulus that is drawn beside the corrected one: its name, the annulus, its lines."""
+
+    name: str
+    annulus: Annulus
+    style: dict[str, Any]
 
 
 def colour_picture(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -70,18 +83,56 @@ def colour_picture(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
     return picture
 
 
-def comparison_figure(cutouts: Sequence[Cutout]) -> Figure:
-    """Draw one row per cutout: colours and annuli, both normalisations, their statistics.
+def mark_masked(axes: Axes, mask: NDArray[np.bool_] | None) -> None:
+    """Colour the masked pixels of a picture; ``mask`` is (H, W), True is bad, or None."""
+    if mask is not None and mask.any():
+        marks = np.multiply.outer(mask, MASKED)
+        axes.imshow(marks, origin="lower", interpolation="nearest")
+
+
+def annuli_of(cutouts: Sequence[Cutout], annulus: Annulus | None = None) -> list[tuple[float, ...]]:
+    """Return the radii of the annuli in the figure of `comparison_figure`, each once.
 
     Parameters
     ----------
     cutouts : sequence of Cutout
         At least one.
+    annulus : Annulus, optional
+        Same as in `comparison_figure`.
+
+    Returns
+    -------
+    list of (float, float)
+        The one that is compared first, then the corrected one of every size.
+    """
+    first = _compared(cutouts, annulus).annulus
+    rings = [first, *(Annulus.default(*cutout.pixels.shape[1:]) for cutout in cutouts)]
+    return list(dict.fromkeys((ring.r_in, ring.r_out) for ring in rings))
+
+
+def comparison_figure(
+    cutouts: Sequence[Cutout],
+    annulus: Annulus | None = None,
+    units: Mapping[Path, str] | None = None,
+) -> Figure:
+    """Draw one row per cutout: colours and annuli, both normalisations, their statistics.
+
+    Masked pixels are purple.
+
+    Parameters
+    ----------
+    cutouts : sequence of Cutout
+        At least one.
+    annulus : Annulus, optional
+        Annulus to draw beside the corrected one; by default, and where it is the corrected one,
+        the legacy annulus.
+    units : mapping of Path to str, optional
+        Units of the pixels of files that are not in nanomaggies.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Five axes per row: colours, r band normalised with the legacy and with
+        Five axes per row: colours, r band normalised with this and with
         the corrected annulus, their colour bar, table.
 
     Raises
@@ -91,28 +142,39 @@ def comparison_figure(cutouts: Sequence[Cutout]) -> Figure:
     """
     if not cutouts:
         raise ValueError("cutouts is empty; give at least one cutout to draw.")
+    compared = _compared(cutouts, annulus)
     height = TOP + ROW_HEIGHT * len(cutouts)
     figure = Figure(figsize=(WIDTH, height))
     middle = 1 - TOP / 2 / height
-    title = "Outer-annulus normalisation, legacy and corrected"
+    title = "Outer-annulus normalisation"
     figure.text(LEFT_EDGES["colour"] / WIDTH, middle, title, size=18, weight="bold", va="center")
+    lines = [Line2D([], [], **style) for style in (compared.style, CORRECTED_STYLE)]
+    is_masked = any(cutout.mask is not None and cutout.mask.any() for cutout in cutouts)
     figure.legend(
-        [Line2D([], [], **style) for style in (LEGACY_STYLE, CORRECTED_STYLE)],
-        _annulus_labels(cutouts),
+        [*lines, *([Patch(color=MASKED[:3])] if is_masked else [])],
+        [*_annulus_labels(cutouts, compared), *(["masked"] if is_masked else [])],
         loc="center right",
         bbox_to_anchor=(1, middle),
-        ncols=2,
+        ncols=3,
         fontsize=14,
         frameon=False,
-        handlelength=3,
+        handlelength=2.5,
+        columnspacing=1.2,
     )
     for row, cutout in enumerate(cutouts):
-        _draw_row(figure, cutout, height - TOP - ROW_HEIGHT * (row + 1) + TICKS)
+        bottom = height - TOP - ROW_HEIGHT * (row + 1) + TICKS
+        unit = (units or {}).get(cutout.path, "nanomaggy")
+        _draw_row(figure, cutout, bottom, compared, unit)
     return figure
 
 
-def draw_comparison(cutouts: Sequence[Cutout], path: str | Path) -> None:
-    """Write the figure of `comparison_figure` as a PNG file.
+def draw_comparison(
+    cutouts: Sequence[Cutout],
+    path: str | Path,
+    annulus: Annulus | None = None,
+    units: Mapping[Path, str] | None = None,
+) -> None:
+    """Write the figure of `comparison_figure` as a PNG, PDF or SVG file.
 
     Parameters
     ----------
@@ -120,15 +182,16 @@ def draw_comparison(cutouts: Sequence[Cutout], path: str | Path) -> None:
         At least one.
     path : str or Path
         File to write; it appears when it is complete.
+    annulus, units
+        Same as in `comparison_figure`.
 
     Raises
     ------
     ValueError
         Same as in `comparison_figure`.
     """
-    figure = comparison_figure(cutouts)
-    with atomic_path(Path(path)) as temporary:
-        figure.savefig(temporary, format="png", dpi=130, facecolor="white")
+    figure = comparison_figure(cutouts, annulus, units)
+    save_picture(figure, Path(path), dpi=130)
 
 
 @contextmanager
@@ -147,16 +210,24 @@ def _statistics(
     return median, mad
 
 
-def _annulus_labels(cutouts: Sequence[Cutout]) -> list[str]:
-    legacy = f"legacy, {LEGACY_ANNULUS.r_in:g} to {LEGACY_ANNULUS.r_out:g} px"
+def _compared(cutouts: Sequence[Cutout], given: Annulus | None) -> Compared:
+    corrected = {Annulus.default(*cutout.pixels.shape[1:]) for cutout in cutouts}
+    is_corrected = given is not None and all(is_same(given, ring) for ring in corrected)
+    if given is None or is_corrected or is_same(given, LEGACY_ANNULUS):
+        return Compared("legacy", LEGACY_ANNULUS, LEGACY_STYLE)
+    return Compared("given", given, GIVEN_STYLE)
+
+
+def _annulus_labels(cutouts: Sequence[Cutout], compared: Compared) -> list[str]:
+    first = f"{compared.name}, {compared.annulus.r_in:g} to {compared.annulus.r_out:g} px"
     shapes = {cutout.pixels.shape[1:] for cutout in cutouts}
     if len(shapes) > 1:
-        return [legacy, "corrected, 65 to 90 % of the half-width"]
+        return [first, "corrected, 65 to 90 % of the half-width"]
     annulus = Annulus.default(*shapes.pop())
-    return [legacy, f"corrected, {annulus.r_in:g} to {annulus.r_out:g} px"]
+    return [first, f"corrected, {annulus.r_in:g} to {annulus.r_out:g} px"]
 
 
-def _draw_row(figure: Figure, cutout: Cutout, bottom: float) -> None:
+def _draw_row(figure: Figure, cutout: Cutout, bottom: float, compared: Compared, unit: str) -> None:
     height = figure.get_figheight()
 
     def add_axes(name: str, width: float) -> Axes:
@@ -164,28 +235,29 @@ def _draw_row(figure: Figure, cutout: Cutout, bottom: float) -> None:
         return figure.add_axes((left / WIDTH, bottom / height, width / WIDTH, PANEL / height))
 
     plane = cutout.pixels.shape[1:]
-    annuli = {"legacy": LEGACY_ANNULUS, "corrected": Annulus.default(*plane)}
-    styles = {"legacy": LEGACY_STYLE, "corrected": CORRECTED_STYLE}
+    panels = {
+        "compared": compared,
+        "corrected": Compared("corrected", Annulus.default(*plane), CORRECTED_STYLE),
+    }
     heading = (bottom + PANEL + 0.45) / height
     figure.text(LEFT_EDGES["colour"] / WIDTH, heading, _title(cutout), size=15, parse_math=False)
 
     axes = add_axes("colour", PANEL)
     axes.imshow(colour_picture(cutout.pixels), origin="lower", interpolation="nearest")
-    for name, annulus in annuli.items():
-        _draw_annulus(axes, annulus, plane, styles[name])
+    mark_masked(axes, None if cutout.mask is None else cutout.mask.max(axis=0))
+    for shown in panels.values():
+        _draw_annulus(axes, shown.annulus, plane, shown.style)
     axes.set_title("z, r, g as red, green, blue", size=13)
     axes.set_ylabel("row (px)", size=12)
     axes.set_xlabel("column (px)", size=12)
     axes.tick_params(labelsize=11)
 
-    for name, annulus in annuli.items():
-        axes = add_axes(name, PANEL)
+    mask = None if cutout.mask is None else cutout.mask[1]
+    for place, shown in panels.items():
+        axes = add_axes(place, PANEL)
         with _silent():
             normalised = normalize_outer_annulus(
-                cutout.pixels[1],
-                annulus.r_in,
-                annulus.r_out,
-                mask=None if cutout.mask is None else cutout.mask[1],
+                cutout.pixels[1], shown.annulus.r_in, shown.annulus.r_out, mask=mask
             )
         image = axes.imshow(
             normalised,
@@ -194,8 +266,9 @@ def _draw_row(figure: Figure, cutout: Cutout, bottom: float) -> None:
             cmap="inferno",
             norm=AsinhNorm(LINEAR_IN_MAD, *RANGE_IN_MAD),
         )
-        _draw_annulus(axes, annulus, plane, styles[name] | {"linewidth": 1.2})
-        axes.set_title(f"r normalised, {name}", size=13)
+        mark_masked(axes, mask)
+        _draw_annulus(axes, shown.annulus, plane, shown.style | {"linewidth": 1.2})
+        axes.set_title(f"r normalised, {shown.name}", size=13)
         axes.set_xlabel("column (px)", size=12)
         axes.tick_params(labelsize=11, labelleft=False)
 
@@ -206,7 +279,8 @@ def _draw_row(figure: Figure, cutout: Cutout, bottom: float) -> None:
     bar.minorticks_off()
     bar.ax.tick_params(labelsize=11)
     bar.set_label(f"(flux {MINUS} median) / MAD", size=12)
-    _draw_table(add_axes("table", WIDTH - LEFT_EDGES["table"] - 0.2), cutout, annuli)
+    axes = add_axes("table", WIDTH - LEFT_EDGES["table"] - 0.2)
+    _draw_table(axes, cutout, list(panels.values()), unit)
 
 
 def _title(cutout: Cutout) -> str:
@@ -228,14 +302,14 @@ def _draw_annulus(
         axes.add_patch(Circle((width // 2, height // 2), radius, fill=False, **style))
 
 
-def _draw_table(axes: Axes, cutout: Cutout, annuli: Mapping[str, Annulus]) -> None:
+def _draw_table(axes: Axes, cutout: Cutout, panels: Sequence[Compared], unit: str) -> None:
     axes.set_axis_off()
-    pairs = [_statistics(cutout.pixels, annulus, cutout.mask) for annulus in annuli.values()]
+    pairs = [_statistics(cutout.pixels, shown.annulus, cutout.mask) for shown in panels]
     bands = np.array([values for pair in pairs for values in pair], np.float64).T
     largest = float(np.abs(bands).max())
     is_usual = math.isfinite(largest) and largest > 0
     exponent = 3 * math.floor(math.log10(largest) / 3) if is_usual else 0
-    unit = f"$10^{{{exponent}}}$ nanomaggy" if exponent else "nanomaggy"
+    unit = f"$10^{{{exponent}}}$ {unit}" if exponent else unit
 
     columns = (0.32, 0.54, 0.78, 1.0)
 
@@ -243,12 +317,9 @@ def _draw_table(axes: Axes, cutout: Cutout, annuli: Mapping[str, Annulus]) -> No
         axes.text(x, y, text.replace("-", MINUS), size=13, va="center", **style)
 
     put(0.0, 0.95, f"annulus statistics, {unit}")
-    for right, name, line in (
-        (columns[1], "legacy", LEGACY_STYLE),
-        (columns[3], "corrected", CORRECTED_STYLE),
-    ):
-        put(right, 0.82, name, ha="right", weight="bold")
-        axes.plot([right - 0.38, right], [0.76, 0.76], **line)
+    for right, shown in zip(columns[1::2], panels, strict=True):
+        put(right, 0.82, shown.name, ha="right", weight="bold")
+        axes.plot([right - 0.38, right], [0.76, 0.76], **shown.style)
     for x, name in zip(columns, ("median", "MAD") * 2, strict=True):
         put(x, 0.68, name, ha="right")
     for y, name, values in zip((0.55, 0.43, 0.31), BANDS, bands, strict=True):
@@ -256,10 +327,10 @@ def _draw_table(axes: Axes, cutout: Cutout, annuli: Mapping[str, Annulus]) -> No
         for x, value in zip(columns, values, strict=True):
             put(x, y, _short(value / 10.0**exponent), ha="right")
     shifts = [
-        f"{name} {(legacy - corrected) / mad:+.2f}" if mad and math.isfinite(mad) else f"{name} -"
-        for name, (legacy, _, corrected, mad) in zip(BANDS, bands, strict=True)
+        f"{name} {(first - corrected) / mad:+.2f}" if mad and math.isfinite(mad) else f"{name} -"
+        for name, (first, _, corrected, mad) in zip(BANDS, bands, strict=True)
     ]
-    put(0.0, 0.14, "legacy - corrected median, in MAD:")
+    put(0.0, 0.14, f"{panels[0].name} - corrected median, in MAD:")
     put(0.0, 0.03, "     ".join(shifts))
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)

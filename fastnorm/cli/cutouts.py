@@ -12,6 +12,7 @@ from fastnorm.terminal import fail
 if TYPE_CHECKING:
     from fastnorm.annulus import Annulus
     from fastnorm.io import Cutout, Rejected
+    from fastnorm.io.maskbits import MaskBits
 
 
 def find_files(paths: list[str], out: Path, rejected: list[Rejected]) -> list[Path]:
@@ -36,7 +37,10 @@ def find_files(paths: list[str], out: Path, rejected: list[Rejected]) -> list[Pa
 
 
 def read_files(
-    files: Iterable[Path], rejected: list[Rejected], advance: Callable[[int], None]
+    files: Iterable[Path],
+    rejected: list[Rejected],
+    advance: Callable[[int], None],
+    mask_bits: MaskBits,
 ) -> Iterator[Cutout]:
     """Read cutouts.
 
@@ -48,12 +52,14 @@ def read_files(
         List to append unusable cutouts to.
     advance : function
         Called with the number of cutouts that are done.
+    mask_bits : MaskBits
+        MASKBITS that make a pixel of a FITS file bad.
     """
     from fastnorm.io import count_cutouts, read_cutouts
 
     for path in files:
         expected = count_cutouts(path)
-        for cutout in read_cutouts(path, rejected):
+        for cutout in read_cutouts(path, rejected, mask_bits=mask_bits):
             yield cutout
             advance(1)
             expected -= 1

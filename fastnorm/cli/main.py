@@ -22,7 +22,8 @@ import fastnorm
 from fastnorm.checksums import DEFINITION_VERSION
 from fastnorm.cli.cutouts import find_files, of_one_shape, read_files, with_annulus
 from fastnorm.cli.fits import normalize_fits
-from fastnorm.cli.options import AsJson, BackendName, Radii, say_flat
+from fastnorm.cli.options import AsJson, BackendName, MaskBitNames, Radii, say_flat
+from fastnorm.cli.show import show
 from fastnorm.terminal import (
     HELP_SETTINGS,
     Commands,
@@ -97,6 +98,7 @@ def normalize(
         ),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Keep NaN, and do not clip.")] = False,
+    mask_bits: MaskBitNames = "dr10",
     backend: BackendName = None,
     threads: Annotated[
         int | None,
@@ -117,6 +119,7 @@ def normalize(
     """
     from fastnorm import dispatch
     from fastnorm.annulus import Annulus
+    from fastnorm.io.maskbits import MaskBits
 
     started = time.perf_counter()
     if raw and clip is not None:
@@ -126,6 +129,7 @@ def normalize(
     check_out(table, ".parquet")
     with messages():
         given = None if annulus is None else Annulus(*annulus)
+        bits = MaskBits.parse(mask_bits)
         if backend is not None:
             dispatch.choose(backend)
         dispatch.set_num_threads(threads)
@@ -137,18 +141,19 @@ def normalize(
         "table": None,
         "shape": None,
         "annulus": None,
+        "mask_bits": str(bits),
         "written": 0,
         "flat_bands": [],
     }
     files = find_files(paths, out, rejected)
     try:
         with notices(), progress(files) as advance, messages(OSError, ImportError):
-            found = with_annulus(read_files(files, rejected, advance), given, rejected)
+            found = with_annulus(read_files(files, rejected, advance, bits), given, rejected)
             cutouts = of_one_shape(found, rejected)
             first = next(cutouts, None)
             if first is not None:
                 used = _choose_annulus(given, first)
-                job = _Job(used, limit, not raw, backend)
+                job = _Job(used, limit, not raw, str(bits), backend)
                 written, flat = _write(first, cutouts, job, out, table)
                 report["out"], report["table"] = str(out), str(table)
                 report["shape"] = [written, *first.pixels.shape]
@@ -163,44 +168,7 @@ def normalize(
 app.command()(normalize_fits)
 
 
-@app.command()
-def show(
-    paths: Paths,
-    out: Annotated[Path, typer.Option(help="Write the figure to this .png file.")],
-    limit: Annotated[int, typer.Option(help="Draw at most this many cutouts.", min=1)] = 12,
-    as_json: AsJson = False,
-) -> None:
-    """Draw cutouts with the legacy and the corrected annulus side by side."""
-    from fastnorm.annulus import LEGACY_ANNULUS, Annulus
-    from fastnorm.io import Rejected
-
-    started = time.perf_counter()
-    check_out(out, ".png")
-    rejected: list[Rejected] = []
-    drawn: list[Cutout] = []
-    with notices(), messages(OSError, ImportError):
-        from fastnorm.figure import draw_comparison
-
-        files = find_files(paths, out, rejected)
-        for cutout in read_files(files, rejected, lambda count: None):
-            plane = cutout.pixels.shape[1:]
-            try:
-                for annulus in (LEGACY_ANNULUS, Annulus.default(*plane)):
-                    annulus.pixels(*plane)
-            except ValueError as error:
-                rejected.append(Rejected(cutout.path, str(error)))
-                continue
-            drawn.append(cutout)
-            if len(drawn) == limit:
-                break
-        if drawn:
-            draw_comparison(drawn, out)
-    report: dict[str, Any] = {
-        "out": str(out) if drawn else None,
-        "drawn": [printable(cutout.id) for cutout in drawn],
-        "written": len(drawn),
-    }
-    finish(report, rejected, started, f"{len(drawn)} cutouts drawn in {out}", as_json)
+app.command()(show)
 
 
 @app.command()
@@ -241,6 +209,7 @@ class _Job(NamedTuple):
     annulus: Annulus
     clip: float | None
     nan_to_zero: bool
+    mask_bits: str
     backend: str | None
 
     def metadata(self) -> dict[str, object]:
@@ -252,6 +221,7 @@ class _Job(NamedTuple):
             "eps": EPS,
             "clip": self.clip,
             "nan_to_zero": self.nan_to_zero,
+            "mask_bits": self.mask_bits,
             "mode": "raw_robust" if self.nan_to_zero else "raw",
             "definition_version": DEFINITION_VERSION,
             "fastnorm_version": fastnorm.__version__,

@@ -21,6 +21,15 @@ BackendName = Annotated[
     str | None,
     typer.Option(help="Use a backend that `fastnorm backends` lists.", show_default="the fastest"),
 ]
+MaskBitNames = Annotated[
+    str,
+    typer.Option(
+        "--mask-bits",
+        metavar="RELEASE:NAME,...",
+        help="Name the MASKBITS bits that make a pixel bad, or 'dr10:' for none.",
+        show_default="dr10, bits of stars, clusters, and pixels without a good value",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fastnorm.layer.missing import MissingFootprintWarning
 from fastnorm.layer.module import FootprintNorm, OuterAnnulusNorm
+from fastnorm.layer.weights import with_footprint
 
-__all__ = ["FootprintNorm", "OuterAnnulusNorm"]
+__all__ = ["FootprintNorm", "MissingFootprintWarning", "OuterAnnulusNorm", "with_footprint"]

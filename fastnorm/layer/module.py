@@ -20,8 +20,11 @@ from fastnorm.footprint import (
     is_same,
     open_footprint,
 )
-from fastnorm.layer.buffers import Buffers
+from fastnorm.kinds import flag
+from fastnorm.layer.arguments import check_settings, check_tensors
+from fastnorm.layer.buffers import EXTRA_STATE, Buffers
 from fastnorm.layer.expression import normalized
+from fastnorm.layer.missing import tell_missing
 from fastnorm.layer.operator import normalize_footprint
 from fastnorm.normalize.axes import check_fit, has_bands_last
 from fastnorm.normalize.tensors import constant_pixels, remember
@@ -54,9 +57,10 @@ class FootprintNorm(nn.Module):
     Raises
     ------
     TypeError
-        ``footprint`` is not a footprint.
+        ``footprint`` is not a footprint, or ``clip`` or ``eps`` is not a number.
     ValueError
-        It is an array that does not have two dimensions.
+        ``footprint`` is an array that does not have two dimensions, or ``clip``, ``eps`` or
+        ``dtype`` is not allowed.
 
     Examples
     --------
@@ -76,15 +80,16 @@ class FootprintNorm(nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
+        check_settings(clip, eps, dtype)
         self._buffers = Buffers(self)
         self.is_compared = True
         self.footprint: Footprint = open_footprint(footprint)
         self._key = remember(self.footprint)
         self.clip = clip
-        self.nan_to_zero = nan_to_zero
+        self.nan_to_zero = flag("nan_to_zero", nan_to_zero)
         self.eps = eps
         self.dtype = dtype
-        self.channels_last = channels_last
+        self.channels_last = flag("channels_last", channels_last)
 
     def forward(
         self,
@@ -118,6 +123,7 @@ class FootprintNorm(nn.Module):
             Same as in `fastnorm.layer.operator.normalize_footprint`; or the footprint does not
             fit the images.
         """
+        check_tensors(images, index, dihedral, mask)
         if images.ndim < 2:
             raise ValueError(
                 f"images has shape {tuple(images.shape)}; expected two or more dimensions, "
@@ -192,18 +198,35 @@ class FootprintNorm(nn.Module):
         return (limit, math.log10(self.eps), float(self.nan_to_zero))
 
     def set_extra_state(self, state: Tensor) -> None:
+        self.require_same(state, "the state dict", "this layer")
+
+    def require_same(self, state: Tensor, theirs: str, ours: str) -> None:
+        """Refuse the state of a layer with another footprint or other settings.
+
+        Parameters
+        ----------
+        state : Tensor
+            What `get_extra_state` returned, of this or an earlier version.
+        theirs, ours : str
+            Names of the owner of ``state`` and of this layer, for the message.
+
+        Raises
+        ------
+        ValueError
+            The footprint or a setting differs, or ``state`` is not of such a layer.
+        """
         rounding = torch.finfo(state.dtype).eps if state.is_floating_point() else 0.0
         loaded, settings = _opened(state.detach().cpu().double())
-        ours = self.footprint
-        is_ours = loaded == ours
+        own = self.footprint
+        is_own = loaded == own
         if isinstance(loaded, Annulus | EllipticalAnnulus) and isinstance(
-            ours, Annulus | EllipticalAnnulus
+            own, Annulus | EllipticalAnnulus
         ):
-            is_ours = is_same(loaded, ours, rounding)
-        if not is_ours:
+            is_own = is_same(loaded, own, rounding)
+        if not is_own:
             raise ValueError(
-                f"the state dict has {_described(loaded)}, but this layer has "
-                f"{_described(ours)}; models with different annuli must never be mixed. "
+                f"{theirs} has {_described(loaded)}, but {ours} has "
+                f"{_described(own)}; models with different annuli must never be mixed. "
                 "Build the layer with the annulus that the model was trained with."
             )
         # Older states have the footprint alone.
@@ -211,10 +234,33 @@ class FootprintNorm(nn.Module):
             settings, self._settings(), rtol=max(rounding, SETTINGS_ROUNDING), atol=0
         ):
             raise ValueError(
-                f"the state dict has {_named(settings)}, but this layer has "
+                f"{theirs} has {_named(settings)}, but {ours} has "
                 f"{_named(self._settings())}; build the layer with the settings that the model "
                 "was trained with."
             )
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
+        key = f"{prefix}{EXTRA_STATE}"
+        if key not in state_dict:
+            tell_missing(key, strict, error_msgs)
 
 
 def _opened(state: Tensor) -> tuple[Footprint, list[float] | None]:
@@ -233,6 +279,15 @@ def _opened(state: Tensor) -> tuple[Footprint, list[float] | None]:
         f"the state dict has no footprint of this version, but a tensor of shape "
         f"{tuple(state.shape)}; load weights that this layer, or an earlier version, saved."
     )
+
+
+def has_footprint(state: Tensor) -> bool:
+    """Tell whether a tensor may be the state of a layer, of any footprint."""
+    try:
+        _opened(state.detach().cpu().double())
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _named(settings: Sequence[float]) -> str:
@@ -257,7 +312,7 @@ class OuterAnnulusNorm(FootprintNorm):
     Raises
     ------
     TypeError, ValueError
-        The radii are not valid; see `fastnorm.Annulus`.
+        The radii are not valid, see `fastnorm.Annulus`; or a setting is not.
 
     Examples
     --------

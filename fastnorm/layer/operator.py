@@ -93,7 +93,8 @@ def _on_cpu(
     tensors.check_channels_last(channels_last, images)
     rows, bad = images.detach(), mask
     if index is not None:
-        rows, bad = rows[index], None if mask is None else mask.expand(images.shape)[index]
+        all_bad = tensors.open_mask(mask, images, is_gathered=True)
+        rows, bad = rows[index], None if all_bad is None else all_bad[index]
     tensors.check_dihedral(dihedral, rows, rows.shape[0] if rows.ndim > 2 else 1)
     out, median, scale = cpu.normalize_footprint(
         rows,

@@ -21,6 +21,7 @@ from fastnorm import io
 from fastnorm.annulus import Annulus
 from fastnorm.cli import main as cli
 from fastnorm.figure import comparison_figure, draw_comparison
+from fastnorm.io.maskbits import MaskBits
 from fastnorm.reference import normalize_plane
 from tests import SHARED
 from tests.command_line import invoke
@@ -108,6 +109,7 @@ def test_stack_and_table_equal_the_reference(
         "eps": 1e-8,
         "clip": None if is_raw else 10.0,
         "nan_to_zero": not is_raw,
+        "mask_bits": str(MaskBits()),
         "mode": "raw" if is_raw else "raw_robust",
         "definition_version": 1,
         "fastnorm_version": fastnorm.__version__,
@@ -128,6 +130,7 @@ def test_json_and_a_pattern(folder: Path) -> None:
         "table": str(out.with_suffix(".parquet")),
         "shape": [4, 3, *PLANE],
         "annulus": [20.0, 33.0],
+        "mask_bits": str(MaskBits()),
         "written": 4,
         "flat_bands": [],
         "rejected": [],
@@ -319,7 +322,7 @@ def test_show_of_nothing(tmp_path: Path) -> None:
     result = run("show", tmp_path / "none.npz", "--out", tmp_path / "p.png")
     assert result.exit_code == 1
     assert os.listdir(tmp_path) == []
-    assert run("show", tmp_path, "--out", tmp_path / "p.pdf").exit_code == 2
+    assert run("show", tmp_path, "--out", tmp_path / "p.jpg").exit_code == 2
 
 
 def test_rows_of_the_picture(tmp_path: Path) -> None:
