@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnorm.annulus import radius_map
+from fastnorm.kinds import flag
 
 FEWEST_SHUFFLED = 4
 
@@ -40,6 +41,10 @@ class AugmentConfig:
     core_radius: float = 5.0
     az_shuffle_prob: float = 0.0
     az_shuffle_rmax: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("hflip", "vflip", "rot90"):
+            flag(name, getattr(self, name))
 
 
 def random_augment(img3: NDArray[Any], seed: int, cfg: AugmentConfig) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnorm.annulus import MINIMUM_PIXELS, Annulus, check_radii, read_only
+from fastnorm.kinds import refuse_tensor_without_memory
 
 EPS = float(np.finfo(np.float64).eps)
 WIDEST_COMPARED = 1000.0
@@ -224,8 +225,7 @@ def open_footprint(footprint: Any, images: Any = None) -> Footprint:
                 f"footprint is on {footprint.device} and images is on {images.device}; pass "
                 "footprint.to(images.device)."
             )
-        if footprint.device.type == "meta":
-            raise ValueError("footprint is on meta, and has no values; pass a tensor with values.")
+        refuse_tensor_without_memory("footprint", footprint)
         array = footprint.detach().cpu().numpy()
     if not isinstance(array, np.ndarray) or array.dtype != np.bool_:
         found = (

@@ -7,6 +7,8 @@ import math
 from typing import Any
 
 LARGEST = 2**63 - 1
+MOST_DEEP = 64
+"""Largest depth of lists and objects; deeper ones could not be written as JSON or YAML again."""
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -27,9 +29,23 @@ def parse_json(text: str | bytes) -> Any:
         bits, which neither floats nor tables could hold.
     """
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_int=_integer, parse_float=_number)
+        found = json.loads(text, object_pairs_hook=_once, parse_int=_integer, parse_float=_number)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    _require_flat(found)
+    return found
+
+
+def _require_flat(value: Any) -> None:
+    level = [value]
+    for _ in range(MOST_DEEP + 1):
+        inner = [item for item in level if isinstance(item, dict | list)]
+        if not inner:
+            return
+        level = [
+            entry for item in inner for entry in (item.values() if isinstance(item, dict) else item)
+        ]
+    raise ValueError(f"it is nested too deeply (more than {MOST_DEEP} levels)")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

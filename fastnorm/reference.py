@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnorm.footprint import Footprint
+from fastnorm.kinds import flag
 
 # Infinities and overflow follow IEEE arithmetic: they are valid values, not errors.
 _ieee = np.errstate(all="ignore")
@@ -97,7 +98,7 @@ def normalize_plane(
     ValueError
         The footprint does not fit the plane: an annulus of fewer than 100 pixels, for example.
     """
-    if nan_to_zero:
+    if flag("nan_to_zero", nan_to_zero):
         plane = np.where(np.isnan(plane), plane.dtype.type(0), plane)
     pixels = footprint.pixels(*plane.shape)
     values = plane.reshape(-1)[pixels]

@@ -19,7 +19,7 @@ import typer.core
 import fastnorm
 from fastnorm.extras import missing_package
 from fastnorm.paths import local_path
-from fastnorm.text import printable
+from fastnorm.text import printable, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,12 +134,12 @@ def print_rejected(rejected: list[Rejected], listed: Path | None = None) -> None
         names, count = files[reason][:MOST_NAMED], len(files[reason])
         cut = [f"and {count - MOST_NAMED:,} more"] if count > MOST_NAMED else []
         # Text, not markup: file names may contain brackets.
-        cells = (f"{count:,}", printable(reason), "\n".join([*map(printable, names), *cut]))
+        cells = (f"{count:,}", printable(reason), "\n".join([*map(visible, names), *cut]))
         table.add_row(*map(Text, cells))
     screen = console(sys.stderr)
     if not screen.is_terminal:
         screen.width = WIDE
-    title = printable(f"{len(rejected):,} rejected in {folder}")
+    title = visible(f"{len(rejected):,} rejected in {folder}")
     screen.print(Text(title), soft_wrap=True)
     screen.print(table)
     left = len(reasons) - MOST_REASONS

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import unicodedata
 from pathlib import Path
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Categories of letters that move or hide others: controls, marks of direction, line breaks."""
 
 
 def printable(text: str | Path) -> str:
@@ -11,6 +16,22 @@ def printable(text: str | Path) -> str:
         letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
         for letter in str(text)
     )
+
+
+def visible(text: str | Path) -> str:
+    """Escape line breaks and all letters that change how others look, on a screen or a page."""
+    said = str(text)
+    if said.isprintable():
+        return said
+    return "".join(
+        ascii(letter)[1:-1] if unicodedata.category(letter) in _HIDDEN else letter
+        for letter in said
+    )
+
+
+def quoted(word: str | Path) -> str:
+    """Return a word of a shell command, on one line and with nothing hidden."""
+    return shlex.quote(visible(word))
 
 
 def ascii_only(text: str) -> str:

@@ -29,7 +29,8 @@ from dhs.model import LensFinder
 from dhs.preprocess.spec import PreprocessSpec
 from fastnorm.annulus import frames_to_caller
 from fastnorm.atomic import atomic_path
-from fastnorm.paths import local_path
+from fastnorm.kinds import flag
+from fastnorm.paths import local_path, require_file
 from fastnorm.text import one_line
 
 CHECKPOINT_SUFFIX = ".safetensors"
@@ -213,6 +214,7 @@ def load(
     DeprecatedCheckpointWarning
         The checkpoint is deprecated.
     """
+    allow_deprecated = flag("allow_deprecated", allow_deprecated)
     checkpoint = read(path)
     if expect_spec is not None:
         checkpoint.spec.require_same(expect_spec, str(path), "the expected specification")

@@ -20,7 +20,8 @@ from dhs.preprocess.spec import PreprocessSpec
 from fastnorm import LEGACY_ANNULUS
 from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
-from fastnorm.paths import local_path
+from fastnorm.paths import local_path, open_file
+from fastnorm.text import one_line, visible
 
 NOTICE = "DEPRECATED.md"
 TITLE = "# Deprecated checkpoints"
@@ -102,7 +103,7 @@ def find(folder: str | Path) -> Found:
             except NoCheckpointError:
                 found.others.append(path)
             except Exception as error:  # whatever is in one file, it hides no other
-                found.rejected.append(Rejected(path, str(error)))
+                found.rejected.append(Rejected(path, _reason(path, error)))
     return found
 
 
@@ -133,8 +134,8 @@ def deprecate_folder(folder: str | Path, reason: str) -> Marked:
                 with only_writer(item.path.parent, "a mark") as record_owner:
                     record_owner()
                     done.now.append(deprecate(item.path, reason))
-            except (ValueError, OSError) as error:
-                done.rejected.append(Rejected(item.path, str(error)))
+            except Exception as error:  # whatever is in one file, the others get their mark
+                done.rejected.append(Rejected(item.path, _reason(item.path, error)))
         else:
             done.left.append(item)
     for item in done.before + done.now:
@@ -144,7 +145,7 @@ def deprecate_folder(folder: str | Path, reason: str) -> Marked:
         try:
             spec = read_old_spec(path)
         except Exception as error:  # whatever is in one file, it hides no other
-            done.old[path] = str(error)
+            done.old[path] = _reason(path, error)
             continue
         done.old[path] = f"{spec.annulus_status()}, by its own configuration"
         if _is_wrong(spec):
@@ -154,8 +155,13 @@ def deprecate_folder(folder: str | Path, reason: str) -> Marked:
         try:
             done.notices.append(_write_notice(parent / NOTICE, rows))
         except (OSError, ValueError) as error:
-            done.rejected.append(Rejected(parent / NOTICE, str(error)))
+            done.rejected.append(Rejected(parent / NOTICE, _reason(parent / NOTICE, error)))
     return done
+
+
+def _reason(path: Path, error: Exception) -> str:
+    said = one_line(str(error) or type(error).__name__)
+    return said if visible(path) in said else f"{visible(path)}: {said}"
 
 
 def _is_wrong(spec: PreprocessSpec, *size: int) -> bool:
@@ -176,12 +182,17 @@ def _radii(spec: PreprocessSpec) -> str:
 
 
 def _row(cells: list[str | None]) -> str:
-    escaped = (" ".join((cell or "").split()).replace("|", r"\|") for cell in cells)
+    escaped = (visible(" ".join((cell or "").split())).replace("|", r"\|") for cell in cells)
     return f"| {' | '.join(escaped)} |"
 
 
+def _is_ours(path: Path) -> bool:
+    with open_file(path) as stream:
+        return stream.read(len(TITLE)) == TITLE.encode()
+
+
 def _write_notice(path: Path, rows: list[str]) -> Path:
-    if path.exists() and not path.read_text(encoding="utf-8").startswith(TITLE):
+    if path.exists() and not _is_ours(path):
         raise ValueError(f"{path} was not written by dhs and is kept; rename it.")
     lines = [
         TITLE,

@@ -22,6 +22,7 @@ import fastnorm
 from dhs.preprocess.spec import PreprocessSpec
 from fastnorm.io.maskbits import MaskBits
 from fastnorm.json_text import parse_json
+from fastnorm.paths import open_file
 
 MOST_HEADER_BYTES = 2**24
 """Largest header of a checkpoint in bytes; this project's own have fewer than 100,000."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dhs.checkpoint.file import CheckpointError
+from fastnorm.paths import open_file, require_file
 from fastnorm.text import one_line
 
 WEIGHTS_KEYS = ("model", "state_dict", "model_state_dict", "state_dict_ema", "model_ema")

@@ -21,6 +21,7 @@ from dhs.checkpoint.torchvision_names import to_timm
 from dhs.constants import CUTOUT_SIZE
 from dhs.model import BOTTLENECKED_RESNET, LensFinder
 from dhs.preprocess.spec import PreprocessSpec, SpecMismatchError
+from fastnorm.kinds import flag
 from fastnorm.paths import local_path
 from fastnorm.text import one_line
 
@@ -129,6 +130,8 @@ def import_old(
     OSError
         A file cannot be read or written.
     """
+    if crop is not None:
+        crop = flag("crop", crop)
     old = read_old(path, annulus=annulus, crop=crop, weights=weights, arch=arch)
     if old.other_weights and weights is None:
         keys = (old.weights_key, *old.other_weights)

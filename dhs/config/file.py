@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,12 +16,13 @@ from dhs.arguments import DATA_VARIABLE
 from dhs.config.errors import describe
 from dhs.config.installed import hint
 from dhs.config.section import Section
-from fastnorm.paths import local_path
+from fastnorm.paths import local_path, open_file
 from fastnorm.text import one_line
 
 MOST_BYTES = 2**16
 """Largest size of a configuration; those of this project have at most 7,000 bytes."""
 MOST_DEPTH = 20
+MOST_DIGITS = 300
 
 Config = TypeVar("Config", bound=Section)
 
@@ -76,7 +79,7 @@ def read_yaml(path: str | Path) -> Any:
     ValueError
         The file is larger than `MOST_BYTES`, not UTF-8, or not such YAML.
     """
-    with local_path(path).open("rb") as stream:
+    with open_file(local_path(path)) as stream:
         content = stream.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ValueError(f"{path} has more than {MOST_BYTES:,} bytes; is it a configuration?")
@@ -97,7 +100,14 @@ def parse_yaml(text: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     # PyYAML raises many kinds of errors for invalid numbers, dates and keys.
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ArithmeticError,
+    ) as error:
         raise ValueError(one_line(str(error))) from error
 
 
@@ -119,6 +129,23 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         self.depth -= 1
         return node
 
+    def construct_number(self, node: Any) -> Any:
+        """Refuse what YAML 1.1 reads as a number that nobody means."""
+        text = str(node.value)
+        if ":" in text:
+            fault = f"{text[:40]} is a number of base 60 in YAML; put it in quotation marks"
+        elif re.fullmatch(r"[-+]?0[0-7_]+", text):
+            fault = f"{text[:40]} is a number of base 8 in YAML; leave out the 0 at its start"
+        elif len(text) > MOST_DIGITS:
+            fault = f"a number of {len(text):,} digits is not allowed; at most {MOST_DIGITS} are"
+        else:
+            is_integer = node.tag.endswith(":int")
+            value = self.construct_yaml_int(node) if is_integer else self.construct_yaml_float(node)
+            if not (math.isinf(value) and "inf" not in text.lower()):
+                return value
+            fault = f"{text} is too large for a number"
+        raise yaml.constructor.ConstructorError(None, None, fault, node.start_mark)
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         result: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         if len(result) < len(node.value):
@@ -126,6 +153,10 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
                 "while reading a mapping", node.start_mark, "a key appears twice", node.start_mark
             )
         return result
+
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.construct_number)
 
 
 def located(path: str) -> str:

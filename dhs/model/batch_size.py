@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from dhs.manifest.sizes import free_memory
 
 DEVICES = ("auto", "cpu", "cuda")
 MOST = {"cpu": 16, "cuda": 1024}
@@ -114,9 +114,4 @@ def free_bytes(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    file = Path("/proc/meminfo")
-    if file.is_file():
-        for line in file.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return free_memory()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import numbers
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,13 +12,27 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from dhs.arguments import integer
 from dhs.constants import CUTOUT_SIZE
 from dhs.model.networks import NETWORKS, TIMM_NAMES
 from dhs.preprocess.layer import Preprocess
 from dhs.preprocess.spec import PreprocessSpec
-from fastnorm.paths import local_path
+from fastnorm.kinds import flag
+from fastnorm.paths import local_path, require_file
+from fastnorm.text import one_line
 
 RATES = ("drop_rate", "drop_path_rate")
+MOST_CHANNELS = 4096
+NOT_OPTIONS = {
+    *("num_classes", "in_chans", "features_only", "out_indices", "checkpoint_path", "cache_dir"),
+    *("pretrained_cfg", "pretrained_cfg_overlay"),
+}
+"""Options of timm that would change what a network returns, or load other files."""
+# What timm and torch raise for options of a wrong kind or value.
+_OF_OPTIONS = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
 """Options of networks of timm that drop features or paths in training."""
 
 
@@ -59,6 +74,8 @@ def build_model(
     OSError
         The weights cannot be read or downloaded.
     """
+    pretrained = flag("pretrained", pretrained)
+    _check_options(in_ch, kwargs)
     if weights is not None and not pretrained:
         raise ValueError(f"weights={str(weights)!r} needs pretrained=True; pretrained is False.")
     network = NETWORKS.get(arch)
@@ -92,6 +109,26 @@ def build_model(
         ) from error
 
 
+def _check_options(in_ch: int, options: Mapping[str, Any]) -> None:
+    """Check the options that every network has, and refuse those that are not of a network."""
+    integer("in_ch", in_ch, 1, MOST_CHANNELS)
+    if "base_ch" in options:
+        integer("base_ch", options["base_ch"], 1, MOST_CHANNELS)
+    for name in RATES:
+        rate = options.get(name)
+        if rate is None:
+            continue
+        if not isinstance(rate, numbers.Real) or isinstance(rate, bool):
+            raise TypeError(f"{name}={rate!r} is not a number.")
+        if not 0 <= float(rate) < 1:
+            raise ValueError(f"{name}={rate!r} is not allowed: it must be in [0, 1).")
+    for name in NOT_OPTIONS & options.keys():
+        raise ValueError(
+            f"{name}={options[name]!r} is not an option of a network here: it has one logit, and "
+            "its weights come from pretrained and weights. Leave it out."
+        )
+
+
 def _without_rates(arch: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a network of our own, which has no layers that drop anything."""
     for name in RATES:
@@ -110,12 +147,16 @@ def _timm() -> Any:
 def _build(make: Any, arch: str, *args: Any, **options: Any) -> nn.Module:
     try:
         return cast(nn.Module, make(*args, **options))
-    except TypeError as error:
-        raise ValueError(f"{arch} cannot be built with {options}: {error}") from error
+    except _OF_OPTIONS as error:
+        if options.get("pretrained") and not isinstance(error, TypeError):
+            raise
+        said = one_line(f"{type(error).__name__}: {error}")
+        raise ValueError(f"{arch} cannot be built with {options}: {said}") from error
 
 
 def _check_weights(path: Path, name: str) -> None:
     """Refuse a file of a different architecture, which timm would load in part."""
+    require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118

@@ -12,6 +12,7 @@ from dhs.constants import CUTOUT_SIZE
 from dhs.preprocess.spec import PreprocessSpec
 from fastnorm import OuterAnnulusNorm
 from fastnorm.annulus import radius_map
+from fastnorm.kinds import flag
 from fastnorm.normalize.tensors import turn
 
 RINGS = 32
@@ -46,6 +47,7 @@ class Preprocess(nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
+        channels_last = flag("channels_last", channels_last)
         side = spec.side(size)
         if side > size:
             raise ValueError(

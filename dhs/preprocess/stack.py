@@ -11,6 +11,7 @@ import fastnorm
 from dhs.constants import STAMP_SIZE
 from dhs.utils import radial_profile_model
 from fastnorm import LEGACY_ANNULUS, Annulus
+from fastnorm.kinds import flag
 
 MODES = ("raw_robust", "residual_radial_profile")
 NO_CROP = -1
@@ -94,6 +95,7 @@ def preprocess_stack(
     )
     if not clip_range > 0:
         raise ValueError(f"clip_range={clip_range!r} must be above 0; models expect 10.")
+    crop = flag("crop", crop)
     bands = np.asarray(img3)
     if bands.ndim != 3:
         raise ValueError(f"img3 has shape {bands.shape}; expected (bands, H, W).")

@@ -19,6 +19,7 @@ from dhs.manifest.format import METADATA_KEY
 from dhs.manifest.table import content_sha256, made_again_if_damaged
 from fastnorm.atomic import atomic_path
 from fastnorm.json_text import parse_json
+from fastnorm.paths import read_bytes, require_file
 
 if TYPE_CHECKING:
     from dhs.selection.engine import Engine, Kind, Shard
@@ -175,7 +176,7 @@ def remove_shards(out: Path) -> None:
 
 def _settings(path: Path) -> dict[str, Any]:
     try:
-        found = parse_json(path.read_text("utf-8"))
+        found = parse_json(read_bytes(path))
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); delete the folder.") from error
     return found if isinstance(found, dict) else {}
@@ -202,5 +203,6 @@ def _is_made(path: Path, shard: Shard) -> bool:
 
 
 def _open(path: Path) -> parquet.ParquetFile:
+    require_file(path)
     with made_again_if_damaged(path):
         return parquet.ParquetFile(path)

@@ -12,34 +12,26 @@ import numpy as np
 import pandas as pd
 import pyarrow
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 from pyarrow import parquet
 
-from dhs.manifest.format import METADATA_KEY
+from dhs.manifest.table import is_number, metadata_of
+from dhs.preprocess.recorded import require
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION
+from dhs.selection.grid_metadata import Grid
 from dhs.selection.host_sums import Completeness, HostSums, Negatives
 from dhs.selection.intervals import HOSTS, HOSTS_AND_NEGATIVES, OF_OLD_KIND
 from dhs.statistics.thresholds import Threshold
 from fastnorm.json_text import parse_json
-from fastnorm.paths import local_path
+from fastnorm.paths import local_path, read_bytes
 
 AXES = ("theta_e", "psf_fwhm", "depth_5sig")
 MAGNITUDE, ALL_MAGNITUDES = "source_mag_bin", "all"
 ROWS_AT_ONCE = 1 << 16
 
-_REQUIRED_METADATA = (
-    "checkpoint",
-    "spec",
-    "annulus",
-    "data_origin",
-    "config",
-    "injections_fingerprint",
-    "draws_fingerprint",
-    "thresholds",
-    "injections",
-    "failed",
-)
 _COLUMNS = (*AXES, "threshold", "threshold_type", MAGNITUDE, "n_injections", "n_detected")
+_COLUMNS_OF_INJECTIONS = ("cell", "host_row", "source_r_mag", "logit")
 
 
 def kind(threshold: Threshold) -> str:
@@ -89,7 +81,7 @@ class GridResult:
     def __init__(self, folder: Path) -> None:
         self.folder = local_path(folder)
         try:
-            self.metadata: dict[str, Any] = parse_json((self.folder / GRID).read_bytes())
+            self.metadata: dict[str, Any] = parse_json(read_bytes(self.folder / GRID))
         except FileNotFoundError:
             raise ValueError(
                 f"{folder} has no {GRID}; give the folder of a finished grid."
@@ -98,22 +90,53 @@ class GridResult:
             raise ValueError(
                 f"{self.folder / GRID} is not valid JSON ({error}); run the grid again."
             ) from error
-        lacking = [name for name in _REQUIRED_METADATA if name not in self.metadata]
-        if lacking:
-            raise ValueError(f"{self.folder / GRID} lacks {', '.join(lacking)}.")
+        if not isinstance(self.metadata, dict):
+            raise ValueError(f"{self.folder / GRID} is not a JSON object; run the grid again.")
+        require(Grid, self.metadata, self.folder / GRID)
         self.spec = PreprocessSpec.from_dict(self.metadata["spec"])
         self.thresholds = [Threshold(**item) for item in self.metadata["thresholds"]]
         self._injections = self._open(INJECTIONS)
         self.table: pd.DataFrame = self._open(f"{SELECTION}.parquet").read().to_pandas()
-        lacking = [name for name in _COLUMNS if name not in self.table]
-        if lacking:
-            raise ValueError(f"{self.folder / SELECTION}.parquet lacks {', '.join(lacking)}.")
+        self._require_columns()
         self.centres: dict[str, NDArray[np.float64]] = {
             axis: np.unique(self.table[axis].to_numpy()) for axis in AXES
         }
-        names = self.table[MAGNITUDE].unique()
+        names = self.table[MAGNITUDE].unique().tolist()
         self.bins = [n for n in names if n != ALL_MAGNITUDES and not n.startswith("lensed_")]
         self.edges = np.array([float(edge) for edge in self.metadata["config"]["source_mag_bins"]])
+        if len(self.bins) != len(self.edges) - 1:
+            raise ValueError(
+                f"{self.folder / SELECTION}.parquet has {len(self.bins)} bins of source magnitude, "
+                f"and {GRID} has {len(self.edges) - 1}; run the grid again into an empty folder."
+            )
+
+    def _require_columns(self) -> None:
+        """Refuse tables without the columns that are read, or with others of their names."""
+        name = f"{SELECTION}.parquet"
+        found = self._injections.schema_arrow
+        lacking = {
+            name: [column for column in _COLUMNS if column not in self.table],
+            INJECTIONS: [column for column in _COLUMNS_OF_INJECTIONS if column not in found.names],
+        }
+        for file, columns in lacking.items():
+            if columns:
+                raise ValueError(f"{self.folder / file} lacks {', '.join(columns)}.")
+        wrong = {
+            name: [column for column in AXES if not is_numeric_dtype(self.table[column])],
+            INJECTIONS: [
+                column
+                for column in _COLUMNS_OF_INJECTIONS
+                if not is_number(found.field(column).type)
+            ],
+        }
+        if not all(isinstance(value, str) for value in self.table[MAGNITUDE]):
+            wrong[name].append(MAGNITUDE)
+        for file, columns in wrong.items():
+            if columns:
+                raise ValueError(
+                    f"{self.folder / file}: {', '.join(columns)} have the wrong type; run the grid "
+                    "again."
+                )
 
     def _open(self, name: str) -> Any:
         path = self.folder / name
@@ -123,7 +146,7 @@ class GridResult:
             opened = parquet.ParquetFile(path)
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(f"{path} is damaged ({error}); run the grid again.") from error
-        stored = parse_json((opened.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
+        stored = metadata_of(opened.schema_arrow, path)
         key = "injections_fingerprint"
         if stored.get(key) != self.metadata[key]:
             raise ValueError(
@@ -146,7 +169,7 @@ class GridResult:
         """Architecture, name and fingerprint of the checkpoint."""
         record = self.metadata["checkpoint"]
         name = f"{record['architecture']}, {record['name']} {record['fingerprint'][:8]}"
-        return f"{name}, deprecated" if record["deprecated"] else name
+        return f"{name}, deprecated" if record.get("deprecated") else name
 
     @property
     def annulus(self) -> str:

@@ -10,13 +10,16 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pyarrow import compute, parquet
+from pydantic import ValidationError
 from torch import Tensor
 
+from dhs.config.errors import describe
 from dhs.selection.config import GridConfig
 from dhs.selection.engine import Engine
 from dhs.selection.folder import GRID, INJECTIONS
 from dhs.selection.injector import InjectedBatch
 from fastnorm.json_text import parse_json
+from fastnorm.paths import read_bytes
 
 
 class InjectedRows:
@@ -45,8 +48,14 @@ class InjectedRows:
     """
 
     def __init__(self, folder: Path, ids: Sequence[int]) -> None:
-        metadata = parse_json((folder / GRID).read_text("utf-8"))
-        config = GridConfig.model_validate(metadata["config"] | {"out_dir": str(folder)})
+        metadata = parse_json(read_bytes(folder / GRID))
+        try:
+            config = GridConfig.model_validate(metadata["config"] | {"out_dir": str(folder)})
+        except ValidationError as error:
+            where = f"the config in {folder / GRID}"
+            raise ValueError(describe(error, where, GridConfig)) from error
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{folder / GRID} has no config; run the grid again.") from error
         self._engine = Engine(config)
         if self._engine.draws_fingerprint != metadata["draws_fingerprint"]:
             raise ValueError(

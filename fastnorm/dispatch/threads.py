@@ -6,42 +6,52 @@ loops would crash if a process forks after using it, as PyTorch's data loaders d
 
 from __future__ import annotations
 
+import _thread
 import numbers
 import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from numpy.typing import NDArray
 
 SECONDS_BEFORE_NOTICE = 2.0
+SECONDS_BETWEEN_LOOKS = 0.05
 
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
-_lock = threading.Lock()
+# An interrupt can leave the locks of `concurrent.futures` and `threading` taken for ever, but not
+# this queue. Races of two callers start too many threads at worst.
+_calls: SimpleQueue[_Crew] = SimpleQueue()
+_num_started = 0
+_start = _thread.start_new_thread
 
 
 def _forget_pool() -> None:
-    global _pool, _pool_size, _lock
-    _pool, _pool_size, _lock = None, 0, threading.Lock()
+    global _calls, _num_started
+    _calls, _num_started = SimpleQueue(), 0
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def _helpers(count: int) -> ThreadPoolExecutor:
-    global _pool, _pool_size
-    with _lock:
-        if _pool is None or _pool_size < count:
-            # A pool that is too small finishes its work and then ends on its own.
-            _pool = ThreadPoolExecutor(count, thread_name_prefix="fastnorm")
-            _pool_size = count
-        return _pool
+def _serve(calls: SimpleQueue[_Crew]) -> None:
+    while True:
+        calls.get().help()
+
+
+def _call(crew: _Crew, count: int) -> None:
+    """Call ``count`` helpers, or as many as the system gives threads to."""
+    global _num_started
+    with suppress(RuntimeError):
+        while _num_started < count:
+            _start(_serve, (_calls,))
+            _num_started += 1
+    for _ in range(min(count, _num_started)):
+        _calls.put(crew)
 
 
 @contextmanager
@@ -53,7 +63,8 @@ def notice_if_slow(what: str) -> Iterator[None]:
 
     timer = threading.Timer(SECONDS_BEFORE_NOTICE, say)
     timer.daemon = True
-    timer.start()
+    with suppress(RuntimeError):  # No more threads: no notice.
+        timer.start()
     try:
         yield
     finally:
@@ -89,28 +100,92 @@ def share_out(
     """
     threads = max(1, min(num_threads(), count // fewest_per_thread))
     step = max(1, min(most_per_task, -(-count // threads)))
-    starts = deque(range(0, count, step))
+    crew = _Crew(prepare, count, step)
+    # An interrupt can also come between two lines of `end`, so there are two of it.
+    try:
+        try:
+            if threads > 1:
+                _call(crew, threads - 1)
+            crew.work()
+            crew.wait()
+        finally:
+            crew.end()
+    finally:
+        crew.end()
+    if crew.error is not None:
+        raise crew.error
 
-    def work() -> None:
+
+class _Crew:
+    """The caller's thread and its helpers, none of which works after `end`.
+
+    Parameters
+    ----------
+    prepare : function
+        See `share_out`.
+    count, step : int
+        Numbers of items in all, and in a task.
+
+    Attributes
+    ----------
+    error : exception or None
+        An error of a helper.
+    """
+
+    def __init__(
+        self, prepare: Callable[[], Callable[[int, int], object]], count: int, step: int
+    ) -> None:
+        self._prepare: Callable[[], Callable[[int, int], object]] | None = prepare
+        self._count, self._step = count, step
+        self._starts = deque(range(0, count, step))
+        self._at_work: set[object] = set()
+        self._left: SimpleQueue[None] = SimpleQueue()
+        self.error: BaseException | None = None
+
+    def help(self) -> None:
+        """Work in a thread that `end` waits for."""
+        me = object()
+        self._at_work.add(me)
+        try:
+            self.work()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._at_work.discard(me)
+            self._left.put(None)
+
+    def work(self) -> None:
+        """Process tasks until none is left."""
+        prepare = self._prepare
+        if prepare is None or not self._starts:
+            return
         task = prepare()
-        while True:
+        while self._prepare is not None:
             try:
-                start = starts.popleft()
+                start = self._starts.popleft()
             except IndexError:
                 return
-            task(start, min(start + step, count))
+            task(start, min(start + self._step, self._count))
 
-    helpers: list[Future[None]] = []
-    try:
-        helpers.extend(_helpers(threads - 1).submit(work) for _ in range(threads - 1))
-        work()
-    finally:
-        # After an interrupt, no thread may still write to the output.
-        starts.clear()
-        if helpers:
-            wait(helpers)
-    for helper in helpers:
-        helper.result()
+    def wait(self) -> None:
+        """Wait until no helper is at work."""
+        while self._at_work:
+            with suppress(Empty):
+                self._left.get(timeout=SECONDS_BETWEEN_LOOKS)
+
+    def end(self) -> None:
+        """Let helpers begin nothing more, and wait for them; interrupts are raised at the end."""
+        late: BaseException | None = None
+        while True:
+            try:
+                # A thread that is called too late finds nothing, and keeps no array in memory.
+                self._prepare = None
+                self.wait()
+                break
+            except BaseException as error:
+                late = error
+        if late is not None:
+            raise late
 
 
 _num_threads: int | None = None

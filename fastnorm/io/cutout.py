@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fastnorm.annulus import MINIMUM_PIXELS, Annulus
 from fastnorm.extras import how_to_install
+from fastnorm.paths import NotAFileError
 from fastnorm.text import one_line
 
 BANDS = ("g", "r", "z")
@@ -125,6 +126,8 @@ class CutoutWarning(UserWarning):
 
 def reason_of(error: BaseException) -> str:
     """Describe in one sentence why a file could not be read."""
+    if isinstance(error, NotAFileError):
+        return error.reason
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}."
     said = str(error.args[0] if isinstance(error, KeyError) else error)

@@ -215,7 +215,11 @@ def _bands(header: Any) -> str:
 
 def _beside(path: Path, units: Any, name: str, image: Any) -> Any:
     """Return INVVAR, MASKBITS or MASK of an image, or None; check shapes before reading pixels."""
-    unit = next((unit for unit in units if unit.is_image and name_of(unit) == name), None)
+    numbers = [k for k, unit in enumerate(units) if unit.is_image and name_of(unit) == name]
+    if len(numbers) > 1:
+        listed = " and ".join(map(str, numbers))
+        raise CutoutError(path, f"has {name} {len(numbers)} times (HDUs {listed}); keep one.")
+    unit = units[numbers[0]] if numbers else None
     if unit is None:
         return None
     plane = image.shape[1:]

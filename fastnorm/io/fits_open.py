@@ -15,6 +15,7 @@ from typing import Any
 
 from fastnorm.io.cutout import INSTALL_EXTRA, CutoutError, check_size, named
 from fastnorm.io.fits_warnings import check_headers, damage_only
+from fastnorm.paths import open_file
 
 MOST_UNITS = 64
 CARD = 80
@@ -44,6 +45,7 @@ def opened(path: Path) -> Iterator[Any]:
                     raise CutoutError(
                         path, f"has {len(units)} HDUs; at most {MOST_UNITS} are allowed."
                     )
+                _check_compression(path, units)
                 check_headers(path, units)
                 yield units
         except AstropyWarning as warning:
@@ -54,6 +56,17 @@ def opened(path: Path) -> Iterator[Any]:
                 "was changed after it was written, or is damaged: a checksum in it does not match. "
                 "If you changed it, run `fitscheck --write` to update the checksums.",
             ) from warning
+
+
+def _check_compression(path: Path, units: Any) -> None:
+    """Refuse floats in an encoding of small integers, which astropy would decode to anything."""
+    for number, unit in enumerate(units):
+        if getattr(unit, "compression_type", None) == "PLIO_1" and unit.header["BITPIX"] < 0:
+            raise CutoutError(
+                path,
+                f"HDU {number}: ZCMPTYPE is PLIO_1, which cannot hold floating-point pixels "
+                f"(ZBITPIX is {unit.header['BITPIX']}); write it again with another compression.",
+            )
 
 
 def _of_compiled_part() -> tuple[type[Exception], ...]:
@@ -67,10 +80,7 @@ def _of_compiled_part() -> tuple[type[Exception], ...]:
 
 def _content(path: Path) -> io.BytesIO:
     """Read and unpack a file here, because astropy would unpack files of any size."""
-    # A pipe would block.
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise CutoutError(path, "is not a regular file; use a file on disk.")
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         check_size(path, "the file", size)
         content = stream.read(size)

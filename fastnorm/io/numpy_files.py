@@ -32,6 +32,7 @@ from fastnorm.io.cutout import (
     degrees,
     named,
 )
+from fastnorm.paths import open_file
 
 MOST_HEADER_BYTES = 2**16
 """Largest ``.npy`` header in bytes; headers of cutouts have 128."""
@@ -49,7 +50,7 @@ def read_npz(path: Path, stem: str) -> Cutout:
 
     ``stem`` is the id if the file has no ``meta_galaxy_id``.
     """
-    with named(path), path.open("rb") as stream, _archive(path, stream) as archive:
+    with named(path), open_file(path) as stream, _archive(path, stream) as archive:
         names = archive.namelist()
         if "cutout.npy" not in names:
             found = ", ".join(name.removesuffix(".npy") for name in names[:5]) or "nothing"
@@ -108,7 +109,7 @@ def read_npy(path: Path, stem: str, rejected: list[Rejected] | None) -> Iterator
     CutoutError
         The file is not usable, or a row is not and ``rejected`` is None.
     """
-    with named(path), path.open("rb") as stream:
+    with named(path), open_file(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         shape, is_fortran, dtype = read_header(path, stream, size)
         if len(shape) not in (3, 4) or shape[-3] != len(BANDS) or 0 in shape:
@@ -147,10 +148,7 @@ def read_npy(path: Path, stem: str, rejected: list[Rejected] | None) -> Iterator
 def count_npy(path: Path) -> int:
     """Return the number of cutouts in the header of a ``.npy``, or 1 if it cannot be read."""
     try:
-        # A pipe would block.
-        if not path.is_file():
-            return 1
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             shape, _, _ = read_header(path, stream, os.fstat(stream.fileno()).st_size)
     except BAD_BYTES:
         return 1
@@ -170,8 +168,8 @@ def load_mask(path: Path) -> NDArray[Any]:
     CutoutError
         The mask cannot be read, or is larger than any mask.
     """
-    with named(path), path.open("rb") as stream:
-        if stream.peek(1).startswith(b"P"):
+    with named(path), open_file(path) as stream:
+        if cast(io.BufferedReader, stream).peek(1).startswith(b"P"):
             with _archive(path, stream) as archive:
                 if "mask.npy" not in archive.namelist():
                     raise CutoutError(path, "has no array 'mask'.")

@@ -11,7 +11,7 @@ from fastnorm.io.cutout import Cutout, CutoutError, Rejected, named, reason_of
 from fastnorm.io.fits_files import read_fits
 from fastnorm.io.maskbits import MaskBits
 from fastnorm.io.numpy_files import count_npy, read_npy, read_npz
-from fastnorm.paths import local_path
+from fastnorm.paths import local_path, require_file
 
 FITS_SUFFIXES = (".fits", ".fits.gz", ".fit", ".fits.fz")
 SUFFIXES = (".npz", ".npy", *FITS_SUFFIXES)
@@ -100,9 +100,8 @@ def read_cutouts(
                 path, f"has an unknown suffix; expected one of {', '.join(SUFFIXES)}."
             )
         with named(path):
+            require_file(path)
             size = path.stat().st_size
-        if not path.is_file():
-            raise CutoutError(path, "is not a regular file; use a file on disk.")
         if size == 0:
             raise CutoutError(path, "the file is empty (0 bytes); fetch or write it again.")
         if suffix == ".npy":

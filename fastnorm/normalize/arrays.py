@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnorm.kinds import refuse_tensor_without_memory
+from fastnorm.normalize.mapped import map_one_file
+
 _FLOATS = "float16, float32, float64"
 _OVERLAP_WORK = 10_000
 
@@ -109,15 +112,13 @@ def _check_plain_array(name: str, value: object) -> None:
 
 
 def _check_tensor(name: str, value: Any) -> None:
-    torch = sys.modules["torch"]
+    refuse_tensor_without_memory(name, value)
     if value.device.type != "cpu":
         raise ValueError(
             f"{name} is on {value.device}; expected the CPU, like images. Pass {name}.cpu()."
             if name != "images"
             else f"images is on {value.device}; expected the CPU or CUDA. Pass images.cpu()."
         )
-    if value.layout != torch.strided:
-        raise TypeError(f"{name} has layout {value.layout}; expected a dense tensor.")
     refuse_gradient(name, value)
 
 
@@ -263,6 +264,8 @@ def open_output(
             f"out is of type {type(out).__qualname__} and images is of type "
             f"{type(images).__qualname__}; both must be NumPy arrays or both torch tensors."
         )
+    if is_tensor(out):
+        refuse_tensor_without_memory("out", out)
     if is_tensor(out) and out.is_neg():
         raise ValueError(
             "out is a negated view, which cannot be written; give a tensor that is not a view."
@@ -281,6 +284,11 @@ def open_output(
         if other is not None and _overlap(array, other.array):
             raise ValueError(
                 f"out shares memory with {name}, which must not change; give another out."
+            )
+        if other is not None and map_one_file(array, other.array):
+            raise ValueError(
+                f"out is mapped to the same part of a file as {name}, which must not change; give "
+                "another out."
             )
     if _overlaps_itself(array):
         raise ValueError("out has elements that share memory; give an array without broadcasting.")

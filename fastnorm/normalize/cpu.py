@@ -15,6 +15,7 @@ from fastnorm.annulus import Annulus
 from fastnorm.dispatch import registry
 from fastnorm.dispatch.planes import Options
 from fastnorm.footprint import Footprint, open_footprint
+from fastnorm.kinds import flag
 from fastnorm.normalize.arrays import (
     is_tensor,
     like_images,
@@ -236,11 +237,13 @@ def normalize_footprint(
     >>> bool(median == np.median(cutout[corners]))
     True
     """
+    nan_to_zero = flag("nan_to_zero", nan_to_zero)
+    return_stats = flag("return_stats", return_stats)
     if _is_for_gpu(images, backend):
         refuse_gradient("images", images)
         gpu = importlib.import_module("fastnorm.normalize.gpu")
         done = gpu.normalize(
-            images, footprint, mask=mask, eps=eps, clip=clip, nan_to_zero=bool(nan_to_zero),
+            images, footprint, mask=mask, eps=eps, clip=clip, nan_to_zero=nan_to_zero,
             dtype=dtype, out=out, backend=backend,
         )  # fmt: skip
         return tuple(done) if return_stats else done.out
@@ -251,7 +254,7 @@ def normalize_footprint(
     masks = open_mask(mask, stack.array.shape)
     run = registry.choose(backend)
     result, target = open_output(images, stack, masks, dtype, out)
-    options = Options(opened, eps, clip, bool(nan_to_zero))
+    options = Options(opened, eps, clip, nan_to_zero)
     median, mad = run_in_pieces(run, options, stack, masks, target)
     if not return_stats:
         return result

@@ -17,6 +17,7 @@ from fastnorm.annulus import Annulus
 from fastnorm.dispatch import registry
 from fastnorm.dispatch.planes import Launch
 from fastnorm.footprint import PixelFootprint, open_footprint
+from fastnorm.kinds import flag, refuse_special_tensor
 from fastnorm.normalize import tensors
 from fastnorm.normalize.axes import check_fit
 from fastnorm.normalize.eps_clip import check_eps_and_clip
@@ -170,11 +171,15 @@ def normalize_pixels(
     if not 0 < pixels.shape[0] <= MOST_PIXELS:
         raise ValueError(_wrong_count(pixels.shape[0], images))
     eps, clip = check_eps_and_clip(eps, clip, _LIMITS[tensors.computed_in(images.dtype)])
+    nan_to_zero, channels_last = (
+        flag("nan_to_zero", nan_to_zero),
+        flag("channels_last", channels_last),
+    )
     tensors.check_index(index, images)
     lead = _lead(images, index)
     tensors.check_dihedral(dihedral, images, lead[0])
     tensors.check_channels_last(channels_last, images)
-    bad = _mask_planes(mask, images, lead[1])
+    bad = _mask_planes(mask, images, lead[1], is_gathered=index is not None)
     shape = images.shape if index is None else (lead[0], *images.shape[1:])
     out = _open_output(out, images, shape, dtype, channels_last)
     median, scale = _statistic(images, lead), _statistic(images, lead)
@@ -224,8 +229,10 @@ def _planes(images: Tensor, channels: int) -> Tensor:
     return images if images.ndim == 4 else images.reshape(-1, channels, *images.shape[-2:])
 
 
-def _mask_planes(mask: Tensor | None, images: Tensor, channels: int) -> Tensor | None:
-    expanded = tensors.open_mask(mask, images)
+def _mask_planes(
+    mask: Tensor | None, images: Tensor, channels: int, *, is_gathered: bool = False
+) -> Tensor | None:
+    expanded = tensors.open_mask(mask, images, is_gathered=is_gathered)
     if expanded is None or expanded.ndim == 4:
         return expanded
     return expanded.reshape(-1, channels, *expanded.shape[-2:])
@@ -236,12 +243,11 @@ def _check_images(images: Any) -> None:
         raise TypeError(
             f"images is of type {type(images).__name__}; a GPU backend needs a torch.Tensor."
         )
+    refuse_special_tensor("images", images)
     if images.dtype not in tensors.FLOATS:
         raise TypeError(
             f"images has dtype {images.dtype}; expected float16, bfloat16, float32 or float64."
         )
-    if images.layout != torch.strided:
-        raise TypeError(f"images has layout {images.layout}; expected a dense tensor.")
     if images.ndim < 2:
         raise ValueError(
             f"images has shape {tuple(images.shape)}; expected two or more dimensions, (..., H, W)."

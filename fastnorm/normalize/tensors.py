@@ -99,8 +99,25 @@ def _check_device(name: str, tensor: Tensor, images: Tensor) -> None:
         )
 
 
-def open_mask(mask: Tensor | None, images: Tensor) -> Tensor | None:
-    """Check ``mask`` and broadcast it to the shape of the images without a copy."""
+def open_mask(mask: Tensor | None, images: Tensor, *, is_gathered: bool = False) -> Tensor | None:
+    """Check ``mask`` and broadcast it to the shape of the images without a copy.
+
+    Parameters
+    ----------
+    mask : (..., H, W) bool tensor, or None
+    images : (..., H, W) tensor
+    is_gathered : bool
+        Whether an index selects images, for the message.
+
+    Returns
+    -------
+    tensor of the shape of ``images``, or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        The dtype, the device or the shape does not fit.
+    """
     if mask is None:
         return None
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
@@ -113,6 +130,8 @@ def open_mask(mask: Tensor | None, images: Tensor) -> Tensor | None:
         raise ValueError(
             f"mask has shape {tuple(mask.shape)}, which does not broadcast to the shape of "
             f"images, {tuple(images.shape)}."
+            + " index selects rows of the mask as well: give that of all images."
+            * is_gathered
         ) from None
 
 

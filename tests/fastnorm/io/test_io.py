@@ -355,7 +355,7 @@ def test_unknown_suffix_and_missing_file(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 def test_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.npy")
-    assert reason(tmp_path / "a.npy").startswith("is not a regular file")
+    assert reason(tmp_path / "a.npy").startswith("is a pipe, not a regular file")
 
 
 def test_without_astropy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
