@@ -11,9 +11,11 @@ from dhs.commands import (
     audit,
     checkpoint,
     config,
+    depth,
     evaluate,
     fetch,
     grid,
+    init,
     pack,
     realism,
     report,
@@ -53,8 +55,10 @@ def main(
 app.command()(survey.simulate)
 app.command()(survey.inject)
 app.command()(fetch.fetch)
+app.command()(depth.depth)
 app.add_typer(pack.app, name="pack")
 app.add_typer(config.app, name="config")
+app.command()(init.init)
 app.command()(train.train)
 app.command()(score.score)
 app.command()(show.show)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dhs.config.options import AsJson, Seed
+from dhs.config.options import AsJson, PictureFormat, Seed
 from fastnorm.terminal import check_folder, console, counting, messages, say
 from fastnorm.text import printable
 
@@ -71,6 +71,7 @@ def evaluate(
         bool,
         typer.Option("--across-annuli", help="Allow tables with different preprocessing."),
     ] = False,
+    picture_format: PictureFormat = "png",
     as_json: AsJson = False,
 ) -> None:
     """Evaluate scores and compare models: AUC, recall at false-positive rates, calibration.
@@ -98,7 +99,7 @@ def evaluate(
                 across_annuli=across_annuli,
                 progress=show,
             )
-        files = write_evaluation(out, result)
+        files = write_evaluation(out, result, picture_format)
     report = result.report
     _say_notes(report)
     if as_json:
@@ -163,20 +164,24 @@ def _print_results(report: Mapping[str, Any]) -> None:
 
 def _sections(item: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the cells of one score table by row name: overall, then for every rate."""
+    from dhs.statistics.digits import digits_to_tell_apart
+
     area, error = item["auc"], item["calibration"]
     shown = f"{area['value']:.4f} (too few)" if area["is_too_few"] else _range(area, "value", "", 4)
+    thresholds = [recall["threshold"] for recall in item["recall_at_fpr"]]
+    digits = digits_to_tell_apart(thresholds, 2, 6)
     return [
         {"AUC": shown, "ECE, debiased": _range(error, "ece_debiased", "ece", 4)},
-        *map(_section, item["recall_at_fpr"]),
+        *(_section(recall, digits) for recall in item["recall_at_fpr"]),
     ]
 
 
-def _section(recall: Mapping[str, Any]) -> dict[str, str]:
+def _section(recall: Mapping[str, Any], digits: int) -> dict[str, str]:
     low, high = recall["conditional_low"], recall["conditional_high"]
     cells = {
         f"recall at FPR {recall['fpr']:g}": _range(recall, "recall"),
         "  at this threshold, given": f"{low:.3f} to {high:.3f}",
-        "  threshold (logit)": f"{_range(recall, 'threshold', 'threshold_bootstrap', 2)} b",
+        "  threshold (logit)": f"{_range(recall, 'threshold', 'threshold_bootstrap', digits)} b",
         "  actual FPR": f"{_range(recall, 'actual_fpr', 'actual_fpr', 5)} c",
         "  expected FPR": f"{recall['expected_fpr']:.5f}",
     }

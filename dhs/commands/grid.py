@@ -13,7 +13,7 @@ import typer
 
 from dhs.commands.grid_compare import compare
 from dhs.commands.grid_completeness import by_radius, print_completeness
-from dhs.config.options import AsJson, Settings, group_with_default
+from dhs.config.options import AsJson, PictureFormat, Settings, group_with_default
 from dhs.jobs.malloc import keep_freed_memory
 from fastnorm.terminal import console, counting, fail, messages, say
 from fastnorm.text import printable
@@ -62,6 +62,7 @@ def run(
         int | None,
         typer.Option(metavar="N", help="Start a Dask cluster of N workers on this machine."),
     ] = None,
+    picture_format: PictureFormat = "png",
     as_json: AsJson = False,
 ) -> None:
     """Inject arcs into the hosts of every cell, score them, and tabulate the completeness.
@@ -84,6 +85,7 @@ def run(
                     Workers(workers, dask, dask_local),
                     progress=show,
                     warn=lambda text: say("warning", "yellow", text),
+                    picture_format=picture_format,
                 )
         except KeyboardInterrupt:
             fail(f"interrupted; run the same command again to resume {config.out_dir}.")
@@ -151,7 +153,12 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate the time and disk space of a grid from two trial batches; write nothing."""
+    """Estimate the time and disk space of a grid from a trial of seconds; write nothing.
+
+    The time is that of the whole command if the load of the machine stays the same: programs and
+    data are read, workers start, they inject and score, and tables and pictures are written. The
+    trial compiles the kernels, so the run does not.
+    """
     with messages(*ERRORS):
         from dhs.selection.plan import make_plan
 
@@ -179,16 +186,19 @@ def _config(file: Path, settings: list[str] | None, psfdepth_unit: str | None) -
 def _print_thresholds(metadata: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from dhs.statistics.digits import digits_to_tell_apart
+
     spec = metadata["spec"]
     radii = f"({spec['annulus_r_in']:g}, {spec['annulus_r_out']:g})"
     title = f"{metadata['checkpoint']['name']}, annulus {radii} px: {metadata['annulus']}"
     table = Table(title=title, title_justify="left")
     for name in ("threshold", "score", "false positives", "of non-lenses"):
         table.add_column(name, justify="left" if name == "threshold" else "right")
+    digits = digits_to_tell_apart((e["threshold"] for e in metadata["thresholds"]), 6, 12)
     for entry in metadata["thresholds"]:
         counts = (entry["false_positives"], entry["negatives"])
         shown = ["" if count is None else f"{count:,}" for count in counts]
-        table.add_row(entry["threshold_type"], f"{entry['threshold']:.6f}", *shown)
+        table.add_row(entry["threshold_type"], f"{entry['threshold']:.{digits}f}", *shown)
     console(sys.stdout).print(table)
     for entry in metadata["false_positives"]:
         low, high = entry["by_cell"]
@@ -224,7 +234,10 @@ def _print_plan(plan: Plan) -> None:
         "non-lenses to score": f"{plan.negatives:,}",
         "shards": f"{plan.shards:,}",
         "time per injection and worker": f"{plan.seconds_per_injection * 1e3:.2f} ms",
-        f"time, {plan.workers} workers of {plan.threads} threads": _duration(plan.seconds),
+        f"time, {plan.workers} workers of {plan.threads} threads": _durations(plan),
+        "- start": _duration(plan.seconds_start),
+        "- injecting and scoring": _duration(plan.seconds_work),
+        "- tables and pictures": _duration(plan.seconds_results),
         "disk space": f"{plan.bytes_on_disk / 1e6:,.1f} MB, twice that during the run",
         "free disk space": f"{plan.bytes_free / 1e6:,.0f} MB",
         "preprocessing": plan.spec,
@@ -233,8 +246,19 @@ def _print_plan(plan: Plan) -> None:
         table.add_row(name, value)
     console(sys.stdout).print(hosts)
     console(sys.stdout).print(table)
+    if plan.workers > plan.cores:
+        text = (
+            f"this machine runs {plan.cores} workers of {plan.threads} threads without sharing its "
+            f"cores; the time of {plan.workers} is that of a machine with enough cores."
+        )
+        say("note", "yellow", text)
     if 2 * plan.bytes_on_disk > plan.bytes_free:
         say("warning", "yellow", "the disk does not have enough free space for the run.")
+
+
+def _durations(plan: Plan) -> str:
+    low, high = plan.seconds_range
+    return f"{_duration(plan.seconds)} ({_duration(low)} to {_duration(high)})"
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dhs.config.options import AsJson, Seed
+from dhs.config.options import AsJson, PictureFormat, Seed
 from fastnorm.terminal import check_folder, console, counting, messages
 from fastnorm.text import printable
 
@@ -31,11 +31,12 @@ def compare(
     out: Annotated[Path, typer.Option(help="Write the tables and the plot to this folder.")],
     resamples: Annotated[int, typer.Option(help="Draw this many resamples.")] = 1000,
     seed: Seed = 1,
+    picture_format: PictureFormat = "png",
     as_json: AsJson = False,
 ) -> None:
     """Compare the completeness of two models on the same injections.
 
-    Write comparison.parquet, .csv, .json and .png: the completeness of both models, and the
+    Write comparison.parquet, .csv, .json and a picture: the completeness of both models, and the
     difference with its interval and p-value, by cell and over all cells.
 
     Exit status: 0 compared; 2 nothing done.
@@ -47,7 +48,7 @@ def compare(
 
         with counting("comparing", "injections") as show:
             comparison = compare_grids(first, second, show, resamples=resamples, seed=seed)
-        files = write_comparison(comparison, out)
+        files = write_comparison(comparison, out, picture_format)
     if as_json:
         written = {"files": [str(path) for path in files]}
         seconds = {"seconds": round(time.perf_counter() - started, 3)}

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dhs.config.options import AsJson, Seed
+from dhs.config.options import AsJson, PictureFormat, Seed
 from dhs.jobs.malloc import keep_freed_memory
 from fastnorm.terminal import counting, fail, finish, messages
 
@@ -31,7 +31,7 @@ def realism(
             help="Read injections from a folder of dhs grid, a pack, or files; repeatable.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Write realism.json and realism.png to this folder.")],
+    out: Annotated[Path, typer.Option(help="Write realism.json and a picture to this folder.")],
     label_col: Annotated[
         str, typer.Option(help="Read labels in packs from this column; 1 is a lens.")
     ] = "label",
@@ -53,6 +53,7 @@ def realism(
     allow_deprecated: Annotated[
         bool, typer.Option("--allow-deprecated", help="Allow a deprecated checkpoint.")
     ] = False,
+    picture_format: PictureFormat = "png",
     as_json: AsJson = False,
 ) -> None:
     """Test whether the network can tell injected arcs from real lenses.
@@ -93,9 +94,9 @@ def realism(
             seed=seed,
         )
         out.mkdir(exist_ok=True)
-        record = write_check(out, gathered, found)
+        record = write_check(out, gathered, found, picture_format)
     report = {"out": str(out), "written": 2} | record
-    done = f"{found.verdict}\nrealism.json and realism.png are in {out}"
+    done = f"{found.verdict}\nrealism.json and realism.{picture_format} are in {out}"
     finish(report, gathered.rejected, started, done, as_json)
 
 

@@ -14,6 +14,8 @@ import typer
 import fastnorm
 from dhs.config.options import AsJson, Seed
 from fastnorm.dispatch import threads
+from fastnorm.opener import Open, open_written
+from fastnorm.pictures import PICTURE_SUFFIXES
 from fastnorm.terminal import check_out, counting, fail, finish, messages, say
 from fastnorm.text import printable
 
@@ -84,7 +86,7 @@ def simulate(
 
 
 def inject(
-    out: Annotated[Path, typer.Option(help="Write the picture to this .png file.")],
+    out: Annotated[Path, typer.Option(help="Write the picture to this .png, .pdf or .svg file.")],
     theta_e: Annotated[float, typer.Option(help="Set the Einstein radius, in arcsec.")],
     r_mag: Annotated[float, typer.Option(help="Set the AB magnitude of the unlensed source in r.")],
     hosts: Annotated[
@@ -103,6 +105,7 @@ def inject(
             help="Use a backend that dhs.injection.backends() lists.", show_default="the fastest"
         ),
     ] = None,
+    is_opened: Open = False,
     as_json: AsJson = False,
 ) -> None:
     """Inject an arc into each host, and draw hosts, arcs, and their sum.
@@ -113,7 +116,7 @@ def inject(
     Exit status: 0 all drawn; 1 some hosts rejected, the others drawn; 2 nothing done.
     """
     started = time.perf_counter()
-    check_out(out, ".png")
+    check_out(out, *PICTURE_SUFFIXES)
     paths = [*(hosts or []), *(more or [])]
     if not paths:
         fail("no hosts: give --hosts with files, folders, or patterns.")
@@ -154,6 +157,8 @@ def inject(
             for item in drawn
         ],
     }
+    if is_opened and drawn:
+        report["opened"] = open_written(out)
     finish(report, rejected, started, f"{len(drawn)} injections drawn in {out}", as_json)
 
 

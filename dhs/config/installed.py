@@ -15,6 +15,8 @@ from fastnorm.atomic import atomic_path
 
 READERS = {"train": "dhs train", "checkpoint": "dhs grid", "lenses": "dhs simulate --config"}
 """Command that reads a configuration with this section."""
+SIMILAR = 0.7
+"""Least similarity of a file's name to the one that is missing."""
 
 
 class Installed(NamedTuple):
@@ -89,7 +91,25 @@ def nearest(name: str, among: list[Installed]) -> Installed:
 
 
 def hint(path: Path, model: type[BaseModel]) -> str:
-    """Name the nearest installed configuration of this model and the command that copies it."""
+    """Name what was meant by a path that does not exist.
+
+    That is a .yaml file beside it with a similar name, and the nearest installed configuration of
+    this model with the command that copies it.
+
+    Parameters
+    ----------
+    path : Path
+        Path that does not exist.
+    model : type of BaseModel
+        Model of the configuration.
+    """
+    beside = [file.name for file in path.parent.glob("*.y*ml")]
+    meant = difflib.get_close_matches(path.name, beside, 1, SIMILAR)
+    own = f" Did you mean {path.with_name(meant[0])}?" if meant else ""
+    return own + _nearest_installed(path, model)
+
+
+def _nearest_installed(path: Path, model: type[BaseModel]) -> str:
     command = next((READERS[key] for key in READERS if key in model.model_fields), None)
     fitting = [item for item in installed() if item.command == command]
     if not fitting:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+PictureFormat = Annotated[
+    Literal["png", "pdf", "svg"],
+    typer.Option(
+        help="Write the pictures in this format; those of an earlier run in another are removed."
+    ),
+]
 Resident = Annotated[
     bool,
     typer.Option("--resident", help="Keep all cutouts on the device; same as dataset.resident."),

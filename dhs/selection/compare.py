@@ -28,6 +28,7 @@ from dhs.selection.matching import (
 from dhs.selection.paired import Injections, Thresholds, comparison_table
 from dhs.statistics.resampling import resampled_thresholds
 from fastnorm.atomic import atomic_path
+from fastnorm.pictures import remove_other_formats
 
 COMPARISON_STEM = "comparison"
 
@@ -89,7 +90,7 @@ def compare_grids(
     )
 
 
-def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
+def write_comparison(comparison: Comparison, out: Path, picture_format: str = "png") -> list[Path]:
     """Write ``comparison.parquet``, ``.csv``, ``.png`` and, last, ``.json``.
 
     Parameters
@@ -97,6 +98,8 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     comparison : Comparison
     out : Path
         Output folder; it is created if needed.
+    picture_format : str
+        ``png``, ``pdf`` or ``svg``; a picture of an earlier comparison in another one is removed.
 
     Returns
     -------
@@ -112,9 +115,8 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     from dhs.figures import save
     from dhs.selection.figure_compare import comparison_figure
 
-    paths = {
-        suffix: out / f"{COMPARISON_STEM}.{suffix}" for suffix in ("parquet", "csv", "png", "json")
-    }
+    suffixes = ("parquet", "csv", picture_format, "json")
+    paths = {suffix: out / f"{COMPARISON_STEM}.{suffix}" for suffix in suffixes}
     metadata = json.dumps(comparison.metadata(), indent=1, allow_nan=False)
     table = pyarrow.Table.from_pandas(comparison.table, preserve_index=False)
     table = table.replace_schema_metadata({METADATA_KEY: metadata})
@@ -123,7 +125,8 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
             parquet.write_table(table, temporary)
         with atomic_path(paths["csv"]) as temporary:
             comparison.table.to_csv(temporary, index=False)
-        save(comparison_figure(comparison), paths["png"])
+        save(comparison_figure(comparison), paths[picture_format])
+        remove_other_formats(paths[picture_format])
         with atomic_path(paths["json"]) as temporary:
             temporary.write_text(metadata, "utf-8")
     return list(paths.values())

@@ -12,6 +12,7 @@ from dhs.selection.figure_maps import map_figure
 from dhs.selection.figure_style import drawn_thresholds
 from dhs.selection.grid_result import GridResult
 from fastnorm.io import INSTALL_EXTRA
+from fastnorm.pictures import remove_other_formats
 
 try:
     from matplotlib.figure import Figure
@@ -19,7 +20,9 @@ except ImportError as error:
     raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
 
-def draw_grid(folder: Path, open_images: OpenImages | None = None) -> list[Path]:
+def draw_grid(
+    folder: Path, open_images: OpenImages | None = None, picture_format: str = "png"
+) -> list[Path]:
     """Write ``completeness.png``, ``maps.png``, ``scores.png`` and ``gallery.png``.
 
     Injections are read in batches, so memory use does not grow with their number.
@@ -30,6 +33,8 @@ def draw_grid(folder: Path, open_images: OpenImages | None = None) -> list[Path]
         Folder of a finished grid; the figures are written there.
     open_images : function, optional
         Recreates the images of injections; `dhs.selection.images.InjectedRows` by default.
+    picture_format : str
+        ``png``, ``pdf`` or ``svg``; pictures that were drawn earlier in another one are removed.
 
     Returns
     -------
@@ -56,7 +61,8 @@ def draw_grid(folder: Path, open_images: OpenImages | None = None) -> list[Path]
     }
     written = []
     for name, draw in pictures.items():
-        path = grid.folder / f"{name}.png"
+        path = grid.folder / f"{name}.{picture_format}"
         save(draw(), path)
+        remove_other_formats(path)
         written.append(path)
     return written

@@ -11,8 +11,15 @@ from dhs.selection.hosts import Hosts
 HOSTS_PER_READ = 256
 
 
-def flat_hosts(hosts: Hosts, spec: PreprocessSpec) -> dict[str, int]:
-    """Count the flat bands of all hosts under the preprocessing of a model.
+def flat_hosts(hosts: Hosts, spec: PreprocessSpec, most: int | None = None) -> dict[str, int]:
+    """Count the flat bands of hosts under the preprocessing of a model.
+
+    Parameters
+    ----------
+    hosts : Hosts
+    spec : PreprocessSpec
+    most : int, optional
+        Read only this many hosts, the first ones.
 
     Returns
     -------
@@ -20,8 +27,9 @@ def flat_hosts(hosts: Hosts, spec: PreprocessSpec) -> dict[str, int]:
         Number of flat bands of the hosts that have any, by id.
     """
     found: dict[str, int] = {}
-    for start in range(0, len(hosts), HOSTS_PER_READ):
-        rows = hosts.rows[start : start + HOSTS_PER_READ]
+    chosen = hosts.rows[:most]
+    for start in range(0, len(chosen), HOSTS_PER_READ):
+        rows = chosen[start : start + HOSTS_PER_READ]
         images, mask = hosts.data.read(rows)
         flat = count_flat_bands([spec], images.numpy(), None if mask is None else mask.numpy())
         for k in np.flatnonzero(flat):

@@ -257,8 +257,8 @@ def _numbers_or(
         if has_column:
             raise
         raise ValueError(
-            f"{error} Add the column, or give hosts.{constant}, one value for all hosts; "
-            "docs/howto/seeing_and_depth.md says where to find or how to measure both."
+            f"{error} Add the column (dhs depth measures it on the cutouts), or give "
+            f"hosts.{constant}, one value for all hosts; docs/howto/seeing_and_depth.md says more."
         ) from error
 
 

@@ -211,7 +211,7 @@ def test_nothing_to_inject_into_writes_nothing(hosts: Path) -> None:
         (["--seed", -1], "seed=-1 is not allowed"),
         (["--backend", "abacus"], "backend='abacus' is not known"),
         (["--limit", 0], "--limit"),
-        (["--out", "picture.pdf"], "must end in .png"),
+        (["--out", "picture.jpg"], "must end in .png, .pdf or .svg"),
         (["--out", "none/picture.png"], "does not exist"),
     ],
 )

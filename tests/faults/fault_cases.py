@@ -152,13 +152,13 @@ def quick() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dhs.selection.figure.draw_grid", lambda out: [])
+        patch.setattr("dhs.selection.figure.draw_grid", lambda out, **_: [])
         patch.setattr("dhs.figures.save", lambda figure, path: draw(path))
         patch.setattr("dhs.selection.figure_compare.comparison_figure", lambda comparison: None)
         patch.setattr("dhs.simulate.figure.draw_survey", lambda *given: draw(given[-1]))
         patch.setattr("dhs.train.run.draw_learning_curve", _to(draw, "learning_curve.png"))
         patch.setattr("dhs.realism.run.draw_probe", lambda probe, metadata, path: draw(path))
-        patch.setattr("fastnorm.figure.draw_comparison", lambda drawn, out: draw(out))
+        patch.setattr("fastnorm.figure.draw_comparison", lambda drawn, out, **_: draw(out))
         pictures = {"roc.png": lambda evaluation: Figure((1, 1))}
         patch.setattr("dhs.evaluate.figure.PICTURES", pictures)
         patch.setattr(simulate, "CUTOUTS_PER_SHARD", 1)

@@ -132,7 +132,7 @@ def test_a_killed_writer_neither_refuses_nor_misleads(tmp_path: Path) -> None:
     with only_writer(tmp_path, "a thing", 0):
         # The second writer has not recorded itself yet.
         with (
-            pytest.raises(BlockingIOError, match=r"another .*: an unknown process; wait"),
+            pytest.raises(BlockingIOError, match=r"another .*: an unknown process.*; wait"),
             only_writer(tmp_path, "a thing", 0),
         ):
             pass
@@ -157,7 +157,7 @@ def test_a_disk_without_room_for_a_signature_is_held(
     def fail(*given: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", fail)
+    monkeypatch.setattr("dhs.jobs.lock.write_new", fail)
     with only_writer(tmp_path, "a thing") as record_owner:
         record_owner()
         with (

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def leftovers(folder: Path) -> list[Path]:
 def test_a_full_disk(name: str, home: Path, whole: Path, disk: Disk) -> None:
     """Run a job without space for any file, then with too little space, then with enough."""
     expected, out = contents(whole / name), disk.folder / JOBS[name].out
-    older = {} if JOBS[name].is_folder else {JOBS[name].out: b"older"}
+    older = {} if JOBS[name].is_folder else {JOBS[name].out: older_file(name, whole)}
     for file, text in older.items():
         (disk.folder / file).write_bytes(text)
     none, few = disk.too_small(older, expected)
@@ -168,6 +169,15 @@ def test_a_full_disk(name: str, home: Path, whole: Path, disk: Disk) -> None:
             assert all(there[file] == expected[file] for file in known)
     assert run(name, home, out).exit_code == 0
     assert repeated(name, disk.folder) == repeated(name, whole / name)
+
+
+def older_file(name: str, whole: Path) -> bytes:
+    """Return a file that a job may replace: any, but for scores a table of the same run."""
+    if name != "score":
+        return b"older"
+    stream = BytesIO()
+    parquet.write_table(parquet.read_table(whole / name / JOBS[name].out).slice(1), stream)
+    return stream.getvalue()
 
 
 def fail_at(count: int, function: Callable[..., None]) -> Callable[..., None]:

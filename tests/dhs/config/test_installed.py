@@ -80,6 +80,8 @@ def test_an_unknown_name_is_an_error_with_the_nearest(folder: Path) -> None:
         ("train", "demo_resnet.yaml", "demo_bottlenecked_resnet.yaml"),
         ("train", "demo_grid.yml", ""),
         ("grid", "nosuch.yaml", ""),
+        ("grid plan", "selection_gird.yaml", "selection_grid.yaml"),
+        ("grid run", "demo_gird.yaml", "demo_grid.yaml"),
         ("grid", "configs/selection_grid.yaml", "selection_grid.yaml"),
         ("grid", "simulated_bottlenecked.yaml", "simulated_grid.yaml"),
         ("simulate", "survey.yaml", "simulated_survey.yaml"),
@@ -89,13 +91,26 @@ def test_a_file_that_does_not_exist_names_the_nearest_of_its_kind(
     command: str, given: str, nearest: str
 ) -> None:
     option = ("--out", "out", "--n", 1, "--config") if command == "simulate" else ()
-    result = invoke(app, command, *option, given)
+    result = invoke(app, *command.split(), *option, given)
     assert result.exit_code == 2
     said = message(result)
     assert f"{given} does not exist" in said
     name = said.split("copy it with: dhs config copy ")[1].rstrip(".") + ".yaml"
-    kind = {"train": "\ntrain:", "grid": "\ncheckpoint:", "simulate": "\nlenses:"}[command]
+    kind = {"train": "\ntrain:", "grid": "\ncheckpoint:", "simulate": "\nlenses:"}[
+        command.split()[0]
+    ]
     assert kind in CONFIGS[name].read_text()
     assert not nearest or name == nearest
     copied = invoke(app, "config", "copy", name)
     assert copied.exit_code == 0, copied.output
+
+
+@pytest.mark.parametrize("command", ["train", "grid", "grid plan"])
+def test_a_similar_file_beside_it_is_named(folder: Path, command: str) -> None:
+    (folder / "first").mkdir()
+    (folder / "first" / "train.yaml").write_text("a: 1")
+    result = invoke(app, *command.split(), Path("first", "trian.yaml"))
+    assert result.exit_code == 2
+    assert "first/trian.yaml does not exist. Did you mean first/train.yaml? The nearest" in message(
+        result
+    )

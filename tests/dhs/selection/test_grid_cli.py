@@ -49,10 +49,12 @@ def test_a_unit_that_nobody_declares_is_asked_for(home: Path) -> None:
 
 
 def test_the_plan_is_printed_before_anything_is_written(home: Path) -> None:
-    result = invoke(app, "grid", "plan", home / "new.yaml", "--psfdepth-unit", "mag")
+    words = ("--psfdepth-unit", "mag", "--workers", 1)
+    result = invoke(app, "grid", "plan", home / "new.yaml", *words)
     assert result.exit_code == 0
     shown = " ".join(result.stdout.split())
-    for part in ("24 mag", '1.2"', "injections │ 80", "shards │ 15", "(10.4, 14.4) px"):
+    parts = ("24 mag", '1.2"', "injections │ 80", "shards │ 15", "(10.4, 14.4) px", " s to ")
+    for part in (*parts, "- start │", "- injecting and scoring │", "- tables and pictures │"):
         assert part in shown
     assert not (home / "new").exists()
 

@@ -205,7 +205,11 @@ def test_a_complete_survey_is_left_alone(survey: Path) -> None:
         ({"seed": 4}, "seed is 3 in the folder and 4 in this run"),
         ({"n": 21}, "n is 20 in the folder and 21 in this run"),
         ({"lens_fraction": 0.25}, "lens_fraction is 0.5 in the folder and 0.25 in this run"),
-        ({"config": config_with(stars={"per_arcmin2": 1.0})}, "config_sha256 is"),
+        (
+            {"config": config_with(stars={"per_arcmin2": 1.0})},
+            r"settings: config\.survey\.stars\.per_arcmin2 is 2.2 in the folder and 1.0 in this "
+            r"run\. Use",
+        ),
     ],
 )
 def test_other_settings_are_refused(

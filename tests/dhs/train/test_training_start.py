@@ -81,7 +81,8 @@ def test_the_first_lines_state_preprocessing_and_network(tmp_path: Path) -> None
         f"network: bottlenecked_resnet, base_ch 3, {parameters:,} parameters, from random weights",
         "training: 48 cutouts, 24 of them lenses, validation: 48 cutouts, 24 of them lenses",
     ]
-    assert lines[3].startswith("epoch 1 of 1")
+    assert lines[3].startswith("few cutouts for validation: ")
+    assert lines[4].startswith("epoch 1 of 1")
 
 
 def test_a_minimal_file_warns_that_it_is_the_legacy_recipe(tmp_path: Path) -> None:
@@ -134,13 +135,18 @@ def test_few_lenses_for_validation_are_counted(
     labels[IS_VALIDATION] = 1 - few
     labels[np.flatnonzero(IS_VALIDATION)[:count]] = few
     pack = relabelled(tmp_path / "pack", labels)
+    lines: list[str] = []
+    made = configuration(pack, tmp_path / "run", epochs=1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        run(pack, tmp_path / "run", epochs=1)
+        train(made, "run", report=lines.append)
     said = [str(item.message) for item in caught if item.category is FewForValidationWarning]
+    told = [line for line in lines if "few cutouts for validation: an AUC of 0.9 has the" in line]
+    assert len(told) == (count == 10)
     if count == 10:
         assert said == []
     else:
+        assert "mostly chance (an AUC of 0.9 has the 95 % interval 0." in said[0]
         assert len(said) == 1
         assert f"has only {count} {kind} for validation" in said[0]
 

@@ -81,6 +81,7 @@ def check_source(path: Path, content: bytes) -> bool:
             require_message(str(error), path)
             return False
     count = len(source)
+    assert source.label is not None, "only a folder may lack labels"
     assert source.sha256 == hashlib.sha256(content).hexdigest()
     assert count == len(source.table) == len(source.ids) == len(source.label) > 0
     assert all(source.cutouts)
