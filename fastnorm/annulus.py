@@ -6,7 +6,7 @@ import math
 import numbers
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,7 @@ MINIMUM_PIXELS = 100
 
 
 class AnnulusWarning(UserWarning):
-    """The annulus lies inside the galaxy: its outer radius is below 70 % of the half-width.
+    """The annulus lies inside the galaxy, or in the corners of the image alone.
 
     Examples
     --------
@@ -27,7 +27,7 @@ class AnnulusWarning(UserWarning):
 
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("error", AnnulusWarning)
-    ...     LEGACY_ANNULUS.warn_if_inside_galaxy(101, 101)
+    ...     LEGACY_ANNULUS.warn_if_misplaced(101, 101)
     Traceback (most recent call last):
     fastnorm.annulus.AnnulusWarning: the annulus (r_in, r_out) = (20.0, 32.0) ends at 64 % of ...
     """
@@ -105,6 +105,7 @@ class Annulus:
     Annulus(r_in=32.5, r_out=45.0)
     >>> Annulus(32.5, 45).pixel_count(101, 101)
     3036
+    >>> r_in, r_out = Annulus.default(64, 64)  # or a call with *Annulus.default(64, 64)
     """
 
     r_in: float
@@ -158,6 +159,9 @@ class Annulus:
     def __str__(self) -> str:
         return f"({self.r_in:g}, {self.r_out:g})"
 
+    def __iter__(self) -> Iterator[float]:
+        return iter((self.r_in, self.r_out))
+
     def contains(self, height: int, width: int) -> NDArray[np.bool_]:
         """Return a (height, width) bool array, True on the annulus, however few pixels it has."""
         radius = radius_map(height, width)
@@ -200,17 +204,30 @@ class Annulus:
         half_width = min(height, width) // 2
         return height > 64 and half_width > 0 and self.r_out / half_width < 0.70
 
-    def warn_if_inside_galaxy(self, height: int, width: int) -> None:
-        """Issue an `AnnulusWarning` if the annulus lies inside the galaxy."""
-        if not self.is_inside_galaxy(height, width):
-            return
+    def is_in_corners(self, height: int, width: int) -> bool:
+        """Return whether the image ends before the inner radius, so that only corners are left."""
+        side = min(height, width)
+        return side >= 18 and self.r_in >= side / 2
+
+    def warn_if_misplaced(self, height: int, width: int) -> None:
+        """Issue an `AnnulusWarning` if the annulus lies inside the galaxy, or in corners alone."""
         half_width = min(height, width) // 2
-        corrected = Annulus.default(height, width)
+        if self.is_inside_galaxy(height, width):
+            where = (
+                f"ends at {100 * self.r_out / half_width:.0f} % of the half-width of a {height} x "
+                f"{width} image: inside the galaxy, not on the sky. The corrected annulus is"
+            )
+        elif self.is_in_corners(height, width):
+            where = (
+                f"begins beyond the sides of a {height} x {width} image, so that only its corners "
+                "count. The annulus that fits is"
+            )
+        else:
+            return
+        default = Annulus.default(height, width)
         warnings.warn(
-            f"the annulus (r_in, r_out) = ({self.r_in}, {self.r_out}) ends at "
-            f"{100 * self.r_out / half_width:.0f} % of the half-width of a {height} x {width} "
-            "image: inside the galaxy, not on the sky. The corrected annulus is "
-            f"({corrected.r_in}, {corrected.r_out}). Results of the two must never be mixed.",
+            f"the annulus (r_in, r_out) = ({self.r_in}, {self.r_out}) {where} "
+            f"({default.r_in}, {default.r_out}). Results of the two must never be mixed.",
             AnnulusWarning,
             stacklevel=frames_to_caller(),
         )

@@ -319,7 +319,7 @@ def _choose_annulus(given: Annulus | None, first: Cutout) -> Annulus:
     plane = first.pixels.shape[1:]
     annulus = Annulus.default(*plane) if given is None else given
     with annulus_warnings():
-        annulus.warn_if_inside_galaxy(*plane)
+        annulus.warn_if_misplaced(*plane)
     return annulus
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from fastnorm.layer.missing import MissingFootprintWarning
+from fastnorm.layer.mismatch import FootprintMismatchError, MissingFootprintWarning
 from fastnorm.layer.module import FootprintNorm, OuterAnnulusNorm
 from fastnorm.layer.weights import with_footprint
 
-__all__ = ["FootprintNorm", "MissingFootprintWarning", "OuterAnnulusNorm", "with_footprint"]
+__all__ = [
+    "FootprintMismatchError",
+    "FootprintNorm",
+    "MissingFootprintWarning",
+    "OuterAnnulusNorm",
+    "with_footprint",
+]

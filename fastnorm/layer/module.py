@@ -24,7 +24,7 @@ from fastnorm.kinds import flag
 from fastnorm.layer.arguments import check_settings, check_tensors
 from fastnorm.layer.buffers import EXTRA_STATE, Buffers
 from fastnorm.layer.expression import normalized
-from fastnorm.layer.missing import tell_missing
+from fastnorm.layer.mismatch import FootprintMismatchError, tell_missing
 from fastnorm.layer.operator import normalize_footprint
 from fastnorm.normalize.axes import check_fit, has_bands_last
 from fastnorm.normalize.tensors import constant_pixels, remember
@@ -212,8 +212,10 @@ class FootprintNorm(nn.Module):
 
         Raises
         ------
+        FootprintMismatchError
+            The footprint or a setting differs.
         ValueError
-            The footprint or a setting differs, or ``state`` is not of such a layer.
+            ``state`` is not of such a layer.
         """
         rounding = torch.finfo(state.dtype).eps if state.is_floating_point() else 0.0
         loaded, settings = _opened(state.detach().cpu().double())
@@ -224,7 +226,7 @@ class FootprintNorm(nn.Module):
         ):
             is_own = is_same(loaded, own, rounding)
         if not is_own:
-            raise ValueError(
+            raise FootprintMismatchError(
                 f"{theirs} has {_described(loaded)}, but {ours} has "
                 f"{_described(own)}; models with different annuli must never be mixed. "
                 "Build the layer with the annulus that the model was trained with."
@@ -233,7 +235,7 @@ class FootprintNorm(nn.Module):
         if settings is not None and not np.allclose(
             settings, self._settings(), rtol=max(rounding, SETTINGS_ROUNDING), atol=0
         ):
-            raise ValueError(
+            raise FootprintMismatchError(
                 f"{theirs} has {_named(settings)}, but {ours} has "
                 f"{_named(self._settings())}; build the layer with the settings that the model "
                 "was trained with."

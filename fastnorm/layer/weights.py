@@ -9,10 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from fastnorm.layer.buffers import EXTRA_STATE
+from fastnorm.layer.mismatch import unwrapped
 from fastnorm.layer.module import FootprintNorm, has_footprint
-
-WRAPPERS = ("module", "_orig_mod")
-"""Names that `torch.nn.DataParallel` and `torch.compile` put before the names of weights."""
 
 Rename = Callable[[str], str]
 
@@ -109,11 +107,11 @@ def with_footprint(
 def _rename(weights: Mapping[str, Any], model: nn.Module) -> Rename:
     """Return how the names of weights become those of a model; unchanged if nothing fits."""
     shapes = {key: _shape(value) for key, value in model.state_dict().items() if _is_weight(key)}
-    behind = {_unwrapped(key): key for key in shapes}
+    behind = {unwrapped(key): key for key in shapes}
     given = [(key, _shape(value)) for key, value in weights.items() if _is_weight(key)]
 
     def fits(rename: Rename) -> bool:
-        found = {behind.get(rename(_unwrapped(key)), ""): shape for key, shape in given}
+        found = {behind.get(rename(unwrapped(key)), ""): shape for key, shape in given}
         return found == shapes and len(given) == len(shapes)
 
     candidates = list(_candidates(model))
@@ -121,10 +119,10 @@ def _rename(weights: Mapping[str, Any], model: nn.Module) -> Rename:
     fitting = fitting or [rename for rename in candidates[1:] if fits(rename)]
     if len(behind) < len(shapes) or len(fitting) != 1:
         return lambda key: key
-    places = {_unwrapped(name): name for name, _ in model.named_modules(remove_duplicate=False)}
+    places = {unwrapped(name): name for name, _ in model.named_modules(remove_duplicate=False)}
 
     def renamed(key: str) -> str:
-        module, _, name = fitting[0](_unwrapped(key)).rpartition(".")
+        module, _, name = fitting[0](unwrapped(key)).rpartition(".")
         outer = places.get(module, module)
         return f"{outer}.{name}" if outer else name
 
@@ -135,7 +133,7 @@ def _candidates(model: nn.Module) -> Iterator[Rename]:
     """Yield how names may change: not at all, by one place in a sequence, by the name of a part."""
     yield lambda key: key
     yield _next_place
-    names = {_unwrapped(name) for name, _ in model.named_modules(remove_duplicate=False)}
+    names = {unwrapped(name) for name, _ in model.named_modules(remove_duplicate=False)}
     for name in sorted(names - {""}):
         yield lambda key, name=name: f"{name}.{key}"  # type: ignore[misc]
 
@@ -143,13 +141,6 @@ def _candidates(model: nn.Module) -> Iterator[Rename]:
 def _next_place(key: str) -> str:
     place, dot, rest = key.partition(".")
     return f"{int(place) + 1}{dot}{rest}" if place.isdecimal() else key
-
-
-def _unwrapped(key: str) -> str:
-    parts = [part for part in key.split(".") if part != WRAPPERS[1]]
-    while parts and parts[0] == WRAPPERS[0]:
-        del parts[0]
-    return ".".join(parts)
 
 
 def _is_weight(key: str) -> bool:

@@ -365,5 +365,5 @@ def _open_footprint(footprint: Any, images: Any, plane: tuple[int, int]) -> Foot
     opened = open_footprint(footprint, images)
     check_fit(opened, images)
     if isinstance(opened, Annulus):
-        opened.warn_if_inside_galaxy(*plane)
+        opened.warn_if_misplaced(*plane)
     return opened

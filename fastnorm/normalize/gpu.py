@@ -277,7 +277,7 @@ def _table(footprint: Any, images: Tensor) -> Tensor:
     check_fit(opened, images)
     count = opened.pixels(height, width).size
     if isinstance(opened, Annulus):
-        opened.warn_if_inside_galaxy(height, width)
+        opened.warn_if_misplaced(height, width)
     if count > MOST_PIXELS:
         raise ValueError(_wrong_count(count, images))
     if isinstance(opened, PixelFootprint):

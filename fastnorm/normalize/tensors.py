@@ -227,7 +227,7 @@ def constant_pixels(key: str, height: int, width: int, device: torch.device) -> 
     """
     footprint = _footprints[key]
     if isinstance(footprint, Annulus):
-        footprint.warn_if_inside_galaxy(height, width)
+        footprint.warn_if_misplaced(height, width)
     # Fake tensors, or those of a graph that is being traced, must not be kept.
     if torch._C._len_torch_dispatch_stack():
         return torch.tensor(footprint.pixels(height, width), dtype=torch.int32, device=device)

@@ -172,10 +172,28 @@ def test_legacy_annulus_on_large_images_warns() -> None:
         ((20, 32), (300, 91), False),
         ((32.5, 45), (101, 101), False),
         ((20, 100), (1000, 1), False),
+        ((32.5, 45), (64, 64), True),  # only the corners
+        ((32, 45), (64, 64), True),
+        ((31.9, 45), (64, 64), False),
+        ((40, 45), (101, 80), True),
+        ((0, 13), (17, 17), False),
     ],
 )
 def test_when_it_warns(radii: tuple[float, float], shape: tuple[int, int], warns: bool) -> None:
     assert bool(_warnings_of(radii, shape)) is warns
+
+
+def test_an_annulus_in_the_corners_names_the_one_that_fits() -> None:
+    text, *_ = _warnings_of((32.5, 45), (64, 64))
+    assert "begins beyond the sides of a 64 x 64 image, so that only its corners count" in text
+    assert "The annulus that fits is (20.8, 28.8)" in text
+
+
+def test_an_annulus_is_unpacked() -> None:
+    assert [*Annulus.default(101, 101)] == [32.5, 45.0]
+    images = np.random.default_rng(1).normal(size=(101, 101))
+    median, mad = fastnorm.annulus_median_mad(images, *Annulus.default(101, 101))
+    assert (median, mad) == fastnorm.annulus_median_mad(images, 32.5, 45.0)
 
 
 @pytest.mark.parametrize("backend", EVERY)

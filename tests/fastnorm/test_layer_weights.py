@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fastnorm import Annulus, EllipticalAnnulus, FootprintNorm, OuterAnnulusNorm
-from fastnorm.layer import MissingFootprintWarning, with_footprint
+from fastnorm.layer import FootprintMismatchError, MissingFootprintWarning, with_footprint
 
 RING, OTHER = Annulus(9.0, 14.0), Annulus(8.0, 13.0)
 HOW = r"fastnorm\.layer\.with_footprint"
@@ -74,6 +74,28 @@ def test_the_error_names_the_helper_and_the_key() -> None:
         sequence().load_state_dict(without_layer(sequence()))
     with pytest.raises(RuntimeError, match=rf"'front\.norm\._extra_state'.*{HOW}"):
         Nested().load_state_dict(without_layer(Nested()))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_prefixes_of_wrappers_are_named(prefix: str) -> None:
+    weights = {f"{prefix}{key}": value for key, value in sequence().state_dict().items()}
+    with pytest.raises(
+        RuntimeError, match=rf"but '{prefix}0\._extra_state': remove the pref"
+    ) as told:
+        sequence().load_state_dict(weights)
+    assert "with_footprint" not in str(told.value)
+    with pytest.warns(MissingFootprintWarning, match="remove the prefixes"):
+        sequence().load_state_dict(weights, strict=False)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("change", [{"ring": OTHER}, {"clip": 3.0}])
+def test_another_annulus_is_an_error_that_users_of_torch_expect(
+    change: dict[str, Any], strict: bool
+) -> None:
+    for kind in (RuntimeError, ValueError, FootprintMismatchError):
+        with pytest.raises(kind, match="the model was trained with"):
+            sequence(**change).load_state_dict(sequence().state_dict(), strict=strict)
 
 
 def test_no_strictness_is_a_warning() -> None:
