@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import pyarrow
 from packaging.version import InvalidVersion, Version
 from pyarrow import parquet
 from pydantic import BaseModel
@@ -17,21 +16,19 @@ import fastnorm
 from dhs.audit.artefact_checks import (
     Comparison,
     Evaluation,
-    Grid,
     PackManifest,
     Realism,
-    Scores,
-    require,
+    reason_of,
     require_checkpoint,
 )
 from dhs.audit.methods import METHODS_MARK, TEXT_SUFFIXES
 from dhs.checkpoint import Checkpoint, NoCheckpointError, read
 from dhs.checkpoint.file import CHECKPOINT_SUFFIX
 from dhs.checkpoint.published import PUBLISHED_SUFFIXES
-from dhs.config.errors import MOST_LETTERS
 from dhs.evaluate.run import REPORT
 from dhs.manifest.format import MANIFEST
 from dhs.manifest.table import check_footer, metadata_of
+from dhs.preprocess.recorded import Scores, require
 from dhs.score.table import joint_fingerprint, specs_of
 from dhs.selection.compare import COMPARISON_STEM
 from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION, SETTINGS
@@ -39,7 +36,7 @@ from dhs.selection.grid_result import GridResult
 from fastnorm.io import Rejected
 from fastnorm.json_text import parse_json
 from fastnorm.paths import local_path
-from fastnorm.text import one_line
+from fastnorm.text import visible
 
 REALISM = "realism.json"
 MOST_JSON_BYTES = 2**26
@@ -140,15 +137,18 @@ def find_artefacts(folders: Sequence[str | Path]) -> Artefacts:
             _take(found, path)
         except NoCheckpointError:
             continue
-        except (ValueError, OSError, pyarrow.ArrowException) as error:
-            said = one_line(str(error), MOST_LETTERS)
-            is_named = str(path.parent) in said
-            found.rejected.append(Rejected(path, said if is_named else f"{path}: {said}"))
         except Exception as error:  # whatever is in one file, it hides no other
-            said = one_line(f"{type(error).__name__}: {error}")
-            reason = f"has unexpected content ({said}); create it again."
-            found.rejected.append(Rejected(path, f"{path} {reason}"))
+            found.rejected.append(Rejected(path, _named(path, reason_of(error))))
     return found
+
+
+def _named(path: Path, reason: str) -> str:
+    """Return a reason of one line that names the file or its folder."""
+    parent = visible(path.parent)
+    if parent in reason and parent != ".":
+        return reason
+    is_sentence = reason.startswith(("has ", "is "))
+    return f"{visible(path)}{' ' if is_sentence else ': '}{reason}"
 
 
 def _files(found: Artefacts) -> Iterator[Path]:
@@ -156,7 +156,8 @@ def _files(found: Artefacts) -> Iterator[Path]:
 
     def refuse(error: OSError) -> None:
         path = Path(error.filename)
-        found.rejected.append(Rejected(path, f"{path} cannot be listed ({error.strerror})."))
+        reason = f"{visible(path)} cannot be listed ({error.strerror})."
+        found.rejected.append(Rejected(path, reason))
 
     seen: set[str] = set()
     for folder in found.folders:
@@ -168,9 +169,8 @@ def _files(found: Artefacts) -> Iterator[Path]:
                 if path.is_file():
                     yield path
                 elif path.suffix in _SUFFIXES:
-                    found.rejected.append(
-                        Rejected(path, f"{path} is a broken link, or not a file.")
-                    )
+                    reason = f"{visible(path)} is a broken link, or not a file."
+                    found.rejected.append(Rejected(path, reason))
 
 
 def _is_new(path: Path, seen: set[str]) -> bool:
@@ -193,13 +193,11 @@ def _take(found: Artefacts, path: Path) -> None:
     elif path.suffix in TEXT_SUFFIXES:
         with path.open(encoding="utf-8", errors="replace") as file:
             if f"{METHODS_MARK}{{" in file.readline(1 << 12):
+                _require_size(path)
                 found.methods.append(path)
     elif path.name == GRID:
-        _json(path)  # checks the size
-        grid = GridResult(path.parent)
-        _require_known(path, grid.metadata.get("determining", {}))
-        require(Grid, grid.metadata, path)
-        found.grids.append(grid)
+        _require_known(path, _json(path).get("determining"))
+        found.grids.append(GridResult(path.parent))
     elif path.name == SETTINGS and not (path.parent / GRID).exists():
         if "draws" in _json(path):
             raise ValueError(
@@ -218,9 +216,9 @@ def _take_table(found: Artefacts, path: Path) -> None:
     check_footer(path)
     metadata = metadata_of(parquet.read_schema(path), path)
     _require_known(path, metadata)
-    if {"members", "combination"} <= metadata.keys():
+    if {"members", "combination"} & metadata.keys():
         require(Scores, metadata, path)
-        if joint_fingerprint(specs_of(metadata)) != metadata["spec_fingerprint"]:
+        if joint_fingerprint(specs_of(metadata)) != metadata.get("spec_fingerprint"):
             raise ValueError(f"{path}: the preprocessing does not match its fingerprint.")
         found.scores.append(Document(path, metadata))
     elif path.name == MANIFEST:
@@ -238,10 +236,7 @@ _SUFFIXES = {*PUBLISHED_SUFFIXES, *TEXT_SUFFIXES, CHECKPOINT_SUFFIX, ".json", ".
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MOST_JSON_BYTES:
-        raise ValueError(
-            f"{path} has more than {MOST_JSON_BYTES:,} bytes, too many for a file written by dhs."
-        )
+    _require_size(path)
     try:
         metadata = parse_json(path.read_bytes())
     except ValueError as error:
@@ -253,16 +248,23 @@ def _json(path: Path) -> dict[str, Any]:
     return metadata
 
 
-def _require_known(path: Path, metadata: Mapping[str, Any]) -> None:
+def _require_size(path: Path) -> None:
+    if path.stat().st_size > MOST_JSON_BYTES:
+        raise ValueError(
+            f"{path} has more than {MOST_JSON_BYTES:,} bytes, too many for a file written by dhs."
+        )
+
+
+def _require_known(path: Path, metadata: Any) -> None:
     """Refuse a file written by a newer version, whose format may differ."""
-    versions = metadata.get("versions", {})
-    written = versions.get("dhs")
+    versions = metadata.get("versions") if isinstance(metadata, dict) else None
+    written = versions.get("dhs") if isinstance(versions, dict) else None
     if written is None:
         return
     try:
         is_newer = Version(written) > Version(fastnorm.__version__)
     except (InvalidVersion, TypeError) as error:
-        raise ValueError(f"{path} records an invalid dhs version, {written!r}.") from error
+        raise ValueError(f"{path} records an invalid dhs version, {written!r:.60}.") from error
     if is_newer:
         raise ValueError(
             f"{path} was written by dhs {written}, newer than the installed "

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from fastnorm.io import Rejected
+from fastnorm.text import visible
 
 ALWAYS = ("unmixed", "readable", "known_origin", "lock")
 """Keys of the lines that must hold without a plan too, the most important first."""
@@ -132,7 +133,7 @@ def line(key: str, title: str, findings: Iterable[Finding]) -> Line:
         key,
         title,
         max((item.verdict for item in given), key=order.index),
-        tuple(said for item in given for said in (item.evidence, *item.notes)),
+        tuple(visible(said) for item in given for said in (item.evidence, *item.notes)),
         tuple(dict.fromkeys(file for item in given for file in item.files)),
-        " ".join(missing) or None,
+        visible(" ".join(missing)) or None,
     )

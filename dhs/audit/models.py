@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dhs.audit.artefact_checks import reason_of
 from dhs.audit.artefacts import Artefacts
 from dhs.audit.checklist import Finding, Line, Verdict, line
-from dhs.checkpoint import Checkpoint, CheckpointError
+from dhs.checkpoint import Checkpoint
 from dhs.checkpoint.folder import NOTICE
 from dhs.checkpoint.published import read_old_spec
 from dhs.constants import CUTOUT_SIZE
@@ -17,6 +18,7 @@ from dhs.model.networks import PLANNED_NETWORKS, paper_name
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.statistics.threshold_scatter import UNCONDITIONAL
 from fastnorm import LEGACY_ANNULUS
+from fastnorm.text import one_line, quoted
 
 PLANNED = PreprocessSpec(annulus_r_in=32.5, annulus_r_out=45.0)
 """The preprocessing that every model is retrained with."""
@@ -309,9 +311,10 @@ def _marks(found: Artefacts) -> list[Finding]:
         try:
             spec = read_old_spec(path)
             said = notice.read_text("utf-8", "replace") if notice.is_file() else ""
-        except (CheckpointError, ValueError, OSError) as error:
+        except Exception as error:  # whatever is in one file, it hides no other
             missing = f"The annulus of {path}: import it with dhs checkpoint import."
-            findings.append(Finding(Verdict.UNKNOWN, str(error), (str(path),), missing))
+            said = one_line(f"{path}: {reason_of(error)}")
+            findings.append(Finding(Verdict.UNKNOWN, said, (str(path),), missing))
             continue
         if spec.annulus == LEGACY_ANNULUS and spec.is_inside_galaxy():
             is_named = f"| {path.name} |" in said
@@ -333,7 +336,7 @@ def _marks(found: Artefacts) -> list[Finding]:
 def _mark(path: Path, is_marked: bool, reason: str | None) -> Finding:
     if is_marked:
         return Finding(Verdict.HOLDS, f"{path} is marked: {reason}", (str(path),))
-    missing = f"Mark it: dhs checkpoint deprecate {path.parent} --reason TEXT."
+    missing = f"Mark it: dhs checkpoint deprecate {quoted(path.parent)} --reason TEXT."
     return Finding(
         Verdict.FAILS,
         f"{path} has the annulus (20, 32) and no deprecation mark",

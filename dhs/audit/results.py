@@ -20,6 +20,7 @@ from dhs.model.networks import PLANNED_NETWORKS, paper_name
 from dhs.selection.grid_result import GridResult
 from fastnorm import Annulus
 from fastnorm.checksums import EXPECTED_CHECKSUMS, checksum, synthetic_cutout
+from fastnorm.text import quoted
 
 MOST_FAILED = 0.05
 """Largest fraction of injections without a score in a grid that counts."""
@@ -141,7 +142,7 @@ def _texts(found: Artefacts) -> list[Finding]:
 
 def _text(found: Artefacts, path: Path) -> Finding:
     files = (str(path),)
-    again = f"Write {path} again: dhs methods CHECKPOINT --grid DIR --out {path}."
+    again = f"Write {path} again: dhs methods CHECKPOINT --grid DIR --out {quoted(path)}."
     try:
         metadata, text = read_methods(path)
     except (ValueError, OSError) as error:
@@ -250,14 +251,14 @@ def _trainings(found: Artefacts) -> Iterator[tuple[str, str, str | None]]:
     tables += [(d.path, t["members"]) for d in found.evaluations for t in d.metadata["tables"]]
     for path, members in tables:
         for member in members:
-            yield str(path), member["checkpoint_fingerprint"], member["data_origin"]
+            yield str(path), member["checkpoint_fingerprint"], member.get("data_origin")
     recorded = [(grid.folder, grid.metadata["checkpoint"]) for grid in found.grids]
     recorded += [(d.path, d.metadata["checkpoint"]) for d in found.realism]
     recorded += [
         (d.path, d.metadata[side]["checkpoint"]) for d in found.comparisons for side in SIDES
     ]
     for path, checkpoint_of in recorded:
-        yield str(path), checkpoint_of["fingerprint"], checkpoint_of["data_origin"]
+        yield str(path), checkpoint_of["fingerprint"], checkpoint_of.get("data_origin")
 
 
 def readable(found: Artefacts) -> Line:

@@ -145,7 +145,7 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = local_path(path)
     header, found = _open(path)
-    version = header["format_version"]
+    version = header.get("format_version")
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{path} is a checkpoint of format {version!r:.40}, but this version of dhs reads "
@@ -334,7 +334,7 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
         raise CheckpointError(f"{path}: its header is not JSON ({reason}). {_COPY}") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: its header is not a JSON object. {_COPY}")
-    if "format_version" not in header:
+    if not {"format_version", "spec_fingerprint"} & header.keys():
         raise NoCheckpointError(
             f"{path} is not a checkpoint: it has tensors, but does not state the preprocessing "
             "of their training; give a checkpoint that dhs wrote."

@@ -12,7 +12,7 @@ import typer
 
 from dhs.config.options import AsJson
 from fastnorm.terminal import SOME_REJECTED, check_out, console, fail, messages
-from fastnorm.text import printable
+from fastnorm.text import printable, visible
 
 if TYPE_CHECKING:
     from dhs.audit import Audit
@@ -53,7 +53,7 @@ def _print(audit: Audit) -> None:
     def show(first: str, said: str, colour: str = "") -> None:
         # Paths are not broken, so that they can be copied.
         text = textwrap.fill(
-            printable(said),
+            visible(said),
             max(screen.width, 60) - 1,
             initial_indent=first,
             subsequent_indent=" " * 8,

@@ -21,7 +21,7 @@ from fastnorm.terminal import (
     print_rejected,
     say,
 )
-from fastnorm.text import printable
+from fastnorm.text import printable, quoted, visible
 
 if TYPE_CHECKING:
     from dhs.checkpoint import Checkpoint
@@ -80,7 +80,7 @@ def show(
     }
     for name, value in values.items():
         if value:
-            shown = json.dumps(value, indent=2) if isinstance(value, dict) else str(value)
+            shown = json.dumps(value, indent=2) if isinstance(value, dict) else visible(str(value))
             typer.echo(printable(f"{name + ':':22}{shown}"))
 
 
@@ -157,9 +157,9 @@ def deprecate(
             old = [(path.relative_to(folder), said) for path, said in done.old.items()]
             _print_table(title, ["file", "annulus"], old)
         for path in done.others:
-            typer.echo(printable(f"{path} is not a dhs checkpoint"))
+            typer.echo(visible(f"{path} is not a dhs checkpoint"))
         for path in done.notices:
-            typer.echo(printable(f"written: {path}"))
+            typer.echo(visible(f"written: {path}"))
     _end(done.rejected, as_json)
 
 
@@ -245,7 +245,7 @@ def import_(
             "warning",
             "yellow",
             "the annulus lies inside the galaxy; mark the checkpoint with "
-            f"dhs checkpoint deprecate {out.parent} --reason ...",
+            f"dhs checkpoint deprecate {quoted(out.parent)} --reason ...",
         )
 
 
@@ -289,13 +289,13 @@ def _print_table(
     out = console(sys.stdout)
     if not out.is_terminal:
         out.width = WIDE
-    out.print(Text(printable(title)))
+    out.print(Text(visible(title)))
     table = Table()
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         # Text, not markup: file names may contain brackets.
-        table.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in row))
+        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
     if table.row_count:
         out.print(table)
 

@@ -10,17 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dhs.audit.artefact_checks import reason_of
 from dhs.audit.artefacts import Document
 from dhs.constants import BANDS, CUTOUT_SIZE
 from dhs.pack.view import open_pack
 from dhs.preprocess.annulus_light import DISC_SCALE, light_share
 from dhs.report.parts import (
-    UNREADABLE,
     Block,
     Section,
     heading,
     note,
-    reason_of,
     table,
     text,
     unreadable,
@@ -71,7 +70,7 @@ def choose_galaxies(
     for pack in packs:
         try:
             found = _of_pack(pack)
-        except UNREADABLE as error:
+        except Exception as error:
             rejected.append(Rejected(pack.path, reason_of(error)))
             notices.append(unreadable(rejected[-1]))
             continue

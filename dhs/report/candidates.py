@@ -10,16 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dhs.audit.artefact_checks import reason_of
 from dhs.audit.artefacts import Artefacts, Document
 from dhs.figures import MINUS
 from dhs.report.parts import (
-    UNREADABLE,
     Block,
     Section,
     heading,
     missing,
     note,
-    reason_of,
     table,
     text,
     unreadable,
@@ -75,7 +74,7 @@ def read_all(artefacts: Artefacts) -> list[Candidates | Rejected]:
     for document in artefacts.scores:
         try:
             found.append(_read(document, artefacts))
-        except UNREADABLE as error:
+        except Exception as error:
             found.append(Rejected(document.path, reason_of(error)))
     return found
 
@@ -101,7 +100,7 @@ def _read(document: Document, artefacts: Artefacts) -> Candidates:
     try:
         shown, problems = read_best(scores, min(MOST_SHOWN, max(len(scores), 1)))
         problem = problems[0].reason if problems else ""
-    except UNREADABLE as error:
+    except Exception as error:
         shown, problem = [], reason_of(error)
     order = np.argsort(-scores.logits, kind="stable")[:MOST_SHOWN].tolist()
     pictures = {item.row: _picture(item) for item in shown}
@@ -180,12 +179,14 @@ def _thresholds(document: Document, artefacts: Artefacts) -> Iterator[tuple[floa
     """Return thresholds of the same model, those for which the completeness is known first."""
     members = _members(document.metadata)
     for grid in artefacts.grids:
-        if members == ("single", grid.metadata["checkpoint"]["fingerprint"]):
-            threshold = drawn_thresholds(grid.thresholds)[0]
-            yield threshold.logit, f"the threshold of {grid.folder}, {label(threshold)}"
+        # A damaged grid is named in its own section.
+        with suppress(Exception):
+            if members == ("single", grid.metadata["checkpoint"]["fingerprint"]):
+                threshold = drawn_thresholds(grid.thresholds)[0]
+                yield threshold.logit, f"the threshold of {grid.folder}, {label(threshold)}"
     for evaluation in artefacts.evaluations:
         # A damaged evaluation is named in its own section.
-        with suppress(*UNREADABLE):
+        with suppress(Exception):
             for judged in evaluation.metadata["tables"]:
                 if _members(judged) == members:
                     point = judged["recall_at_fpr"][0]
@@ -207,7 +208,7 @@ def _blocks(position: int, item: Candidates) -> list[Block]:
     if item.problem:
         lacking = len(item.entries) - len(drawn)
         which = f"{lacking} of {len(item.entries)} are not drawn" if drawn else "No pictures"
-        blocks.append(note(f"{which}: {printable(item.problem)}"))
+        blocks.append(note(f"{which}: {item.problem}"))
     if drawn:
         title = f"The {len(drawn)} highest of {item.total:,}"
         blocks.append(

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 
 from dhs.audit.artefacts import Document
 from dhs.checkpoint import Checkpoint
 from dhs.selection.grid_result import GridResult
+from fastnorm.text import quoted, visible
 
 TRAINING_SECTIONS = {"dataset", "train"}
 
 
+class Recreation(NamedTuple):
+    """How an artefact is created again.
+
+    ``line``: the command, or "" if it was not recorded. ``note``: a sentence on its inputs, or "".
+    ``file``, ``content``: name and text of the YAML file that the command reads, or "".
+    """
+
+    line: str
+    note: str = ""
+    file: str = ""
+    content: str = ""
+
+
 def command(*words: object) -> str:
-    """Return a shell command; names in capitals stand for values that were not recorded."""
-    return shlex.join(str(word) for word in words)
+    """Return a shell command on one line, every word quoted where a shell needs it.
+
+    Names in capitals stand for values that were not recorded.
+    """
+    return " ".join(quoted(str(word)) for word in words)
 
 
-def with_file(name: str, content: Mapping[str, Any], line: str) -> str:
+def with_file(name: str, content: Mapping[str, Any], line: str) -> Recreation:
     """Return a command together with the YAML file that it reads.
 
     Parameters
@@ -33,10 +50,13 @@ def with_file(name: str, content: Mapping[str, Any], line: str) -> str:
         The command.
     """
     text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
-    return f"# {name}\n{text}\n{line}"
+    if any(visible(row) != row for row in text.split("\n")):
+        # YAML has escapes of its own for what would be hidden.
+        text = yaml.safe_dump(dict(content), sort_keys=False)
+    return Recreation(line, "", name, text)
 
 
-def of_checkpoint(checkpoint: Checkpoint) -> str:
+def of_checkpoint(checkpoint: Checkpoint) -> Recreation:
     """Return the training with the recorded configuration, or the import of an old file."""
     if checkpoint.imported_from is not None:
         old = checkpoint.imported_from["file"]
@@ -44,19 +64,19 @@ def of_checkpoint(checkpoint: Checkpoint) -> str:
             *("dhs", "checkpoint", "import", old, "--out", checkpoint.path),
             *("--data-origin", checkpoint.data_origin),
         )
-        return f"# {old}: sha256 {checkpoint.imported_from['sha256']}\n{line}"
+        return Recreation(line, f"{old} has the SHA-256 {checkpoint.imported_from['sha256']}.")
     if not checkpoint.config.keys() >= TRAINING_SECTIONS:
-        return "# the training was not recorded"
+        return Recreation("", "The training was not recorded.")
     return with_file("training.yaml", checkpoint.config, "dhs train training.yaml")
 
 
-def of_grid(grid: GridResult) -> str:
+def of_grid(grid: GridResult) -> Recreation:
     """Return the grid run with the recorded configuration."""
     config = {**grid.metadata["config"], "out_dir": str(grid.folder)}
     return with_file("grid.yaml", config, "dhs grid grid.yaml")
 
 
-def of_scores(document: Document) -> str:
+def of_scores(document: Document) -> Recreation:
     """Return the scoring command; DATA stands for the cutouts, whose path is not recorded."""
     metadata = document.metadata
     first, *others = [member["checkpoint"] for member in metadata["members"]]
@@ -74,10 +94,10 @@ def of_scores(document: Document) -> str:
         words.append("--across-annuli")
     if "batch_size" in metadata:
         words += ["--batch-size", metadata["batch_size"]]
-    return command(*words)
+    return Recreation(command(*words))
 
 
-def of_evaluation(document: Document) -> str:
+def of_evaluation(document: Document) -> Recreation:
     """Return the evaluation command."""
     metadata, truth = document.metadata, document.metadata["truth"]
     words = ["dhs", "evaluate", *(item["path"] for item in metadata["tables"])]
@@ -99,16 +119,18 @@ def of_evaluation(document: Document) -> str:
         "--seed",
         metadata["bootstrap"]["seed"],
     ]
-    return command(*words, *(["--across-annuli"] if metadata["across_annuli"] else []))
+    words += ["--across-annuli"] if metadata["across_annuli"] else []
+    return Recreation(command(*words))
 
 
-def of_comparison(document: Document) -> str:
+def of_comparison(document: Document) -> Recreation:
     """Return the comparison of two grids."""
     sides = [document.metadata[name]["folder"] for name in ("first", "second")]
-    return command("dhs", "grid", "compare", *sides, "--out", document.path.parent)
+    words = ("dhs", "grid", "compare", *sides, "--out", document.path.parent)
+    return Recreation(command(*words))
 
 
-def of_realism(document: Document) -> str:
+def of_realism(document: Document) -> Recreation:
     """Return the realism check; DATA stands for files that were not recorded."""
     metadata = document.metadata
     real, injected = metadata["real"], metadata["injected"]
@@ -124,7 +146,7 @@ def of_realism(document: Document) -> str:
         ("--seed", metadata.get("seed")),
     ):
         words += [] if value is None else [option, value]
-    return command(*words)
+    return Recreation(command(*words))
 
 
 def _data(option: str, metadata: Mapping[str, Any]) -> list[object]:
@@ -134,7 +156,7 @@ def _data(option: str, metadata: Mapping[str, Any]) -> list[object]:
     return [word for name in names or ["DATA"] for word in (option, name)]
 
 
-def of_pack(document: Document) -> str:
+def of_pack(document: Document) -> Recreation:
     """Return the simulation or the packing; only the checksum of a manifest is recorded."""
     metadata, out = document.metadata, document.path
     if "source_manifest_sha256" in metadata:
@@ -143,8 +165,21 @@ def of_pack(document: Document) -> str:
         if isinstance(drawn, Mapping):
             words += ["--train-fraction", drawn["train_fraction"], "--seed", drawn["seed"]]
         words += ["--shard-bytes", metadata["shard_bytes"]]
-        return f"# MANIFEST: sha256 {metadata['source_manifest_sha256']}\n{command(*words)}"
+        note = f"MANIFEST has the SHA-256 {metadata['source_manifest_sha256']}."
+        return Recreation(command(*words), note)
     if {"n", "seed", "lens_fraction"} <= metadata.keys():
         words = ["dhs", "simulate", "--out", out, "--n", metadata["n"], "--seed", metadata["seed"]]
-        return command(*words, "--lens-fraction", metadata["lens_fraction"])
-    return "# the command was not recorded"
+        words += ["--lens-fraction", metadata["lens_fraction"]]
+        return Recreation(command(*words))
+    return Recreation("", "The command was not recorded.")
+
+
+def of_methods(path: Path) -> Recreation:
+    """Return the command that writes the methods text."""
+    return Recreation(command("dhs", "methods", "CHECKPOINT", "--out", path.name))
+
+
+def of_old(path: Path) -> Recreation:
+    """Return the import of an old checkpoint."""
+    out = f"{path.stem}.safetensors"
+    return Recreation(command("dhs", "checkpoint", "import", path, "--out", out))

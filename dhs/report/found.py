@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from dhs.audit import Audit, Verdict
+from dhs.audit.artefact_checks import reason_of
 from dhs.audit.artefacts import Artefacts, Document
 from dhs.checkpoint import Checkpoint
 from dhs.figures import DASH
 from dhs.report.candidates import MOST_IN_SUMMARY, Candidates
-from dhs.report.parts import UNREADABLE, Block, Section
+from dhs.report.parts import Block, Section
 from dhs.report.provenance import alike
 from dhs.report.style import badge, rate, with_interval
 from dhs.selection.completeness import FEWEST_PER_BIN
@@ -131,7 +132,11 @@ def _models(checkpoints: Sequence[Checkpoint], evaluations: Sequence[Document]) 
     said = []
     for group in alike(checkpoints):
         item = group[0]
-        parts = [f"{item.arch}, {_training(item)}", _area(item, evaluations)]
+        try:
+            parts = [f"{item.arch}, {_training(item)}", _area(item, evaluations)]
+        except Exception as error:  # whatever is in one checkpoint, it hides no other
+            said.append(f"{item.path} {reason_of(error)}")
+            continue
         if item.deprecated is not None:
             parts.append(f"deprecated: {item.deprecated}")
         said.append("; ".join(parts))
@@ -181,7 +186,7 @@ def _evaluated(
     """Return the AUC of an evaluation on the validation split that has the same value."""
     for evaluation in evaluations:
         # A damaged evaluation is named in its own section.
-        with suppress(*UNREADABLE):
+        with suppress(Exception):
             for judged in evaluation.metadata["tables"]:
                 is_its = (
                     judged["combination"] == "single"
@@ -220,7 +225,7 @@ def _of_each(
     for item in items:
         try:
             said += say(item)
-        except UNREADABLE:
+        except Exception:  # named in its own section
             path = item.path if isinstance(item, Document) else item.folder
             said.append(f"{path} could not be read")
     return _cut(said, f"{noun}s") or [f"no {noun} in these folders ({made_by} makes one)"]

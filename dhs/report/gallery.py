@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dhs.audit.artefact_checks import reason_of
 from dhs.report.completeness import grid_heading
 from dhs.report.parts import (
-    UNREADABLE,
     Block,
     Section,
     details,
@@ -18,7 +18,6 @@ from dhs.report.parts import (
     missing,
     note,
     picture,
-    reason_of,
     table,
     unreadable,
 )
@@ -91,7 +90,7 @@ def _of_grid(
     try:
         images = open_images(grid.folder, ids.tolist())
         pixels, _ = images.read(np.arange(len(ids)))
-    except UNREADABLE as error:
+    except Exception as error:
         rejected.append(Rejected(grid.folder, reason_of(error)))
         return [*grid_heading(grid), unreadable(rejected[-1]), *_kept_picture(grid)]
     pictures = [png(colour_picture(image.cpu().numpy())) for image in pixels]

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow
-
+from dhs.audit.artefact_checks import reason_of
 from fastnorm.io import Rejected
-from fastnorm.text import printable
+from fastnorm.json_text import parse_json
+from fastnorm.text import visible
 
 Item = TypeVar("Item")
 _NUMBER = re.compile(r"[\d\u2212]|\u2013?$")
 """Start of a cell that holds a number (with or without its interval), a dash, or nothing."""
-
-UNREADABLE = (
-    ValueError,
-    OSError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    pyarrow.ArrowException,
-)
-"""Errors raised by an artefact that is damaged, missing, or of the wrong kind."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +79,7 @@ def missing(what: str, command: str) -> Block:
 
 def unreadable(item: Rejected) -> Block:
     """Return a note that a file could not be read, with the reason."""
-    return Block("unreadable", {"path": printable(item.path), "reason": printable(item.reason)})
+    return Block("unreadable", {"path": str(item.path), "reason": item.reason})
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Block:
@@ -162,21 +152,20 @@ def each(
     for item in items:
         try:
             blocks += make(item)
-        except UNREADABLE as error:
+        except Exception as error:  # whatever is in one artefact, it hides no other
             rejected.append(Rejected(path_of(item), reason_of(error)))
             blocks.append(unreadable(rejected[-1]))
     return blocks
 
 
-def reason_of(error: BaseException) -> str:
-    """Return the reason for an error as a sentence for the report."""
-    if isinstance(error, KeyError):
-        return f"has no entry {error}; create it again."
-    if isinstance(error, TypeError | AttributeError | IndexError):
-        return f"has unexpected content ({type(error).__name__}: {error}); create it again."
-    return str(error)
-
-
 def in_script(text: str) -> str:
-    """Escape JSON so that it is safe inside a script element."""
-    return text.replace("<", "\\u003c")
+    """Escape JSON for a script element; its texts show all letters that would change others."""
+    return json.dumps(_shown(parse_json(text))).replace("<", "\\u003c")
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {visible(key): _shown(entry) for key, entry in value.items()}
+    return [_shown(entry) for entry in value] if isinstance(value, list) else value

@@ -52,12 +52,12 @@ def _card(
     kind: str,
     file: Path,
     entries: Mapping[str, Any],
-    command: str,
+    made_by: commands.Recreation,
     badges: Iterable[Block] = (),
 ) -> list[Block]:
     said = {name: value for name, value in entries.items() if value not in (None, "", {})}
-    content = {"what": kind, "file": str(file), "entries": said, "command": command}
-    return [Block("card", content | {"badges": list(badges)})]
+    content = {"what": kind, "file": str(file), "entries": said, "badges": list(badges)}
+    return [Block("card", content | {"made_by": made_by._asdict()})]
 
 
 def _versions(metadata: Mapping[str, Any]) -> str:
@@ -187,13 +187,9 @@ def _realism(document: Document) -> list[Block]:
 
 
 def _methods(path: Path) -> list[Block]:
-    return _card("methods text", path, {}, f"dhs methods CHECKPOINT --out {path.name}")
+    return _card("methods text", path, {}, commands.of_methods(path))
 
 
 def _old(path: Path) -> list[Block]:
     entries = {"annulus": "not recorded in the file; import the file to find out"}
-    line = commands.command(
-        *("dhs", "checkpoint", "import", path, "--out"),
-        f"{path.stem}.safetensors",
-    )
-    return _card("old checkpoint, not imported", path, entries, line)
+    return _card("old checkpoint, not imported", path, entries, commands.of_old(path))

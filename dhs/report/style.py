@@ -10,7 +10,7 @@ from dhs.figures import BIN_STYLES, DASH, MINUS
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.report.parts import Block, in_script
 from fastnorm.extras import how_to_install
-from fastnorm.text import printable
+from fastnorm.text import visible
 
 INSTALL = f"reports need plotly and jinja2: {how_to_install('dhs')}"
 
@@ -141,7 +141,7 @@ def chart(
 
 def named(words: Any) -> str:
     """Escape a name for Plotly, which interprets tags and entities."""
-    escaped = printable(str(words)).replace("&", "&amp;")
+    escaped = visible(str(words)).replace("&", "&amp;")
     return escaped.replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from plotly import graph_objects as go
+from pydantic import BaseModel, ConfigDict, Field
 
+from dhs.audit.artefact_checks import reason_of
 from dhs.checkpoint import Checkpoint
 from dhs.report.parts import Block, Section, each, missing, note, table
 from dhs.report.style import chart, figure, key_entry, line_style, model_name, named, number
@@ -21,6 +23,17 @@ SAYS = (
     "Loss and validation AUC of every training run, by epoch. The AUC is measured on validation "
     "data from the same source as the training data, simulated or real."
 )
+
+
+class _Epoch(BaseModel):
+    """A line of the metrics; a training that diverged has a loss that is not finite."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    epoch: Annotated[int, Field(ge=0, le=10**9)]
+    train_loss: float
+    val_loss: float
+    val_auc: Annotated[float, Field(ge=0, le=1)] | None
 
 
 def section(checkpoints: Sequence[Checkpoint], rejected: list[Rejected]) -> Section:
@@ -66,11 +79,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for count, line in enumerate(text.splitlines(), 1):
         try:
             epoch = parse_json(line)
-            float(epoch["train_loss"]), float(epoch["val_loss"]), int(epoch["epoch"])
-            epoch["val_auc"] = None if epoch["val_auc"] is None else float(epoch["val_auc"])
-        except (ValueError, KeyError, TypeError) as error:
+            _Epoch.model_validate(epoch)
+        except ValueError as error:
             raise ValueError(
-                f"{path}: line {count} is not a training epoch ({error}); train again."
+                f"{path}: line {count} is not a training epoch ({reason_of(error).rstrip('.')}); "
+                "train again."
             ) from error
         epochs.append(epoch)
     if not epochs:

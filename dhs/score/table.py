@@ -19,6 +19,7 @@ from pyarrow import parquet
 from dhs.manifest.format import METADATA_KEY
 from dhs.manifest.table import is_number, metadata_of
 from dhs.manifest.table import read_table as read_arrow
+from dhs.preprocess.recorded import Scores, require
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.score.known import KINDS, from_arrow, to_arrow
 from dhs.statistics.thresholds import sigmoid
@@ -264,13 +265,8 @@ def _checked_metadata(found: dict[str, Any], path: Path) -> dict[str, Any]:
             f"{path} has no provenance of its scores (members, combination and spec_fingerprint "
             "in its metadata 'dhs'); give the .parquet that dhs score writes, also beside a .csv."
         )
-    try:
-        specs = specs_of(found)
-        described = describe_members(found)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: the metadata of its members are invalid: {type(error).__name__}: {error}"
-        ) from error
+    require(Scores, found, path)
+    specs, described = specs_of(found), describe_members(found)
     if joint_fingerprint(specs) != found["spec_fingerprint"]:
         raise ValueError(
             f"{path}: the preprocessing of {described} does not match its fingerprint: the "

@@ -62,7 +62,7 @@ class RecordedConfig(Part):
 
 
 class Determining(Part):
-    """What the scores of the injections depend on."""
+    """The part on what determines the scores of the injections."""
 
     versions: Versions = Field(default_factory=dict)
 

@@ -328,7 +328,7 @@ def test_a_table_is_read_as_it_was_written(table: ScoreTable, tmp_path: Path) ->
         ({"ids": np.array(["a", "b"] * 10)}, "18 rows have the id of another row, the first a"),
         ({"metadata": {}}, "has no provenance of its scores"),
         ({"metadata": {"spec_fingerprint": "00"}}, "does not match its fingerprint"),
-        ({"metadata": {"members": [{"spec": {"mode": "other"}}]}}, "of its members are invalid"),
+        ({"metadata": {"members": [{"spec": {"mode": "other"}}]}}, "members.0.spec: mode=.other."),
     ],
 )
 def test_a_table_that_is_not_sound_is_refused(
