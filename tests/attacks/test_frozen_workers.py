@@ -108,7 +108,7 @@ def test_only_those_that_hold_the_lock_are_found(tmp_path: Path) -> None:
     assert holders_of(tmp_path / "none") == []
 
 
-@pytest.mark.parametrize("pid", [0, -1, -(10**6), os.getpid(), 1, 10**30])
+@pytest.mark.parametrize("pid", [0, -1, -(10**6), pytest.param(os.getpid(), id="own"), 1, 10**30])
 def test_numbers_that_are_not_known_to_be_gone(pid: int) -> None:
     assert not is_gone(pid)
 

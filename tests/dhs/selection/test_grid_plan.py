@@ -49,8 +49,10 @@ def test_the_plan_counts_what_the_run_makes(home: Path, tmp_path: Path) -> None:
     assert plan.seconds == plan.seconds_start + plan.seconds_work + plan.seconds_results
     # 5 shards of negatives and 10 of injections, 8 rows each, one after the other on two workers.
     negatives, injections = 8 * plan.seconds_per_negative, 8 * plan.seconds_per_injection
-    assert (5 * negatives + 10 * injections) / 2 <= plan.seconds_work
-    assert plan.seconds_work <= 3 * negatives + 5 * injections
+    half = (5 * negatives + 10 * injections) / 2
+    assert half <= plan.seconds_work * 1.0001
+    # One worker ends at most half of a shard later than if both ended at the same time.
+    assert plan.seconds_work <= 1.0001 * (half + max(negatives, injections) / 2)
     assert plan.bytes_on_disk > 100 * INJECTIONS
     assert not (tmp_path / "a").exists()
 
