@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 PIPELINE := $(VENV)/.installed_pipeline
 STAMP := $(VENV)/.installed
 CUTOUTS ?=
+# Origin of the cutouts in the folder CUTOUTS; a pack there has its own.
+ORIGIN ?= $(if $(wildcard $(CUTOUTS)/manifest.parquet),,cutouts of make demo, origin not stated)
+# With status 1, some cutouts were rejected, and named; the demo goes on with the others.
+IF_SOME_LEFT = $(if $(CUTOUTS), || test $$? -eq 1)
 CLIENTS := .cache/clients
 LOWEST := .cache/lowest
 TORCH ?=
@@ -38,14 +42,16 @@ $(STAMP): $(PIPELINE)
 	$(BIN)/python -m pip install --editable '.[$(EXTRAS)]'
 	touch $@
 
-demo: $(PIPELINE)  ## run the whole pipeline on simulated data and write demo/report.html (CUTOUTS=DIR)
-	$(BIN)/python examples/normalise.py --out demo $(if $(CUTOUTS),--cutouts '$(CUTOUTS)')
+demo: $(PIPELINE)  ## run the whole pipeline on simulated data and write demo/report.html (CUTOUTS=DIR, ORIGIN=TEXT)
+	$(BIN)/python examples/normalise.py --out demo $(if $(CUTOUTS),--cutouts '$(CUTOUTS)')$(IF_SOME_LEFT)
 	$(BIN)/dhs simulate --out demo/survey --n 1200
-	$(BIN)/dhs inject --hosts '$(or $(CUTOUTS),demo/survey)' --theta-e 1.5 --r-mag 22 --limit 4 --out demo/arcs.png
+	$(BIN)/dhs inject --hosts '$(or $(CUTOUTS),demo/survey)' --theta-e 1.5 --r-mag 22 --limit 4 \
+	  --out demo/arcs.png$(IF_SOME_LEFT)
 	$(BIN)/dhs train configs/demo_bottlenecked_resnet.yaml --set dataset.parquet_path=demo/survey \
 	  --set train.out_dir=demo/training --set train.epochs=5 --set train.batch_size=32
 	$(BIN)/dhs score demo/training/best.safetensors demo/survey --out demo/scores.parquet
-	$(if $(CUTOUTS),$(BIN)/dhs score demo/training/best.safetensors '$(CUTOUTS)' --out demo/cutouts.parquet)
+	$(if $(CUTOUTS),$(BIN)/dhs score demo/training/best.safetensors '$(CUTOUTS)' --out demo/cutouts.parquet \
+	  --overwrite $(if $(ORIGIN),--data-origin '$(ORIGIN)')$(IF_SOME_LEFT))
 	$(BIN)/dhs evaluate demo/scores.parquet --truth demo/survey --fpr 0.05 --out demo/evaluation
 	$(BIN)/dhs grid configs/demo_grid.yaml
 	$(BIN)/dhs methods demo/training/best.safetensors --grid demo/grid --out demo/methods.md

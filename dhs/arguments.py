@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastnorm.paths import require_file
+
 DATA_VARIABLE = "DHS_DATA"
 """Environment variable with the folder that relative paths of data start from."""
 MOST_ID = 2**63 - 1
@@ -36,6 +38,22 @@ def existing(path: Path) -> Path:
     else:
         where = "check the path"
     raise FileNotFoundError(f"{path} does not exist; {where}.")
+
+
+def existing_checkpoint(path: Path) -> Path:
+    """Return the path of a checkpoint, which is a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is not a file. The message names the command that lists checkpoints.
+    """
+    require_file(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not a file; `dhs checkpoint list DIR` lists the checkpoints of a folder."
+        )
+    return path
 
 
 def real_array(

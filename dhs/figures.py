@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +216,16 @@ def plain_log_ticks(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, PDF or SVG, as the suffix says, atomically."""
-    save_picture(figure, path)
+def save(figure: Figure, path: Path, progress: Callable[[int, int], None] | None = None) -> None:
+    """Write a figure as PNG, PDF or SVG, as the suffix says, atomically.
+
+    Parameters
+    ----------
+    figure : Figure
+        Figure to write.
+    path : Path
+        File to write.
+    progress : function, optional
+        Called with the number of axes drawn so far and in total.
+    """
+    save_picture(figure, path, progress=progress)

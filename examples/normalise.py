@@ -1,6 +1,7 @@
 """Normalise simulated or real cutouts with every backend and check the results (``make demo``).
 
-Run as ``python examples/normalise.py [--cutouts DIR] [--out DIR]``.
+Run as ``python examples/normalise.py [--cutouts DIR] [--out DIR]``. The exit status is 0; 1 if some
+files were rejected; or 2 if none can be used, or a backend differs from the definition.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import fastnorm
 from dhs.constants import BANDS, CUTOUT_SIZE
 from dhs.preprocess import preprocess_stack
 from fastnorm import Annulus, AnnulusWarning
 from fastnorm.checksums import EXPECTED_CHECKSUMS, checksum, synthetic_cutout
+from fastnorm.cli.cutouts import of_one_shape
 from fastnorm.figure import draw_comparison
 from fastnorm.io import Cutout, Rejected, find_cutouts, read_cutouts
 from fastnorm.io.write import StackWriter
+from fastnorm.terminal import SOME_REJECTED, fail, print_rejected, wide_console
+from fastnorm.text import printable, visible
 
 COPIES_TIMED = 64
 ROUNDS = 5
@@ -65,19 +70,20 @@ def simulated_cutouts() -> list[Cutout]:
     ]
 
 
-def _read(folder: Path, console: Console) -> list[Cutout]:
-    """Read all cutouts of a folder, or name every faulty file and exit: no partial demo."""
+def _read(folder: Path, listed: Path) -> tuple[list[Cutout], list[Rejected]]:
+    """Read the cutouts of a folder that have the shape of the first, and name all other files."""
     rejected: list[Rejected] = []
     paths = find_cutouts([folder], rejected)
-    cutouts = [cutout for path in paths for cutout in read_cutouts(path, rejected)]
-    shapes = sorted({cutout.pixels.shape for cutout in cutouts})
-    for item in rejected:
-        console.print(f"[red]cannot use[/] {item.path}: {item.reason}", soft_wrap=True)
-    if len(shapes) > 1:
-        console.print(f"[red]cannot stack[/] cutouts of different shapes: {shapes}")
-    if rejected or len(shapes) != 1:
-        raise typer.Exit(1)
-    return cutouts
+    everything = (cutout for path in paths for cutout in read_cutouts(path, rejected))
+    cutouts = list(of_one_shape(everything, rejected))
+    listed.unlink(missing_ok=True)
+    if rejected:
+        lines = [visible(f"{item.path}: {item.reason}") + "\n" for item in rejected]
+        listed.write_text("".join(lines), "utf-8")
+        print_rejected(rejected, listed)
+    if not cutouts:
+        fail(f"--cutouts {folder} has no cutout that can be used; name another folder.")
+    return cutouts, rejected
 
 
 def _seconds(stack: NDArray[np.float32], annulus: Annulus, backend: str) -> float:
@@ -91,7 +97,7 @@ def _seconds(stack: NDArray[np.float32], annulus: Annulus, backend: str) -> floa
     return best
 
 
-def _compare_backends(stack: NDArray[np.float32], annulus: Annulus, console: Console) -> bool:
+def _compare_backends(stack: NDArray[np.float32], annulus: Annulus, screen: Console) -> bool:
     """Check every available backend for equality and both checksums, and time it."""
     many = np.resize(stack, (COPIES_TIMED, *stack.shape[1:]))
     loop = _seconds(many, annulus, "reference")
@@ -126,9 +132,9 @@ def _compare_backends(stack: NDArray[np.float32], annulus: Annulus, console: Con
             checks.append(checksum(out) == hexadecimal)
         speed = loop / _seconds(many, annulus, backend.name)
         passed &= all(checks)
-        marks = ["[green]yes[/]" if check else "[red]NO[/]" for check in checks]
+        marks = [Text("yes", "green") if check else Text("NO", "red") for check in checks]
         table.add_row(backend.name, *marks, f"{speed:.1f}")
-    console.print(table)
+    screen.print(table)
     return passed
 
 
@@ -137,13 +143,17 @@ def main(
     cutouts: Annotated[Path | None, typer.Option(help="Folder of real cutouts.")] = None,
 ) -> None:
     """Normalise cutouts with every backend, compare and time the backends, and draw a figure."""
-    console = Console()
+    screen = wide_console(sys.stdout)
     # The demo shows the legacy annulus on purpose, and the figure labels it.
     warnings.simplefilter("ignore", AnnulusWarning)
-    sample = simulated_cutouts() if cutouts is None else _read(cutouts, console)
+    out.mkdir(parents=True, exist_ok=True)
+    rejected: list[Rejected] = []
+    sample = simulated_cutouts()
+    if cutouts is not None:
+        sample, rejected = _read(cutouts, out / "rejected.txt")
     stack = np.stack([cutout.pixels for cutout in sample])
     annulus = Annulus.default(*stack.shape[-2:])
-    passed = _compare_backends(stack, annulus, console)
+    passed = _compare_backends(stack, annulus, screen)
 
     normalize = partial(
         preprocess_stack,
@@ -153,18 +163,18 @@ def main(
         annulus_r_out=annulus.r_out,
     )
     normalized = np.stack([normalize(image) for image in stack])
-    out.mkdir(parents=True, exist_ok=True)
     with StackWriter(out / "stack.npy", stack.shape[-2:]) as writer:
         writer.write(normalized)
     draw_comparison(sample, out / "annulus.png")
     kind = "simulated" if cutouts is None else f"real, from {cutouts}"
-    console.print(f"cutouts: {kind}")
-    console.print(f"normalised stack: {(out / 'stack.npy').resolve()}", soft_wrap=True)
-    console.print(f"picture: {(out / 'annulus.png').resolve()}", soft_wrap=True)
+    typer.echo(printable(f"cutouts: {kind}"))
+    typer.echo(printable(f"normalised stack: {(out / 'stack.npy').resolve()}"))
+    typer.echo(printable(f"picture: {(out / 'annulus.png').resolve()}"))
     if not passed:
-        console.print("[red]A backend differs from the definition.[/] Do not use it.")
-        sys.exit(1)
-    console.print("[green]Every backend equals the definition, and both checksums match.[/]")
+        fail("a backend differs from the definition; do not use it.")
+    screen.print(Text("Every backend equals the definition, and both checksums match.", "green"))
+    if rejected:
+        raise typer.Exit(SOME_REJECTED)
 
 
 if __name__ == "__main__":

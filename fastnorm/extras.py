@@ -19,7 +19,7 @@ def how_to_install(extra: str) -> str:
 
 
 EXTRA_OF = {
-    "torch": "torch",
+    **dict.fromkeys(("torch", "triton"), "torch"),
     **dict.fromkeys(("astropy", "matplotlib", "pyarrow"), "cli"),
     **dict.fromkeys(
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,9 @@ try:
     from matplotlib.patches import Circle, Patch
 except ImportError as error:
     raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
+
+ROWS_SHARE = 0.25
+"""Share of the time of a figure in which its rows are made; in the rest, they are drawn."""
 
 # Orange, green and sky blue of Okabe and Ito, distinct for any colour vision.
 LEGACY_STYLE: dict[str, Any] = {"color": "#E69F00", "linestyle": (0, (4, 2)), "linewidth": 1.7}
@@ -114,6 +117,7 @@ def comparison_figure(
     cutouts: Sequence[Cutout],
     annulus: Annulus | None = None,
     units: Mapping[Path, str] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Figure:
     """Draw one row per cutout: colours and annuli, both normalisations, their statistics.
 
@@ -128,6 +132,8 @@ def comparison_figure(
         the legacy annulus.
     units : mapping of Path to str, optional
         Units of the pixels of files that are not in nanomaggies.
+    progress : function, optional
+        Called with the number of rows so far.
 
     Returns
     -------
@@ -165,6 +171,8 @@ def comparison_figure(
         bottom = height - TOP - ROW_HEIGHT * (row + 1) + TICKS
         unit = (units or {}).get(cutout.path, "nanomaggy")
         _draw_row(figure, cutout, bottom, compared, unit)
+        if progress is not None:
+            progress(row + 1)
     return figure
 
 
@@ -173,6 +181,7 @@ def draw_comparison(
     path: str | Path,
     annulus: Annulus | None = None,
     units: Mapping[Path, str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the figure of `comparison_figure` as a PNG, PDF or SVG file.
 
@@ -184,14 +193,23 @@ def draw_comparison(
         File to write; it appears when it is complete.
     annulus, units
         Same as in `comparison_figure`.
+    progress : function, optional
+        Called with the number of cutouts drawn so far and in total.
 
     Raises
     ------
     ValueError
         Same as in `comparison_figure`.
     """
-    figure = comparison_figure(cutouts, annulus, units)
-    save_picture(figure, Path(path), dpi=130)
+    total = len(cutouts)
+
+    def tell(rows: int, axes: float = 0.0) -> None:
+        if progress is not None:
+            progress(int(total * (ROWS_SHARE * rows / total + (1 - ROWS_SHARE) * axes)), total)
+
+    tell(0)
+    figure = comparison_figure(cutouts, annulus, units, tell)
+    save_picture(figure, Path(path), dpi=130, progress=lambda done, axes: tell(total, done / axes))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,12 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def save_picture(figure: Figure, path: Path, dpi: float = 150) -> None:
+def save_picture(
+    figure: Figure,
+    path: Path,
+    dpi: float = 150,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
     """Write a figure in the format that the suffix names, atomically.
 
     PDF and SVG have no date, so equal figures give equal bytes with the same matplotlib.
@@ -33,6 +39,8 @@ def save_picture(figure: Figure, path: Path, dpi: float = 150) -> None:
         File to write, ending in .png, .pdf or .svg.
     dpi : float
         Pixels per inch; in PDF and SVG, those of the images in the figure.
+    progress : function, optional
+        Called with the number of axes drawn so far and in total.
 
     Raises
     ------
@@ -45,6 +53,8 @@ def save_picture(figure: Figure, path: Path, dpi: float = 150) -> None:
 
     if path.suffix not in PICTURE_SUFFIXES:
         raise ValueError(f"path={str(path)!r} must end in .png, .pdf or .svg.")
+    if progress is not None:
+        _add_marks(figure, progress)
     with atomic_path(path) as temporary, rc_context(STYLE):
         figure.savefig(
             temporary,
@@ -53,6 +63,22 @@ def save_picture(figure: Figure, path: Path, dpi: float = 150) -> None:
             facecolor="white",
             metadata=NO_DATE.get(path.suffix),
         )
+
+
+def _add_marks(figure: Figure, progress: Callable[[int, int], None]) -> None:
+    """Add an artist to each axes that draws nothing and tells that its turn has come."""
+    from matplotlib.artist import Artist
+
+    done, total = 0, len(figure.axes)
+
+    class Mark(Artist):
+        def draw(self, renderer: Any) -> None:
+            nonlocal done
+            done = min(done + 1, total)
+            progress(done, total)
+
+    for axes in figure.axes:
+        axes.add_artist(Mark())
 
 
 def remove_other_formats(path: Path) -> None:

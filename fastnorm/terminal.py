@@ -24,6 +24,7 @@ from fastnorm.text import printable, visible
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
+    from rich.table import Table
 
     from fastnorm.io import Rejected
 
@@ -35,6 +36,10 @@ WIDE = 240
 """Width of tables in files and pipes, where a reason on one line can be searched for."""
 MOST_REASONS, MOST_NAMED = 50, 3
 """Largest numbers of reasons, and of files for each, in a list of what was rejected."""
+SILENT_SECONDS = 2.0
+"""Time that a picture may take before its progress is shown."""
+LOG_SECONDS = 30.0
+"""Time between two lines of progress in files and pipes."""
 HELP_SETTINGS = {"help_option_names": ["-h", "--help"]}
 """Context settings of a program; its commands inherit them."""
 
@@ -117,7 +122,6 @@ def print_rejected(rejected: list[Rejected], listed: Path | None = None) -> None
     listed : Path, optional
         Same as in `finish`.
     """
-    from rich.table import Table
     from rich.text import Text
 
     paths = [Path(os.path.abspath(item.path)) for item in rejected]
@@ -126,26 +130,38 @@ def print_rejected(rejected: list[Rejected], listed: Path | None = None) -> None
     for item, path in zip(rejected, paths, strict=True):
         files.setdefault(item.reason, []).append(str(path.relative_to(folder)))
     reasons = sorted(files, key=lambda reason: -len(files[reason]))
-    table = Table()
-    table.add_column("count", justify="right")
-    for name in ("reason", "files"):
-        table.add_column(name, overflow="fold")
+    rows: list[tuple[str, str, list[str]]] = []
     for reason in reasons[:MOST_REASONS]:
         names, count = files[reason][:MOST_NAMED], len(files[reason])
         cut = [f"and {count - MOST_NAMED:,} more"] if count > MOST_NAMED else []
-        # Text, not markup: file names may contain brackets.
-        cells = (f"{count:,}", printable(reason), "\n".join([*map(visible, names), *cut]))
-        table.add_row(*map(Text, cells))
+        rows.append((f"{count:,}", printable(reason), [*map(visible, names), *cut]))
     screen = console(sys.stderr)
-    if not screen.is_terminal:
-        screen.width = WIDE
     title = visible(f"{len(rejected):,} rejected in {folder}")
     screen.print(Text(title), soft_wrap=True)
-    screen.print(table)
+    if screen.is_terminal:
+        screen.print(_framed(rows))
+    else:
+        # A reason on one line can be searched for.
+        lines = [line for row in rows for line in (" ".join(row[:2]), *(f"  {n}" for n in row[2]))]
+        screen.print(Text("\n".join(lines)), soft_wrap=True)
     left = len(reasons) - MOST_REASONS
     if left > 0 or any(len(names) > MOST_NAMED for names in files.values()):
         more = f"{left:,} more reasons; " if left > 0 else ""
         say("note", "yellow", f"{more}{listed or '--json'} lists all.")
+
+
+def _framed(rows: list[tuple[str, str, list[str]]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    table.add_column("count", justify="right")
+    for name in ("reason", "files"):
+        table.add_column(name, overflow="fold")
+    for count, reason, names in rows:
+        # Text, not markup: file names may contain brackets.
+        table.add_row(*map(Text, (count, reason, "\n".join(names))))
+    return table
 
 
 @contextmanager
@@ -166,12 +182,24 @@ def progress(files: list[Path]) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def counting(doing: str, things: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on stderr and yield its update function, called as ``(done, total)``."""
+def counting(doing: str, things: str, after: float = 0.0) -> Iterator[Callable[[int, int], None]]:
+    """Show progress on stderr and yield its update function, called as ``(done, total)``.
+
+    A terminal shows a bar; files and pipes get a line every `LOG_SECONDS`, and the bar at the end.
+
+    Parameters
+    ----------
+    doing : str
+        Title of the bar.
+    things : str
+        What is counted.
+    after : float
+        Show nothing for so many seconds.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
-        TextColumn(doing),
+        TextColumn(doing, markup=False),
         BarColumn(),
         TextColumn("{task.completed:.0f} of {task.total:.0f}"),
         TextColumn("{task.fields[rate]}"),
@@ -180,18 +208,46 @@ def counting(doing: str, things: str) -> Iterator[Callable[[int, int], None]]:
     )
     task: TaskID | None = None
     before, started = 0, 0.0
+    began = logged = time.perf_counter()
 
     def show(done: int, total: int) -> None:
-        nonlocal task, before, started
+        nonlocal task, before, started, logged
+        now = time.perf_counter()
         if task is None:
             # Work of an earlier run does not count in the rate of this one.
-            before, started = done, time.perf_counter()
+            before, started = done, now
             task = bar.add_task("", total=total, completed=done, rate="")
-        seconds = max(time.perf_counter() - started, 1e-9)
-        bar.update(task, completed=done, rate=f"{(done - before) / seconds:.0f} {things}/s")
+        rate = f"{(done - before) / max(now - started, 1e-9):.0f} {things}/s"
+        bar.update(task, completed=done, rate=rate)
+        if not bar.live.is_started and now - began >= after:
+            bar.start()
+        if now - logged >= LOG_SECONDS and not bar.console.is_terminal:
+            logged = now
+            bar.console.print(f"{doing}: {done:,} of {total:,} {things}, {rate}", highlight=False)
 
-    with bar:
+    if not after:
+        bar.start()
+    try:
         yield show
+    finally:
+        # A bar that was not started would print an empty line.
+        if bar.live.is_started:
+            bar.stop()
+
+
+def say_not_drawn(left: int, shown: int) -> None:
+    """Say how many cutouts ``--limit`` left out of a picture.
+
+    Parameters
+    ----------
+    left : int
+        Number of cutouts that were not read; with 0, nothing is said.
+    shown : int
+        Number of cutouts in the picture.
+    """
+    if left:
+        what = "1 more cutout was" if left == 1 else f"{left:,} more cutouts were"
+        say("note", "yellow", f"{what} not drawn; --limit {shown + left} draws all.")
 
 
 @contextmanager
@@ -291,8 +347,16 @@ def say(kind: str, colour: str, message: str) -> None:
     console(sys.stderr).print(line, soft_wrap=True)
 
 
+def wide_console(stream: TextIO) -> Console:
+    """Return a console that is `WIDE` in files and pipes, so that reasons are not broken."""
+    screen = console(stream)
+    if not screen.is_terminal:
+        screen.width = WIDE
+    return screen
+
+
 def console(stream: TextIO) -> Console:
-    """Return a rich console that writes to a stream."""
+    """Return a rich console that writes to a stream, with brackets as they are, not as markup."""
     from rich.console import Console
 
-    return Console(file=stream)
+    return Console(file=stream, markup=False)

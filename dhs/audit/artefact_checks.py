@@ -69,6 +69,7 @@ class _Recall(Part):
     threshold: float = 0
     threshold_score: Share = 0
     actual_fpr: Share = 0
+    expected_fpr: Share | None = None
     interval_kind: Text | None = None
     tiers: list[_Group] = Field(default_factory=list)
     categories: list[_Group] = Field(default_factory=list)

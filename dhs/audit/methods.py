@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dhs.audit.validation_auc import ValidationAuc, validation_auc
 from dhs.checkpoint.header import Checkpoint
 from dhs.constants import CUTOUT_SIZE, STAMP_SIZE
 from dhs.model.networks import paper_name
@@ -22,6 +23,7 @@ from fastnorm.json_text import parse_json
 
 if TYPE_CHECKING:
     from dhs.selection.grid_result import GridResult
+    from dhs.selection.host_sums import Completeness
     from dhs.statistics.thresholds import Threshold
 
 TEXT_SUFFIXES = (".md", ".tex")
@@ -205,10 +207,19 @@ def _network(checkpoint: Checkpoint) -> str:
         f"The normalisation is the first layer of the network ({_escaped(name)}), which was "
         f"trained on {count} ({_escaped(checkpoint.data_origin)})"
     )
-    auc = checkpoint.validation_auc
+    auc = validation_auc(checkpoint)
     if auc is not None:
-        text += f" and reaches an area under the ROC curve of {auc:.4f} on the validation set"
+        text += f" and reaches an area under the ROC curve of {_area(auc)} on the validation set"
     return f"{text}."
+
+
+def _area(auc: ValidationAuc) -> str:
+    if auc.lenses is None or auc.non_lenses is None:
+        return f"{auc.value:.4f} (no interval: the numbers of lenses and non-lenses are unknown)"
+    of = f"{auc.lenses:,} lenses and {auc.non_lenses:,} non-lenses"
+    if auc.has_few:
+        return f"{auc.value:.4f} ({of}, too few for an interval)"
+    return f"{auc.value:.4f} (95% interval {auc.low:.4f}{_TO}{auc.high:.4f}, {of})"
 
 
 def _selection(grid: GridResult) -> str:
@@ -218,33 +229,91 @@ def _selection(grid: GridResult) -> str:
         f"The selection function was measured with {metadata['injections']:,} lensed sources "
         f"injected into cutouts ({_escaped(metadata['data_origin'])}), with Einstein radii of "
         f"$theta_E = {thetas[0]:g}$ to {thetas[-1]:g} arcsec and unlensed source magnitudes of "
-        f"$r = {grid.edges[0]:g}$ to {grid.edges[-1]:g}. The injected cutouts were normalised by "
-        "the same layer and scored by the same network"
+        f"$r = {grid.edges[0]:g}$ to {grid.edges[-1]:g}. {_hosts(grid)}The injected cutouts were "
+        "normalised by the same layer and scored by the same network"
     )
     parts = [_completeness(grid, threshold) for threshold in grid.thresholds]
     said = "; ".join(part for part in parts if part)
     if not said:
         return f"{start}."
-    return f"{start}; averaged over the injected sample, the completeness is {said}. {_how(grid)}"
+    averaged = f"averaged over the injected sample, the completeness is {said}"
+    return f"{start}; {averaged}. {_net_means(grid)}{_how(grid)}"
+
+
+def _hosts(grid: GridResult) -> str:
+    """Return a sentence on seeing and depth of the hosts, measured or assumed."""
+    from dhs.selection.seeing import NAMES, host_ranges, span
+
+    ranges, said = host_ranges(grid), []
+    for axis, (name, unit, digits) in NAMES.items():
+        if axis in grid.assumed:
+            said.append(f"a {name} of {grid.assumed[axis]:g} {unit} (assumed, not measured)")
+        elif axis in ranges:
+            said.append(f"a {name} of {span(*ranges[axis], digits)} {unit}")
+    return f"In $r$, the hosts have {' and '.join(said)}. " if said else ""
+
+
+def _net_means(grid: GridResult) -> str:
+    """Return sentences on net completeness, and where it is the number to quote."""
+    from dhs.selection.net import is_floor_large
+
+    found = [(threshold, grid.completeness(threshold)) for threshold in grid.thresholds]
+    found = [(threshold, item) for threshold, item in found if item.tried]
+    if all(np.isnan(item.alone) for _, item in found):
+        return (
+            "The hosts alone were not scored, so how many of them pass the threshold without an "
+            "arc is unknown. "
+        )
+    text = (
+        "Net completeness is the fraction found among injections into hosts that are not above "
+        "the threshold without an arc. "
+    )
+    large = [
+        f"{100 * float(item.alone):.2g}% of the injections at {_named(threshold)}"
+        for threshold, item in found
+        if is_floor_large(item)
+    ]
+    if large:
+        text += (
+            f"Other hosts hold {' and '.join(large)}; as this is more than a tenth of the "
+            "completeness, the net value describes the arcs. "
+        )
+    return text
 
 
 def _completeness(grid: GridResult, threshold: Threshold) -> str:
     found = grid.completeness(threshold)
     if not found.tried:
         return ""
-    at = f"a score above {threshold.threshold:.6g}"
+    at = _named(threshold)
     if threshold.fpr_target is not None:
-        at = (
-            f"a false-positive rate of {100 * threshold.fpr_target:g}% (measured on "
-            f"{threshold.negatives:,} non-lenses{_bias(threshold)})"
-        )
+        at += f" (measured on {threshold.negatives:,} non-lenses{_bias(threshold)})"
     hosts = f"{int(found.hosts):,} hosts"
     if np.isnan(found.low):
         interval = f"{hosts}, too few for an interval"
     else:
         interval = f"95% interval {100 * found.low:.1f}{_TO}{100 * found.high:.1f}%, {hosts}"
         interval += ", which are few" if found.is_few else ""
-    return f"{100 * found.share:.1f}% ({interval}) at {at}"
+    return f"{100 * found.share:.1f}% ({interval}) at {at}{_net(found)}"
+
+
+def _named(threshold: Threshold) -> str:
+    if threshold.fpr_target is None:
+        return f"a score above {threshold.threshold:.6g}"
+    return f"a false-positive rate of {100 * threshold.fpr_target:g}%"
+
+
+def _net(found: Completeness) -> str:
+    """Return the net completeness as a clause; empty where it is not known."""
+    from dhs.selection.net import net_reason
+
+    if net_reason(found):
+        return ""
+    if np.isnan(found.net_low):
+        interval = "too few hosts for an interval"
+    else:
+        interval = f"95% interval {100 * found.net_low:.1f}{_TO}{100 * found.net_high:.1f}%"
+    return f", or {100 * found.net:.1f}% net ({interval})"
 
 
 def _bias(threshold: Threshold) -> str:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dhs.arguments import existing_checkpoint
 from dhs.checkpoint.header import (
     MOST_HEADER_BYTES,
     Checkpoint,
@@ -30,7 +31,7 @@ from dhs.preprocess.spec import PreprocessSpec
 from fastnorm.annulus import frames_to_caller
 from fastnorm.atomic import atomic_path
 from fastnorm.kinds import flag
-from fastnorm.paths import local_path, require_file
+from fastnorm.paths import local_path
 from fastnorm.text import one_line
 
 CHECKPOINT_SUFFIX = ".safetensors"
@@ -310,11 +311,7 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
 
     safetensors checks that the file is long enough for them.
     """
-    require_file(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is not a file; `dhs checkpoint list DIR` lists the checkpoints of a folder."
-        )
+    existing_checkpoint(path)
     try:
         if (length := header_bytes(path)) > MOST_HEADER_BYTES:
             raise SafetensorError(f"a header of {length:,} bytes, above {MOST_HEADER_BYTES:,}")

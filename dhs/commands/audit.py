@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dhs.commands.paths import require_checkpoints, require_folders, require_paths
 from dhs.config.options import AsJson
 from fastnorm.terminal import SOME_REJECTED, check_out, console, fail, messages
 from fastnorm.text import printable, visible
@@ -32,20 +33,23 @@ def audit(folders: Folders, as_json: AsJson = False) -> None:
 
     Exit status: 0 every line holds; 1 some lines do not hold; 2 nothing was checked.
     """
+    require_folders("artefacts", folders)
     with messages(ValueError, OSError):
         from dhs.audit import audit as judge
         from dhs.audit.artefacts import find_artefacts
+        from dhs.audit.followed import why_followed
 
-        found = judge(find_artefacts(folders))
+        artefacts = find_artefacts(folders)
+        found, is_followed = judge(artefacts), bool(why_followed(artefacts))
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     else:
-        _print(found)
+        _print(found, is_followed=is_followed)
     if not found.holds:
         raise typer.Exit(SOME_REJECTED)
 
 
-def _print(audit: Audit) -> None:
+def _print(audit: Audit, *, is_followed: bool) -> None:
     from rich.text import Text
 
     screen = console(sys.stdout)
@@ -74,6 +78,11 @@ def _print(audit: Audit) -> None:
         if line.missing:
             show("      ", f"missing: {line.missing}", "italic")
     screen.print(Text(audit.summary, "bold"))
+    if not is_followed:
+        # The report of such folders has these checks only.
+        checks = audit.without_plan().summary
+        said = "These folders do not follow the retraining plan; dhs report shows only what must hold"
+        show("", f"{said} for any run, {checks}")
 
 
 def methods(
@@ -105,6 +114,8 @@ def methods(
     """
     if latex and out is not None and out.suffix == ".md":
         fail(f"--latex needs an --out that ends in .tex, got --out {out}.")
+    require_checkpoints(checkpoint)
+    require_paths(grid)
     with messages(ValueError, OSError):
         from dhs.audit.methods import TEXT_SUFFIXES, methods_text, write_methods
         from dhs.checkpoint import read

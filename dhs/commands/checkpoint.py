@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dhs.commands.paths import require_checkpoints, require_folders
 from dhs.config.options import AsJson
 from fastnorm.terminal import (
     SOME_REJECTED,
@@ -52,6 +53,7 @@ def show(
 
     Exit status: 0 printed; 2 the file cannot be read.
     """
+    require_checkpoints(file)
     with messages(ValueError, OSError):
         from dhs import checkpoint
 
@@ -90,6 +92,7 @@ def list_(folder: Folder, as_json: AsJson = False) -> None:
 
     Exit status: 0 all read; 1 some files cannot be read; 2 the folder does not exist.
     """
+    require_folders("checkpoints", [folder])
     with messages(OSError):
         from dhs.checkpoint.folder import find
 
@@ -128,6 +131,7 @@ def deprecate(
 
     Exit status: 0 done; 1 some files cannot be read or written; 2 nothing done.
     """
+    require_folders("checkpoints", [folder])
     with messages(ValueError, OSError):
         from dhs.checkpoint.folder import deprecate_folder
 
@@ -216,6 +220,7 @@ def import_(
     check_out(out, ".safetensors")
     if out.exists():
         fail(f"--out {out} already exists; choose another file.")
+    require_checkpoints(old)
     with messages(TypeError, ValueError, OSError):
         from dhs.checkpoint.published import import_old
         from dhs.constants import CUTOUT_SIZE

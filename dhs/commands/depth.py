@@ -8,9 +8,13 @@ from typing import Annotated
 
 import typer
 
-from dhs.config.options import AsJson
+from dhs.commands.paths import require_paths
+from dhs.commands.words import in_options
+from dhs.config.options import AsJson, IdCol, LabelCol, PathPattern
 from fastnorm.terminal import check_out, counting, fail, finish, messages, notices, say
 from fastnorm.text import printable
+
+TYPICAL = "give --psf-fwhm 1.3 (typical of DR10 in r), or the seeing of your images"
 
 
 def depth(
@@ -21,7 +25,9 @@ def depth(
             help="Read cutout_path from this .parquet or .csv, or list the files of this folder.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Write the table to this .parquet file.")],
+    out: Annotated[
+        Path, typer.Option(help="Write the table to this .parquet; or .csv, if TABLE is one.")
+    ],
     psf_fwhm: Annotated[
         float | None,
         typer.Option(
@@ -52,6 +58,9 @@ def depth(
             show_default="dr10, with the bits of stars, clusters, and pixels without a good value",
         ),
     ] = "dr10",
+    label_col: LabelCol = None,
+    id_col: IdCol = None,
+    path_pattern: PathPattern = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure seeing and depth of cutouts where a table lacks them, and write a new table.
@@ -63,10 +72,11 @@ def depth(
     Exit status: 0 every row has a depth; 1 some rows have none; 2 nothing done.
     """
     started = time.perf_counter()
-    check_out(out, ".parquet")
-    with messages(TypeError, ValueError, OSError, ImportError), notices():
+    check_out(out, ".parquet", ".csv")
+    require_paths(source)
+    with messages(TypeError, ValueError, OSError, ImportError), notices(), in_options():
         from dhs.selection.depth import SeeingCard
-        from dhs.selection.depth_table import MISSING, SKY, write_depths
+        from dhs.selection.depth_table import MISSING, NO_SEEING, SKY, write_depths
         from fastnorm.io.maskbits import MaskBits
 
         if out.exists() and source.is_file() and out.samefile(source):
@@ -79,6 +89,9 @@ def depth(
                 seeing_card=None if seeing_card is None else SeeingCard.parse(seeing_card),
                 psfdepth_unit=psfdepth_unit,
                 mask_bits=MaskBits.parse(mask_bits),
+                label_col=label_col,
+                id_col=id_col,
+                path_pattern=path_pattern,
                 progress=show,
             )
     known = result.rows - len(result.rejected)
@@ -107,6 +120,19 @@ def depth(
         say("note", "yellow", text)
     elif result.written and without:
         say("note", "yellow", f"dhs grid leaves out the {without:,} rows without a seeing.")
+    unseen = sum(item.reason.startswith(NO_SEEING) for item in result.rejected)
+    if not result.written:
+        say("error", "red", f"{out} was not written, because no row has a depth.")
+    if unseen:
+        rows = "1 row" if unseen == 1 else f"{unseen:,} rows"
+        text = f"{TYPICAL}, for the depths of the {rows} without a seeing."
+        say("note", "yellow", text)
+    if result.written and out.suffix == ".csv" and result.unit:
+        text = (
+            f"a .csv does not state the unit of psfdepth_r; give the grid "
+            f"hosts.psfdepth_unit: {result.unit}."
+        )
+        say("note", "yellow", text)
     if result.written and not result.has_labels:
         say("note", "yellow", "dhs pack and dhs grid also need a column label; 0 is a non-lens.")
     done = f"{known:,} of {result.rows:,} rows have a depth: {out}"

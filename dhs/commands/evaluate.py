@@ -6,12 +6,15 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from dhs.config.options import AsJson, PictureFormat, Seed
+from dhs.commands.paths import require_paths
+from dhs.commands.words import in_options
+from dhs.config.options import AsJson, IdCol, PictureFormat, Seed
 from fastnorm.terminal import check_folder, console, counting, messages, say
 from fastnorm.text import printable
 
@@ -34,6 +37,7 @@ def evaluate(
     label_col: Annotated[
         str, typer.Option(help="Read labels from this column: 1 is a lens, 0 a non-lens.")
     ] = "label",
+    id_col: IdCol = None,
     tier_col: Annotated[
         str | None,
         typer.Option(
@@ -80,7 +84,8 @@ def evaluate(
     """
     started = time.perf_counter()
     check_folder(out)
-    with messages(TypeError, ValueError, OSError, ImportError):
+    require_paths(*scores, truth)
+    with messages(TypeError, ValueError, OSError, ImportError), in_options():
         from dhs.evaluate import evaluate as evaluate_scores
         from dhs.evaluate import write_evaluation
 
@@ -89,6 +94,7 @@ def evaluate(
                 scores,
                 truth,
                 label_col=label_col,
+                id_col=id_col,
                 tier_col=tier_col,
                 category_col=category_col,
                 split=split,
@@ -114,10 +120,12 @@ def evaluate(
 
 def _say_notes(report: Mapping[str, Any]) -> None:
     """Print which preprocessing differs and which objects were excluded."""
+    from dhs.evaluate.words import said_of_refused
+
     if report["across_annuli"]:
         say("warning", "yellow", report["across_annuli"])
-    for item in report["refused"]:
-        say("note", "yellow", item["reason"])
+    if refused := said_of_refused(report):
+        say("note", "yellow", refused)
     for remark in report["remarks"]:
         say("note", "yellow", remark)
     split = report["truth"]["split"]
@@ -139,23 +147,24 @@ def _print_results(report: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from dhs.evaluate.words import legend
+
     title = (
         f"{report['lenses']} lenses, {report['negatives']} non-lenses, split "
         f"{report['truth']['split']}; data: {report['data_origin'] or 'origin unknown'}"
     )
-    method = report["interval"]["method"].title()
+    sections = [_sections(item) for item in report["tables"]]
+    names = [name for cells in chain(*sections) for name in cells]
     table = Table(
         title=Text(printable(title)),
         title_justify="left",
-        caption=f"95 % intervals. AUC: DeLong, and near 1 Newcombe; recall: {method} with the "
-        f"scatter of the threshold; given: {method} at this threshold; ECE: bootstrap; b "
-        "bootstrap; c Clopper-Pearson",
+        caption=Text(printable(legend(report, names))),
         caption_justify="left",
     )
     table.add_column("", overflow="fold")
     for item in report["tables"]:
         table.add_column(Text(printable(item["name"])), overflow="fold")
-    for section in zip(*map(_sections, report["tables"]), strict=True):
+    for section in zip(*sections, strict=True):
         for row in dict.fromkeys(name for cells in section for name in cells):
             table.add_row(Text(printable(row)), *(cells[row] for cells in section))
         table.add_section()
@@ -164,30 +173,39 @@ def _print_results(report: Mapping[str, Any]) -> None:
 
 def _sections(item: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the cells of one score table by row name: overall, then for every rate."""
+    from dhs.evaluate.words import AREA, ERROR
     from dhs.statistics.digits import digits_to_tell_apart
 
     area, error = item["auc"], item["calibration"]
     shown = f"{area['value']:.4f} (too few)" if area["is_too_few"] else _range(area, "value", "", 4)
     thresholds = [recall["threshold"] for recall in item["recall_at_fpr"]]
-    digits = digits_to_tell_apart(thresholds, 2, 6)
+    digits = digits_to_tell_apart(thresholds, 4, 6)
     return [
-        {"AUC": shown, "ECE, debiased": _range(error, "ece_debiased", "ece", 4)},
+        {AREA: shown, ERROR: _range(error, "ece_debiased", "ece", 4)},
         *(_section(recall, digits) for recall in item["recall_at_fpr"]),
     ]
 
 
 def _section(recall: Mapping[str, Any], digits: int) -> dict[str, str]:
+    from dhs.evaluate import words
+    from dhs.statistics.digits import rate_text, score_text
+
     low, high = recall["conditional_low"], recall["conditional_high"]
+    ends = ("threshold", "threshold_bootstrap_low", "threshold_bootstrap_high")
+    score, *between = (score_text(recall[key]) for key in ends)
+    logit = _range(recall, "threshold", "threshold_bootstrap", digits)
+    actual = _range(recall, "actual_fpr", "actual_fpr", 5)
     cells = {
-        f"recall at FPR {recall['fpr']:g}": _range(recall, "recall"),
-        "  at this threshold, given": f"{low:.3f} to {high:.3f}",
-        "  threshold (logit)": f"{_range(recall, 'threshold', 'threshold_bootstrap', digits)} b",
-        "  actual FPR": f"{_range(recall, 'actual_fpr', 'actual_fpr', 5)} c",
-        "  expected FPR": f"{recall['expected_fpr']:.5f}",
+        f"{words.RECALL} {rate_text(recall['fpr'])}": _range(recall, "recall"),
+        words.GIVEN: f"{low:.3f} to {high:.3f}",
+        words.SCORE: f"{score} ({' to '.join(between)}) {words.BOOTSTRAP_MARK}",
+        words.LOGIT: f"{logit} {words.BOOTSTRAP_MARK}",
+        words.ACTUAL: f"{actual} {words.EXACT_MARK}",
+        words.EXPECTED: f"{recall['expected_fpr']:.5f}",
     }
-    cells |= {f"  recall of {tier['name']}": _range(tier, "share") for tier in recall["tiers"]}
+    cells |= {f"{words.OF_TIER} {tier['name']}": _range(tier, "share") for tier in recall["tiers"]}
     return cells | {
-        f"  FPR of {group['name']}": _range(group, "share", digits=5)
+        f"{words.OF_CATEGORY} {group['name']}": _range(group, "share", digits=5)
         for group in recall["categories"]
     }
 
@@ -202,6 +220,8 @@ def _print_comparison(pair: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from dhs.statistics.digits import rate_text
+
     difference = _range(pair["auc_difference"], "value", "bootstrap", 4)
     title = (
         f"first: {pair['first']}; second: {pair['second']}; AUC, first minus second: {difference}"
@@ -211,7 +231,7 @@ def _print_comparison(pair: Mapping[str, Any]) -> None:
         table.add_column(name)
     for item in pair["at_fpr"]:
         table.add_row(
-            f"{item['fpr']:g}",
+            rate_text(item["fpr"]),
             str(item["only_first"]),
             str(item["only_second"]),
             _range(item, "recall_difference", "bootstrap"),

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dhs.commands.grid_compare import compare
-from dhs.commands.grid_completeness import by_radius, print_completeness
+from dhs.commands.grid_completeness import by_radius, pooled, print_completeness
+from dhs.commands.paths import require_checkpoints, require_paths
 from dhs.config.options import AsJson, PictureFormat, Settings, group_with_default
 from dhs.jobs.malloc import keep_freed_memory
 from fastnorm.terminal import console, counting, fail, messages, say
 from fastnorm.text import printable
 
 if TYPE_CHECKING:
-    from dhs.selection.config import GridConfig
+    from dhs.selection.config import Axis, GridConfig
     from dhs.selection.plan import Plan
 
 app = typer.Typer(
@@ -74,9 +75,9 @@ def run(
     """
     started = time.perf_counter()
     with messages(*ERRORS):
+        config = _config(file, settings, psfdepth_unit)
         from dhs.selection.run import Workers, run_grid
 
-        config = _config(file, settings, psfdepth_unit)
         keep_freed_memory()
         try:
             with counting("injecting", "cutouts") as show:
@@ -101,6 +102,7 @@ def run(
             "thresholds": metadata["thresholds"],
             "false_positives": metadata["false_positives"],
             "completeness": by_radius(result.out),
+            "completeness_pooled": pooled(result.out),
             "annulus": metadata["annulus"],
             "deaths_of_workers": result.deaths,
             "scored": result.scored,
@@ -160,21 +162,26 @@ def plan(
     trial compiles the kernels, so the run does not.
     """
     with messages(*ERRORS):
+        config = _config(file, settings, psfdepth_unit)
         from dhs.selection.plan import make_plan
 
         keep_freed_memory()
-        result = make_plan(_config(file, settings, psfdepth_unit), workers)
+        result = make_plan(config, workers)
     if as_json:
         typer.echo(json.dumps(result._asdict()))
     else:
-        _print_plan(result)
+        _print_plan(result, config)
 
 
 def _config(file: Path, settings: list[str] | None, psfdepth_unit: str | None) -> GridConfig:
+    from dhs.config.file import located
     from dhs.selection.config import read_grid_config
 
     unit = [] if psfdepth_unit is None else [f"hosts.psfdepth_unit={psfdepth_unit}"]
     config = read_grid_config(file, [*(settings or ()), *unit])
+    hosts = config.hosts.dataset()
+    require_checkpoints(Path(located(config.checkpoint)))
+    require_paths(Path(hosts.parquet_path if hosts.mode == "pack" else hosts.manifest_path))
     for name, value in config.hosts.assumed().items():
         text = (
             f"every host has the {ASSUMED[name].format(value)} (hosts.{name}), not a measured one."
@@ -198,30 +205,40 @@ def _print_thresholds(metadata: dict[str, Any]) -> None:
     for entry in metadata["thresholds"]:
         counts = (entry["false_positives"], entry["negatives"])
         shown = ["" if count is None else f"{count:,}" for count in counts]
-        table.add_row(entry["threshold_type"], f"{entry['threshold']:.{digits}f}", *shown)
+        table.add_row(_threshold(entry), f"{entry['threshold']:.{digits}f}", *shown)
     console(sys.stdout).print(table)
+    names = {entry["threshold_type"]: _threshold(entry) for entry in metadata["thresholds"]}
     for entry in metadata["false_positives"]:
         low, high = entry["by_cell"]
         is_one = f"{low:.2g}" == f"{high:.2g}"
         rates = [f"{low:.2g} in every cell" if is_one else f"{low:.2g} to {high:.2g} by cell"]
         rates += [f"{rate:.2g} {name}" for name, rate in entry["by_class"].items()]
-        name = entry["threshold_type"]
-        typer.echo(printable(f"{name}: {', '.join(rates)} (false_positives.csv)"))
+        name = names[entry["threshold_type"]]
+        said = f"{name}, of hosts without an arc: {', '.join(rates)} (false_positives.csv)"
+        typer.echo(printable(said))
         if entry["remark"]:
             say("note", "yellow", f"{name}: {entry['remark']}.")
 
 
-def _print_plan(plan: Plan) -> None:
+def _threshold(entry: dict[str, Any]) -> str:
+    from dhs.statistics.digits import rate_text
+
+    rate = entry["fpr_target"]
+    return entry["threshold_type"] if rate is None else f"FPR {rate_text(rate)}"
+
+
+def _print_plan(plan: Plan, config: GridConfig) -> None:
     from rich.table import Table
 
-    hosts = Table(title="hosts by seeing and depth", title_justify="left")
+    hosts = Table(title="hosts in the cells of seeing and depth", title_justify="left")
     depths = sorted({entry["depth_5sig"] for entry in plan.hosts})
-    hosts.add_column("PSF FWHM")
+    hosts.add_column("PSF FWHM", no_wrap=True)
     for depth in depths:
-        hosts.add_column(f"{depth:g} mag", justify="right")
+        hosts.add_column(f"{_cell(depth, config.depth_5sig)} mag", justify="right")
     for width in sorted({entry["psf_fwhm"] for entry in plan.hosts}):
         counts = [entry["hosts"] for entry in plan.hosts if entry["psf_fwhm"] == width]
-        hosts.add_row(f'{width:g}"', *(f"{count:,}" for count in counts))
+        name = f'{_cell(width, config.psf_fwhm)}"'
+        hosts.add_row(name, *(f"{count:,}" for count in counts))
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -254,6 +271,12 @@ def _print_plan(plan: Plan) -> None:
         say("note", "yellow", text)
     if 2 * plan.bytes_on_disk > plan.bytes_free:
         say("warning", "yellow", "the disk does not have enough free space for the run.")
+
+
+def _cell(centre: float, axis: Axis) -> str:
+    """Return the range of a cell, which its centre alone does not tell."""
+    low, high = (round(centre + sign * axis.step / 2, 6) for sign in (-1, 1))
+    return f"{low:g}-{high:g}"
 
 
 def _durations(plan: Plan) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dhs.commands.paths import require_paths
 from dhs.config.options import AsJson, PictureFormat, Seed
 from fastnorm.terminal import check_folder, console, counting, messages
 from fastnorm.text import printable
@@ -43,6 +44,7 @@ def compare(
     """
     started = time.perf_counter()
     check_folder(out)
+    require_paths(first, second)
     with messages(TypeError, ValueError, OSError, ImportError):
         from dhs.selection.compare import compare_grids, write_comparison
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dhs.commands.paths import require_paths
 from dhs.config.options import AsJson
 from fastnorm.terminal import check_folder, messages, say
 from fastnorm.text import printable
@@ -51,8 +52,9 @@ def init(
     Exit status: 0 written; 2 nothing done.
     """
     check_folder(folder)
+    require_paths(data)
     with messages(TypeError, ValueError, OSError, ImportError):
-        from dhs.config.starter import Facts, require_new, write_starter
+        from dhs.config.starter import Facts, few_to_train, require_new, write_starter
 
         require_new(folder)
         facts = Facts() if data is None else _facts(data, data_origin or "", psfdepth_unit or "")
@@ -66,9 +68,11 @@ def init(
             typer.echo(printable(str(path)))
     if data is None:
         say("note", "yellow", "without --data, the files lack the path of your pack.")
-    elif facts.spread is None:
-        text = "the data lack psfsize_r or psfdepth_r, which the grid needs; see grid.yaml."
+    elif facts.lacks:
+        text = f"the data lack {' and '.join(facts.lacks)}, which the grid needs; see grid.yaml."
         say("note", "yellow", text)
+    if few := few_to_train(facts, folder):
+        say("note", "yellow", f"{data} has {few}")
     if facts.hosts is not None and not rates:
         text = (
             f"{facts.hosts} non-lenses in the validation split set no threshold at a "
@@ -79,7 +83,7 @@ def init(
 
 def _facts(data: Path, data_origin: str, unit: str) -> Facts:
     """Open the data as a training and a grid do, and find what the configurations depend on."""
-    from dhs.config.starter import Facts
+    from dhs.config.starter import ASSUMED, Facts
     from dhs.data import DatasetConfig, LensDataset
     from dhs.manifest.table import manifest_path, read_manifest
     from fastnorm import Annulus
@@ -94,7 +98,7 @@ def _facts(data: Path, data_origin: str, unit: str) -> Facts:
     origin = "" if metadata.get("data_origin") == data_origin else data_origin
     mode = "pack" if is_pack else "file_manifest"
     section = {"mode": mode, place: str(path), "data_origin": origin}
-    cutouts = len(LensDataset(DatasetConfig.model_validate(section), "train"))
+    train = LensDataset(DatasetConfig.model_validate(section), "train")
     found = LensDataset(DatasetConfig.model_validate(section), "val")
     annulus = Annulus.default(found.size, found.size)
     facts = Facts(
@@ -102,16 +106,29 @@ def _facts(data: Path, data_origin: str, unit: str) -> Facts:
         is_pack,
         origin,
         (annulus.r_in, annulus.r_out),
-        min(64, 2 ** (cutouts.bit_length() - 1)),
+        min(64, 2 ** (len(train).bit_length() - 1)),
         int((found.labels == 0).sum()),
         unit,
+        training=len(train),
+        training_lenses=int((train.labels == 1).sum()),
+        validation=len(found),
+        lacks=tuple(name for name in ASSUMED if name not in table),
     )
-    if not {"psfsize_r", "psfdepth_r"} <= set(table):
+    if len(facts.lacks) == len(ASSUMED):
         return facts
-    return facts._replace(spread=_spread(_everything(section | {"psfdepth_unit": unit})))
+    # The spread of what the data have does not depend on the value of what they lack.
+    given: dict[str, str | float] = {ASSUMED[name][0]: ASSUMED[name][1] for name in facts.lacks}
+    if "psfdepth_r" not in facts.lacks:
+        given["psfdepth_unit"] = unit
+    spread = _spread(_everything({**section, **given}))
+    if "psfsize_r" in facts.lacks:
+        spread = spread._replace(seeing=None)
+    if "psfdepth_r" in facts.lacks:
+        spread = spread._replace(depth=None)
+    return facts._replace(spread=spread)
 
 
-def _everything(section: dict[str, str]) -> GridConfig:
+def _everything(section: dict[str, str | float]) -> GridConfig:
     """Return a grid of one cell that has any seeing and depth."""
     from dhs.selection.config import GridConfig
 

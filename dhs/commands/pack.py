@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dhs.commands.flat import say_flat
-from dhs.config.options import AsJson, group_with_default
+from dhs.commands.paths import require_paths
+from dhs.commands.words import in_options
+from dhs.config.options import AsJson, IdCol, LabelCol, PathPattern, group_with_default
 from fastnorm.dispatch import threads
 from fastnorm.terminal import SOME_REJECTED, counting, fail, finish, messages, say
 from fastnorm.text import printable
@@ -49,6 +51,9 @@ def create(
     out: Annotated[
         Path, typer.Option(help="Write to this folder: new, empty, or left by an interrupted run.")
     ],
+    label_col: LabelCol = None,
+    id_col: IdCol = None,
+    path_pattern: PathPattern = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -101,7 +106,8 @@ def create(
     finished; 2 invalid arguments, or an invalid manifest.
     """
     started = time.perf_counter()
-    with messages(TypeError, ValueError, OSError, ImportError, RuntimeError):
+    require_paths(manifest)
+    with messages(TypeError, ValueError, OSError, ImportError, RuntimeError), in_options():
         from dhs.pack import write_pack
         from fastnorm.io.maskbits import MaskBits
 
@@ -119,6 +125,9 @@ def create(
                     allow_rejects=allow_rejects,
                     allow_flat=allow_flat,
                     mask_bits=MaskBits.parse(mask_bits),
+                    label_col=label_col,
+                    id_col=id_col,
+                    path_pattern=path_pattern,
                     overwrite=overwrite,
                     progress=show,
                     warn=lambda text: say("warning", "yellow", text),
@@ -197,6 +206,7 @@ def verify(
     be opened.
     """
     started = time.perf_counter()
+    require_paths(folder)
     with messages(TypeError, ValueError, OSError):
         from dhs.pack import verify_pack
 

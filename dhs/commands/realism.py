@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dhs.commands.paths import require_checkpoints, require_tables
 from dhs.config.options import AsJson, PictureFormat, Seed
 from dhs.jobs.malloc import keep_freed_memory
 from fastnorm.terminal import counting, fail, finish, messages
@@ -66,6 +67,8 @@ def realism(
     """
     started = time.perf_counter()
     _check_folder(out)
+    require_checkpoints(model)
+    require_tables([*real, *injected])
     with messages(TypeError, ValueError, OSError, ImportError):
         from dhs.realism.probe import probe
         from dhs.realism.run import gather, write_check

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dhs.commands.paths import require_folders
 from dhs.config.options import AsJson
 from fastnorm.opener import Open, open_written
 from fastnorm.terminal import check_out, counting, finish, messages, say
@@ -43,6 +44,7 @@ def report(
     """
     started = time.perf_counter()
     check_out(out, ".html")
+    require_folders("artefacts", folders)
     with messages(ValueError, OSError, ImportError):
         from dhs.audit import audit
         from dhs.audit.artefacts import find_artefacts

@@ -10,11 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from dhs.commands.flat import say_flat
+from dhs.commands.paths import require_checkpoints, require_paths, require_tables
+from dhs.commands.words import in_options
 from dhs.config.options import AsJson
+from dhs.constants import BANDS
 from dhs.jobs.malloc import keep_freed_memory
 from fastnorm.terminal import check_out, console, counting, fail, finish, messages, say
 from fastnorm.text import printable
 
+FORMATS = {"ra": ".5f", "dec": ".5f", "label": "d"}
 MOST_DIGITS = 6
 """Most digits of a printed score; scores that are closer are told apart by their logits."""
 
@@ -30,7 +34,8 @@ def score(
     out: Annotated[
         Path,
         typer.Option(
-            help="Write the table here: .parquet; or .csv, .fits or .vot, with .parquet beside it."
+            help="Write the table here: .parquet, in the order of the input; or .csv, .fits or "
+            ".vot, with ranks and the highest first, and .parquet beside it."
         ),
     ],
     ensemble: Annotated[
@@ -85,7 +90,10 @@ def score(
     """
     started = time.perf_counter()
     check_out(out, ".parquet", ".csv", ".fits", ".vot")
-    with messages(TypeError, ValueError, OSError, ImportError):
+    require_checkpoints(model, *(ensemble or []))
+    require_paths(truth)
+    require_tables(data)
+    with messages(TypeError, ValueError, OSError, ImportError), in_options():
         from dhs.score import score as score_cutouts
         from dhs.score.table import describe_members, highest, specs_of
 
@@ -122,9 +130,7 @@ def score(
         "batch_size": result.metadata["batch_size"],
         "device": result.metadata["device"],
         "flat_bands": result.flat_bands,
-        "highest": [
-            {"id": printable(name), "score": value, "logit": logit} for name, value, logit in best
-        ],
+        "highest": [item | {"id": printable(item["id"])} for item in best],
     }
     if best and not as_json:
         _print_best(report["highest"], f"{named}; {report['spec']}")
@@ -153,10 +159,16 @@ def _print_best(highest: list[dict[str, Any]], model: str) -> None:
         digits["logit"] = digits_to_tell_apart(logits, 2, MOST_DIGITS)
     table = Table()
     table.add_column("id", overflow="fold")
-    for name in columns:
+    known = [name for name in ("ra", "dec", "label") if any(name in item for item in highest)]
+    is_flat = any(item.get("flat_bands") for item in highest)
+    for name in (*columns, *known, *(["flat or NaN bands"] if is_flat else [])):
         table.add_column(name, justify="right")
     for item in highest:
         shown = [f"{item[name]:.{digits[name]}f}" for name in columns]
+        shown += [f"{item[name]:{FORMATS[name]}}" if name in item else "" for name in known]
+        if is_flat:
+            flat = item.get("flat_bands")
+            shown.append(f"{flat} of {len(BANDS)}" if flat else "")
         table.add_row(Text(item["id"]), *shown)
     console(sys.stdout).print(table)
 

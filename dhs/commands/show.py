@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dhs.commands.paths import require_paths
 from dhs.config.options import AsJson
 from fastnorm.opener import Open, open_written
 from fastnorm.pictures import PICTURE_SUFFIXES
-from fastnorm.terminal import check_out, fail, finish, messages, say
+from fastnorm.terminal import SILENT_SECONDS, check_out, counting, fail, finish, messages, say
 from fastnorm.text import printable
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def show(
     for name, count in (("--top", top), ("--limit", limit)):
         if ids and count is not None:
             fail(f"{name} {count} and --ids exclude each other; give one of them.")
+    require_paths(data)
     with messages(TypeError, ValueError, OSError, ImportError):
         from dhs.figures import save
 
@@ -79,7 +81,8 @@ def show(
                 fail(f"{said}; use --limit {top} to draw its first rows.")
             figure, shown, rejected, total = _rows(data, limit or DEFAULT_COUNT, ids or [])
         if figure is not None:
-            save(figure, out)
+            with counting("drawing", "panels", after=SILENT_SECONDS) as progress:
+                save(figure, out, progress)
     report = {"out": str(out) if shown else None, "written": len(shown), "shown": shown}
     if is_opened and shown:
         report["opened"] = open_written(out)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,7 @@ from dhs.config.options import AsJson, Seed
 from fastnorm.dispatch import threads
 from fastnorm.opener import Open, open_written
 from fastnorm.pictures import PICTURE_SUFFIXES
-from fastnorm.terminal import check_out, counting, fail, finish, messages, say
+from fastnorm.terminal import check_out, counting, fail, finish, messages, say, say_not_drawn
 from fastnorm.text import printable
 
 
@@ -124,16 +123,21 @@ def inject(
         from dhs.injection.cutouts import CutoutInjector, InjectedCutout, summary
         from dhs.injection.figure import draw_injections
         from dhs.pack.cutouts import require_pixel_scale
-        from fastnorm.io import CutoutError, Rejected, find_cutouts, read_cutouts
+        from fastnorm.cli.cutouts import read_files
+        from fastnorm.io import CutoutError, Rejected, count_cutouts, find_cutouts
+        from fastnorm.io.maskbits import MaskBits
 
         injector = CutoutInjector(theta_e, r_mag, psf_fwhm, seed, backend)
         rejected: list[Rejected] = []
         drawn: list[InjectedCutout] = []
+        left = 0
         files = find_cutouts(paths, rejected)
         # Path.resolve raises an error for a link to itself.
         if os.path.realpath(out) in {os.path.realpath(path) for path in files}:
             fail(f"--out {out} is among the hosts and would replace one; choose another file.")
-        for cutout in chain.from_iterable(read_cutouts(path, rejected) for path in files):
+        counts = [count_cutouts(path) for path in files]
+        done = [1]  # the last cutout is advanced when the next is asked for
+        for cutout in read_files(files, rejected, done.append, MaskBits()):
             try:
                 require_pixel_scale(cutout)
                 drawn.append(injector.inject(cutout))
@@ -142,6 +146,7 @@ def inject(
             except ValueError as error:
                 rejected.append(Rejected(cutout.path, f"{cutout.id}: {error}"))
             if len(drawn) == limit:
+                left = sum(counts) - sum(done)
                 break
         if drawn:
             title = f'Injected arcs: unlensed r = {r_mag:g}, seeing {psf_fwhm:g}" in r, seed {seed}'
@@ -149,6 +154,7 @@ def inject(
     report = {
         "out": str(out) if drawn else None,
         "written": len(drawn),
+        "not_drawn": left,
         "r_mag": r_mag,
         "psf_fwhm_arcsec": psf_fwhm,
         "seed": seed,
@@ -159,6 +165,8 @@ def inject(
     }
     if is_opened and drawn:
         report["opened"] = open_written(out)
+    if not as_json:
+        say_not_drawn(left, len(drawn))
     finish(report, rejected, started, f"{len(drawn)} injections drawn in {out}", as_json)
 
 

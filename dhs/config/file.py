@@ -47,8 +47,8 @@ def read_config_file(path: str | Path, model: type[Config], settings: Iterable[s
     Raises
     ------
     OSError
-        The file cannot be read. If it does not exist, the message names the nearest installed
-        configuration.
+        The file cannot be read. If it does not exist, the message names a similar file beside it,
+        or else the nearest installed configuration.
     ValueError
         See `read_yaml`; or the file has an unknown key, lacks a key, or has an invalid value.
     """

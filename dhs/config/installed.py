@@ -93,8 +93,8 @@ def nearest(name: str, among: list[Installed]) -> Installed:
 def hint(path: Path, model: type[BaseModel]) -> str:
     """Name what was meant by a path that does not exist.
 
-    That is a .yaml file beside it with a similar name, and the nearest installed configuration of
-    this model with the command that copies it.
+    That is a .yaml file beside it with a similar name, or else the nearest installed configuration
+    of this model with the command that copies it.
 
     Parameters
     ----------
@@ -105,8 +105,9 @@ def hint(path: Path, model: type[BaseModel]) -> str:
     """
     beside = [file.name for file in path.parent.glob("*.y*ml")]
     meant = difflib.get_close_matches(path.name, beside, 1, SIMILAR)
-    own = f" Did you mean {path.with_name(meant[0])}?" if meant else ""
-    return own + _nearest_installed(path, model)
+    if meant:
+        return f" Did you mean {path.with_name(meant[0])}?"
+    return _nearest_installed(path, model)
 
 
 def _nearest_installed(path: Path, model: type[BaseModel]) -> str:

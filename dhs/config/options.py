@@ -8,6 +8,31 @@ import typer
 from typer.core import TyperGroup
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+LabelCol = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Read labels from this column: 1 is a lens, 0 a non-lens.",
+        show_default="label",
+    ),
+]
+IdCol = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Read ids from this column.",
+        show_default="galaxy_id, or else the file names",
+    ),
+]
+PathPattern = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Find the file of each row by columns in braces, as in 'cutouts/{TARGETID}.fits', "
+        "relative to the table.",
+        show_default="the column cutout_path",
+    ),
+]
 PictureFormat = Annotated[
     Literal["png", "pdf", "svg"],
     typer.Option(

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from dhs.data.config import DatasetConfig, SplitConfig
-from dhs.data.dataset import LensDataset
+
+if TYPE_CHECKING:
+    from dhs.data.dataset import LensDataset
 
 __all__ = ["DatasetConfig", "LensDataset", "SplitConfig"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first used: configurations are read without torch.
+    if name == "LensDataset":
+        return importlib.import_module("dhs.data.dataset").LensDataset
+    raise AttributeError(f"module 'dhs.data' has no attribute {name!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor
 from dhs.data.config import DatasetConfig, SplitConfig
 from dhs.data.rows import FileRows, Files, PackRows, Source
 from dhs.device import copies
-from dhs.manifest.columns import MASK_PATH, Manifest, with_ids
+from dhs.manifest.columns import MASK_PATH, Manifest, rows_fingerprint, with_ids
 from dhs.manifest.splits import SPLITS
 from dhs.pack import MANIFEST, Pack, open_pack, read_manifest
 from fastnorm.io.maskbits import MaskBits
@@ -237,10 +236,7 @@ class LensDataset:
         columns += [self.table[name] for name in ("mask_sha256",) if name in self.table]
         if self.weights is not None:
             columns.append(self.weights)
-        digest = hashlib.sha256()
-        for row in zip(*columns, strict=True):
-            digest.update("\t".join(map(str, row)).encode() + b"\n")
-        return digest.hexdigest()
+        return rows_fingerprint(*columns)
 
 
 def _open(config: DatasetConfig) -> tuple[pd.DataFrame, dict[str, Any], Pack | None]:

@@ -11,6 +11,7 @@ import numpy as np
 from dhs.evaluate.evaluation import Evaluation
 from dhs.figures import BIN_STYLES, DASH, SMALL, USUAL, figure_with_heading, plain_log_ticks
 from dhs.statistics.calibration import BINS
+from dhs.statistics.digits import rate_text
 from fastnorm.io import INSTALL_EXTRA
 
 try:
@@ -127,7 +128,7 @@ def scores_figure(evaluation: Evaluation) -> Figure:
                 color="0.25",
                 linewidth=1.1,
                 linestyle=THRESHOLD_LINES[position % len(THRESHOLD_LINES)],
-                label=f"FPR {recall['fpr']:g}",
+                label=f"FPR {rate_text(recall['fpr'])}",
             )
         axes.set_yscale("log")
         axes.set_ylabel("fraction per bin", size=USUAL)

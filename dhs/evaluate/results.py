@@ -70,7 +70,9 @@ def judge(
         "recall_at_fpr": recalls,
         "calibration": {
             "ece": found.ece,
-            "ece_debiased": found.ece_debiased,
+            # An error is not negative: the estimate ends where its interval does.
+            "ece_debiased": max(found.ece_debiased, 0.0),
+            "ece_debiased_signed": found.ece_debiased,
             "ece_low": found.ece_low,
             "ece_high": found.ece_high,
             "lens_share": float(is_lens.mean()),
@@ -196,7 +198,12 @@ def _auc_ends(lenses: NDArray[np.float64], negatives: NDArray[np.float64]) -> di
     """Return the interval of the AUC; its ends are None if there are too few objects."""
     found = auc.auc_interval(lenses, negatives)
     ends = (None, None) if found.is_too_few else (found.low, found.high)
-    return {"low": ends[0], "high": ends[1], "is_too_few": found.is_too_few}
+    return {
+        "low": ends[0],
+        "high": ends[1],
+        "is_too_few": found.is_too_few,
+        "uses_score_interval": bool(found.uses_score_interval),
+    }
 
 
 def _shares(

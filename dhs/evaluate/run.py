@@ -14,6 +14,7 @@ import fastnorm
 from dhs.arguments import integer
 from dhs.evaluate.evaluation import Band, Evaluation
 from dhs.evaluate.results import INTERVAL_METHODS, compare_models, judge, roc
+from dhs.evaluate.splits import said_of_training
 from dhs.evaluate.truth import Truth, match, read_truth
 from dhs.jobs.claim import output_folder
 from dhs.preprocess.spec import SpecMismatchError
@@ -21,9 +22,10 @@ from dhs.score.table import ScoreTable, read_table, require_same_preprocessing
 from dhs.statistics.bootstrap import percentile_interval, resample
 from dhs.statistics.calibration import DEFINITION
 from dhs.statistics.differences import METHOD
+from dhs.statistics.digits import rate_text
 from dhs.statistics.few import few_for_auc
 from dhs.statistics.intervals import INTERVALS
-from dhs.statistics.thresholds import allowed_false_positives
+from dhs.statistics.thresholds import allowed_false_positives, smallest_rate
 from fastnorm.atomic import atomic_path
 from fastnorm.kinds import flag
 from fastnorm.paths import local_path
@@ -44,6 +46,7 @@ def evaluate(
     truth: str | Path,
     *,
     label_col: str = "label",
+    id_col: str | None = None,
     tier_col: str | None = None,
     category_col: str | None = None,
     split: str | None = None,
@@ -61,10 +64,10 @@ def evaluate(
     scores : sequence of paths
         Tables written by ``dhs score``. Two or more are compared on the objects that all of them
         have scored.
-    truth, label_col, tier_col, category_col, split
+    truth, label_col, id_col, tier_col, category_col, split
         Same as ``path`` and the other parameters of `dhs.evaluate.truth.read_truth`.
     rates : sequence of float, optional
-        False-positive rates; by default those of 1e-2, 1e-3 and 1e-4 that the negatives allow.
+        False-positive rates; by default those of 1e-2, 1e-3 and 1e-4 that the non-lenses allow.
     interval : str
         Method of the 95 % intervals of proportions; see ``method`` of
         `dhs.statistics.intervals.binomial_interval`.
@@ -103,6 +106,7 @@ def evaluate(
     known = read_truth(
         truth,
         label_col=label_col,
+        id_col=id_col,
         tier_col=tier_col,
         category_col=category_col,
         split=split,
@@ -112,7 +116,11 @@ def evaluate(
     matched = match(known, tables)
     is_lens = matched.is_lens
     negatives = int((~is_lens).sum())
-    used, refused = _possible(rates, negatives)
+    try:
+        used, refused = _possible(rates, negatives)
+    except ValueError as error:
+        said = _said_of_other_splits(known, tables, label_col)
+        raise ValueError(f"{error}{f' {said}' if said else ''}") from error
     allowed_counts = [allowed_false_positives(negatives, rate) for rate in used]
     grid = np.unique(np.geomspace(1, max(negatives - 1, 1), BAND_POINTS).round().astype(int))
     drawn = resample(
@@ -137,6 +145,7 @@ def evaluate(
         "truth": {
             "path": str(known.path),
             "label_col": label_col,
+            "id_col": id_col,
             "tier_col": known.tier_col,
             "category_col": category_col,
             "split": known.split,
@@ -145,7 +154,12 @@ def evaluate(
         "lenses": int(is_lens.sum()),
         "negatives": negatives,
         "refused": refused,
-        "remarks": _said_of_splits(known) + _remarks(judged, int(is_lens.sum()), negatives),
+        "smallest_fpr": smallest_rate(negatives),
+        "remarks": [
+            *_said_of_splits(known),
+            *filter(None, [] if used else [_said_of_other_splits(known, tables, label_col)]),
+            *_remarks(judged, int(is_lens.sum()), negatives),
+        ],
         "interval": {"method": interval, "confidence": 0.95, "methods": INTERVAL_METHODS},
         "bootstrap": {"resamples": resamples, "seed": seed, "method": BOOTSTRAP_METHOD},
         "comparison_method": METHOD,
@@ -255,7 +269,7 @@ def _data_origin(tables: Sequence[ScoreTable], truth: Truth) -> str | None:
 def _possible(
     rates: Sequence[float] | None, negatives: int
 ) -> tuple[list[float], list[dict[str, Any]]]:
-    """Return the rates that the negatives allow, and refused default rates with the reason."""
+    """Return the rates that the non-lenses allow, and refused default rates with the reason."""
     if rates:
         for rate in rates:
             allowed_false_positives(negatives, rate)
@@ -277,10 +291,22 @@ def _said_of_splits(truth: Truth) -> list[str]:
     return [f"{truth.path} has no column split; the splits are those of {truth.split_source}"]
 
 
+def _said_of_other_splits(truth: Truth, tables: Sequence[ScoreTable], label_col: str) -> str:
+    """Say that the other splits have non-lenses too, and whether they may be used."""
+    if not truth.other_negatives:
+        return ""
+    own = int((~truth.is_lens).sum())
+    return (
+        f"The split {truth.split} has {own} of the {own + truth.other_negatives} non-lenses of "
+        f"{truth.path}; --split all takes all of them, and is right if no model saw any of these "
+        f"objects in its training. {said_of_training(tables, truth.path, label_col)}"
+    )
+
+
 def _remarks(judged: Sequence[dict[str, Any]], lenses: int, negatives: int) -> list[str]:
     """Return what to print about rates with few false positives, and about too few lenses."""
     remarks = [
-        f"{table['name']}, FPR {recall['fpr']:g}: {recall['remark']}"
+        f"{table['name']}, FPR {rate_text(recall['fpr'])}: {recall['remark']}"
         for table in judged
         for recall in table["recall_at_fpr"]
         if recall["remark"]

@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dhs.manifest.columns import Manifest, splits_fingerprint, with_ids
+from dhs.manifest.columns import (
+    CUTOUT_PATH,
+    Manifest,
+    rows_fingerprint,
+    splits_fingerprint,
+    with_ids,
+)
 from dhs.manifest.format import MANIFEST
 from dhs.manifest.table import read_manifest
 from dhs.score.table import ScoreTable
@@ -58,6 +64,50 @@ def splits_of(tables: Sequence[ScoreTable], truth: Path) -> ScoredSplits:
             )
         by_id |= found
     return ScoredSplits(by_id, " and ".join(sources))
+
+
+def said_of_training(tables: Sequence[ScoreTable], truth: Path, label_col: str) -> str:
+    """Say whether the models were trained on the objects of a truth, as far as is recorded.
+
+    Parameters
+    ----------
+    tables : sequence of ScoreTable
+        Tables of scores, which record the fingerprint of the training cutouts.
+    truth : Path
+        Manifest with splits.
+    label_col : str
+        Column of the labels.
+    """
+    members = [member for table in tables for member in table.metadata["members"]]
+    recorded = {member.get("training_fingerprint") for member in members}
+    own = _of_training(truth, label_col)
+    if own in recorded - {None}:
+        return (
+            f"A model was trained on the split train of {truth} (the fingerprints of the training "
+            "cutouts agree)."
+        )
+    if own is None or None in recorded:
+        return "Whether one did is not known: the training cutouts are not recorded."
+    return (
+        f"The fingerprint of the training cutouts differs from that of the split train of {truth}, "
+        "so the training was on other cutouts, labels or weights."
+    )
+
+
+def _of_training(truth: Path, label_col: str) -> str | None:
+    """Return the fingerprint that a training on the split train would record."""
+    frame, _ = read_manifest(truth)
+    if SPLIT not in frame:
+        return None
+    frame = with_ids(frame, str(truth))
+    chosen = frame[frame[SPLIT] == "train"]
+    manifest = Manifest(chosen, str(truth))
+    pixels = next((name for name in ("sha256", CUTOUT_PATH) if name in chosen), None)
+    if pixels is None or chosen.empty:
+        return None
+    columns = [manifest.ids(), manifest.labels(label_col).astype(int), chosen[pixels]]
+    columns += [chosen[name] for name in ("mask_sha256",) if name in chosen]
+    return rows_fingerprint(*columns)
 
 
 def _source(table: ScoreTable) -> tuple[Path | None, str | None]:

@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dhs.evaluate.splits import SPLIT, splits_of
-from dhs.manifest.columns import CUTOUT_PATH, ID, Manifest, with_ids
+from dhs.manifest.columns import CUTOUT_PATH, ID, Manifest, with_ids, with_made
+from dhs.manifest.naming import ids_of
 from dhs.manifest.splits import SPLITS
 from dhs.manifest.table import manifest_path, read_manifest
 from dhs.score.table import ScoreTable
@@ -45,6 +46,8 @@ class Truth:
         Where the splits are from, if not from the manifest itself.
     other_ids : (M,) str
         Ids of objects in the other splits.
+    other_negatives : int
+        Number of non-lenses among these.
     data_origin : str or None
         None if the manifest does not state it.
     """
@@ -58,6 +61,7 @@ class Truth:
     split: str
     split_source: str | None
     other_ids: Names
+    other_negatives: int
     data_origin: str | None
 
 
@@ -80,6 +84,7 @@ def read_truth(
     path: str | Path,
     *,
     label_col: str = "label",
+    id_col: str | None = None,
     tier_col: str | None = None,
     category_col: str | None = None,
     split: str | None = None,
@@ -94,6 +99,8 @@ def read_truth(
         ``cutout_path``, whose file names without suffix are the ids, as in packs and scores.
     label_col : str
         Column of the labels, 1 for a lens and 0 for a non-lens.
+    id_col : str, optional
+        Column of the ids, text or integers, in place of ``galaxy_id``.
     tier_col : str, optional
         Column of the tiers of lenses; ``tier`` by default, if the manifest has this column.
     category_col : str, optional
@@ -122,14 +129,17 @@ def read_truth(
             f"split={split!r} is not known; expected one of {', '.join(SPLITS)}, {ALL}."
         )
     path = manifest_path(path)
-    table, metadata = read_manifest(path)
+    table, metadata = read_manifest(path, () if id_col is None else (id_col,))
+    if id_col is not None:
+        table = with_made(table, ID, ids_of(table, id_col, path))
     table = with_ids(table, str(path))
     manifest = Manifest(table, str(path))
     if ID not in table:
         raise ValueError(
             f"{path} has neither a column {ID} nor {CUTOUT_PATH}, so its rows cannot be joined to "
-            f"scores; add {ID}, which is the file name of a cutout without its suffix, unless "
-            "the pack or manifest that was scored has other ids."
+            f"scores; name the column of the ids with id_col='NAME', or add {ID}, which is the "
+            "file name of a cutout without its suffix, unless the pack or manifest that was scored "
+            "has other ids."
         )
     ids, is_lens = manifest.ids(), manifest.labels(label_col) == 1
     for scores in scored:
@@ -151,6 +161,7 @@ def read_truth(
     categories = None
     if category_col is not None:
         categories = _groups(manifest, category_col, "--category-col", ~is_lens)
+    is_other = ~is_chosen & (splits != UNKNOWN)
     return Truth(
         path,
         ids[is_chosen],
@@ -160,7 +171,8 @@ def read_truth(
         tier,
         chosen,
         source,
-        ids[~is_chosen & (splits != UNKNOWN)],
+        ids[is_other],
+        int((is_other & ~is_lens).sum()),
         metadata.get("data_origin"),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow
@@ -16,6 +16,7 @@ from dhs.manifest.table import read_table
 from dhs.pack.source import MOST_NAMED, RESERVED
 from fastnorm.io.fits_warnings import damage_only
 from fastnorm.paths import local_path, open_file
+from fastnorm.text import one_line
 
 NEEDED, ID = ("ra", "dec"), "galaxy_id"
 PREFIX = "target_"
@@ -122,6 +123,8 @@ def _read_with_astropy(path: Path, kind: str) -> pyarrow.Table:
         try:
             # astropy only warns about a truncated file.
             with damage_only(path):
+                if kind == "votable":
+                    _refuse_links(stream)
                 table = Table.read(stream, format=kind, **options)
                 table.convert_bytestring_to_unicode()
             for name in table.colnames:
@@ -131,9 +134,20 @@ def _read_with_astropy(path: Path, kind: str) -> pyarrow.Table:
                 if _is_position(name) and is_angle and unit != "deg":
                     raise ValueError(f"{name} is in {unit}; convert it to degrees")
             return pyarrow.table({name: _arrow(table[name]) for name in table.colnames})
-        except (OSError, ValueError, TypeError, LookupError, Warning) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+        except (OSError, ValueError, TypeError, LookupError, MemoryError, Warning) as error:
+            reason = one_line(f"{type(error).__name__}: {error}")
             raise ValueError(f"{path} has no readable table ({reason}).") from error
+
+
+def _refuse_links(stream: BinaryIO) -> None:
+    """Refuse a VOTable whose data are in another file or on a server, which astropy would open."""
+    from astropy.utils.xml.iterparser import get_xml_iterator
+
+    with get_xml_iterator(stream) as parts:
+        for is_start, tag, data, _ in parts:
+            if is_start and tag.rpartition(":")[2] == "STREAM" and "href" in data:
+                raise ValueError(f"its data are at {data['href']!r}; write them into the file")
+    stream.seek(0)
 
 
 def _is_position(name: str) -> bool:

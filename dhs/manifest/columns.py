@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from fastnorm.io.read import stem_of
 
 ID = "galaxy_id"
 CUTOUT_PATH, MASK_PATH = "cutout_path", "mask_path"
+_MADE = "made_columns"
+"""Attribute of a table: its columns that are not in the file."""
 
 
 class Manifest:
@@ -48,8 +51,9 @@ class Manifest:
             The column does not exist (the message suggests the closest name), or a value is
             missing.
         """
-        columns = [str(column) for column in self.table.columns]
-        if name not in columns:
+        if name not in self.table:
+            made = self.table.attrs.get(_MADE, ())
+            columns = [str(column) for column in self.table.columns if column not in made]
             nearest = difflib.get_close_matches(name, columns, 1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"it has {', '.join(columns)}."
             raise ValueError(f"{self.name} has no column {name!r} ({key}); {hint}")
@@ -201,12 +205,44 @@ def with_ids(table: pd.DataFrame, name: str, column: str = CUTOUT_PATH) -> pd.Da
     if ID in table or column not in table:
         return table
     paths = Manifest(table, name).column(column, column)
-    return table.assign(**{ID: [id_of(str(path)) for path in paths]})
+    return with_made(table, ID, [id_of(str(path)) for path in paths])
+
+
+def with_made(table: pd.DataFrame, name: str, values: Sequence[str]) -> pd.DataFrame:
+    """Return a table with a column that no message names, unless the file has one of this name.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    name : str
+        Name of the column.
+    values : sequence of str
+        One value for each row.
+    """
+    made = table.assign(**{name: values})
+    if name not in table:
+        made.attrs[_MADE] = (*table.attrs.get(_MADE, ()), name)
+    return made
 
 
 def id_of(path: str) -> str:
     """Return the id of a cutout without one: the name of its file without the suffix."""
     return stem_of(Path(path))
+
+
+def rows_fingerprint(*columns: Iterable[object]) -> str:
+    """Return the SHA-256 of rows of cutouts, as a training records it.
+
+    Parameters
+    ----------
+    *columns : iterable
+        Ids, labels and SHA-256 of the pixels of all rows, then those of masks and the weights, if
+        there are any.
+    """
+    digest = hashlib.sha256()
+    for row in zip(*columns, strict=True):
+        digest.update("\t".join(map(str, row)).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def splits_fingerprint(ids: NDArray[np.str_], splits: NDArray[np.str_]) -> str:

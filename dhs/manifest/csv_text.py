@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,11 +39,14 @@ def plain_csv(path: Path, content: bytes) -> CsvText:
     Raises
     ------
     ValueError
-        The first line has no names of columns, or its columns are separated by spaces.
+        The first line has no names of columns or one twice, or separates them by spaces.
     """
-    content, comment = content.removeprefix(_BOM), b""
-    while content.startswith(b"#"):
-        comment, _, content = content.partition(b"\n")
+    start, comment = len(_BOM) if content.startswith(_BOM) else 0, b""
+    while content.startswith(b"#", start):
+        end = content.find(b"\n", start)
+        end = len(content) if end < 0 else end
+        comment, start = content[start:end], end + 1
+    content = content[start:]
     header = content.partition(b"\n")[0].strip().decode("utf-8", "replace")
     bare = re.sub('"[^"]*"', "", header)
     separator = next((mark for mark in SEPARATORS if mark in bare), ",")
@@ -58,6 +62,10 @@ def plain_csv(path: Path, content: bytes) -> CsvText:
             f"{path}: its first line, {header[:80]!r}, has numbers instead of the names of the "
             f"columns.{hint}"
         )
+    names = next(csv.reader(header.splitlines()[:1], delimiter=separator), [])
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path} has the column {twice[0]!r} more than once; keep one.")
     mark = re.escape(separator.encode())
     if re.search(rb"[ ]" + mark + rb"|" + mark + rb"[ ]", content):
         content = _without_spaces(content, separator)

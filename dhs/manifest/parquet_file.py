@@ -20,6 +20,8 @@ from dhs.manifest.sizes import (
 _TEXT = (pyarrow.string(), pyarrow.large_string(), pyarrow.binary(), pyarrow.large_binary())
 _DIFFERENCES = {"DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"}
 _ROWS_OF_A_PIECE = 256
+_LEAST_BYTES = 4
+"""Least number of bytes that Arrow takes for a value in a list, with its level."""
 _MOST_AT_ONCE = 2**30
 """Largest number of bytes of one array of text, whose offsets have 32 bits."""
 
@@ -49,7 +51,8 @@ def read_parquet(path: Path, content: bytes) -> pyarrow.Table:
         The file is damaged.
     """
     file = parquet.ParquetFile(pyarrow.BufferReader(content))
-    schema, rows, columns = file.schema_arrow, file.metadata.num_rows, file.metadata.num_columns
+    schema = _without_pandas(file.schema_arrow)
+    rows, columns = file.metadata.num_rows, file.metadata.num_columns
     require_columns(path, columns)
     require_plausible(path, rows, len(content))
     twice = [name for name, count in Counter(schema.names).items() if count > 1]
@@ -61,6 +64,7 @@ def read_parquet(path: Path, content: bytes) -> pyarrow.Table:
     meter = _Meter(path, f"its {rows:,} rows of {columns:,} columns")
     meter.add(len(content))
     meter.add(rows * (NUMBER_BYTES * (columns - len(texts)) + TEXT_BYTES * len(texts)))
+    meter.add(_bytes_of_long_values(file.metadata))
     in_pieces = texts & _coded_as_differences(file.metadata)
     at_once = [name for name in schema.names if name not in in_pieces]
     coded = parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=[*texts - in_pieces])
@@ -72,6 +76,12 @@ def read_parquet(path: Path, content: bytes) -> pyarrow.Table:
             found[name] = _read_in_pieces(file, number, schema.field(name), meter)
         groups.append(pyarrow.table([found[name] for name in schema.names], schema=schema))
     return pyarrow.concat_tables(groups) if groups else schema.empty_table()
+
+
+def _without_pandas(schema: pyarrow.Schema) -> pyarrow.Schema:
+    """Remove the notes of pandas, which need not be true: every column is a column here."""
+    notes = schema.metadata or {}
+    return schema.with_metadata({name: notes[name] for name in notes if name != b"pandas"})
 
 
 def _check_time_zone(path: Path, field: pyarrow.Field) -> None:
@@ -103,6 +113,17 @@ def _coded_as_differences(metadata: parquet.FileMetaData) -> set[str]:
     groups = (metadata.row_group(k) for k in range(metadata.num_row_groups))
     chunks = (group.column(k) for group in groups for k in range(group.num_columns))
     return {chunk.path_in_schema for chunk in chunks if {*chunk.encodings} & _DIFFERENCES}
+
+
+def _bytes_of_long_values(metadata: parquet.FileMetaData) -> int:
+    """Return the bytes of values of a fixed length, and of lists, of which a row can have many."""
+    groups = (metadata.row_group(k) for k in range(metadata.num_row_groups))
+    return sum(
+        chunk.num_values * max(metadata.schema.column(k).length, _LEAST_BYTES)
+        for group in groups
+        for k, chunk in enumerate(map(group.column, range(group.num_columns)))
+        if "." in chunk.path_in_schema or chunk.physical_type == "FIXED_LEN_BYTE_ARRAY"
+    )
 
 
 def _read_in_pieces(

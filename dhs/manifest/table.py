@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv as csv_module
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ UCS4_BYTES = 4
 """Bytes of a character in an array of NumPy."""
 
 
-def read_manifest(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_manifest(
+    path: str | Path, text_columns: Sequence[str] = ()
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a manifest without checking its rows.
 
     Parameters
@@ -39,6 +41,8 @@ def read_manifest(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     path : str or Path
         A ``.parquet`` or ``.csv`` file, or the folder of a pack. In a CSV, paths, ids and splits
         are text; the types of other columns are inferred.
+    text_columns : sequence of str
+        Further columns of a CSV that are text.
 
     Returns
     -------
@@ -55,7 +59,7 @@ def read_manifest(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         The file has a different type or is damaged.
     """
     path = manifest_path(path)
-    table = read_table(path)
+    table = read_table(path, text_columns=text_columns)
     return table.to_pandas(), metadata_of(table, path)
 
 
@@ -80,21 +84,44 @@ def manifest_path(path: str | Path) -> Path:
     return path / MANIFEST
 
 
-def read_table(path: Path, content: bytes | None = None) -> pyarrow.Table:
-    """Read a manifest as an Arrow table, from ``content`` if the file was already read."""
+def read_table(
+    path: Path, content: bytes | None = None, text_columns: Sequence[str] = ()
+) -> pyarrow.Table:
+    """Read a manifest as an Arrow table.
+
+    Parameters
+    ----------
+    path : Path
+    content : bytes, optional
+        Content of the file, if it was already read.
+    text_columns : sequence of str
+        Columns of a CSV that are text, besides paths, ids and splits.
+
+    Returns
+    -------
+    pyarrow.Table
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        The file has a different type or is damaged.
+    """
     if content is None:
         content = read_content(path)
     try:
         if path.suffix == ".parquet":
-            return _sound(path, read_parquet(path, content))
+            return _sound(path, read_parquet(path, content), text_columns)
         if path.suffix == ".csv":
-            as_text = dict.fromkeys(_TEXT_COLUMNS, pyarrow.string())
+            as_text = dict.fromkeys([*_TEXT_COLUMNS, *text_columns], pyarrow.string())
             options = csv.ConvertOptions(column_types=as_text)
             text = plain_csv(path, content)
             _check_cells(path, text)
             marks = csv.ParseOptions(delimiter=text.separator)
             stream = pyarrow.BufferReader(text.content)
-            return _sound(path, csv.read_csv(stream, parse_options=marks, convert_options=options))
+            read = csv.read_csv(stream, parse_options=marks, convert_options=options)
+            return _sound(path, read, text_columns)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError, csv_module.Error) as error:
         reason = one_line(str(error))
         raise ValueError(f"{path} is damaged or not a {path.suffix} file ({reason}).") from error
@@ -182,10 +209,10 @@ def check_footer(path: Path) -> None:
         )
 
 
-def _sound(path: Path, table: pyarrow.Table) -> pyarrow.Table:
+def _sound(path: Path, table: pyarrow.Table, text_columns: Sequence[str]) -> pyarrow.Table:
     """Reject what Arrow checks only on request, and texts that NumPy would pad to the longest."""
     table.validate(full=True)
-    for name in {*_TEXT_COLUMNS, *_TEXT_OF_SCORES} & {*table.column_names}:
+    for name in {*_TEXT_COLUMNS, *_TEXT_OF_SCORES, *text_columns} & {*table.column_names}:
         if is_text(table[name].type) and (longest := longest_text(table[name])):
             what = f"{name} with {len(table):,} rows, the longest of {longest:,} bytes,"
             Allowance(path).require(what, UCS4_BYTES * longest * len(table))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dhs.arguments import existing
 from dhs.manifest.columns import id_of
 from dhs.manifest.format import MANIFEST
+from dhs.manifest.naming import Naming
 from dhs.manifest.origin import agreed_origin
 from dhs.manifest.paths import path_faults
 from dhs.manifest.splits import SPLITS, find_leaks
@@ -25,6 +26,7 @@ from fastnorm.text import one_line
 
 RESERVED = ("shard", "row", "sha256", "mask_sha256", "flat_bands")
 MOST_NAMED = 5
+NO_NAMES = Naming()
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ class Source:
         return len(self.cutouts)
 
 
-def read_source(path: str | Path, data_origin: str | None) -> Source:
+def read_source(path: str | Path, data_origin: str | None, naming: Naming = NO_NAMES) -> Source:
     """Read a manifest, or list a folder of cutouts, and check every row.
 
     Parameters
@@ -82,6 +84,8 @@ def read_source(path: str | Path, data_origin: str | None) -> Source:
         `dhs.pack.write_pack`.
     data_origin : str, optional
         Survey and release of the cutouts. By default, the metadata of the manifest.
+    naming : Naming
+        Names of columns that are not those of a manifest.
 
     Returns
     -------
@@ -105,12 +109,13 @@ def read_source(path: str | Path, data_origin: str | None) -> Source:
         folder = path
     else:
         content = read_content(path)
-        table = read_table(path, content)
+        table = read_table(path, content, naming.text_columns())
         folder = path.parent
     if is_folder and "shard" in table.column_names:
         raise ValueError(f"{given} is a pack already; use it as it is.")
     origin = _origin(data_origin, metadata_of(table, path).get("data_origin"), path)
-    _refuse(path, list(_column_faults(table, needs_labels=not is_folder)))
+    own, table = table.column_names, naming.applied(table, path)
+    _refuse(path, list(_column_faults(table, own, needs_labels=not is_folder)))
     cutouts = _text(table, "cutout_path")
     ids = _text(table, "galaxy_id") if "galaxy_id" in table.column_names else _stems(cutouts)
     rows = _Rows(table, cutouts, ids)
@@ -208,8 +213,10 @@ def _some(things: Sequence[object] | NDArray[np.intp]) -> str:
     return shown if len(things) <= MOST_NAMED else f"{shown}; ..."
 
 
-def _column_faults(table: pyarrow.Table, *, needs_labels: bool) -> Iterator[str]:
-    """Describe the faults of the columns, regardless of their values."""
+def _column_faults(
+    table: pyarrow.Table, own: Sequence[str], *, needs_labels: bool
+) -> Iterator[str]:
+    """Describe the faults of the columns, regardless of their values; the file has ``own``."""
     names = table.column_names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -218,7 +225,8 @@ def _column_faults(table: pyarrow.Table, *, needs_labels: bool) -> Iterator[str]
     needed = ("cutout_path", "label")[: 1 + needs_labels]
     missing = [name for name in needed if name not in names]
     if missing:
-        yield f"no column {', '.join(missing)}; its columns are {', '.join(names) or 'none'}."
+        yield f"no column {', '.join(missing)}; its columns are {', '.join(own) or 'none'}."
+        yield _advice(missing)
     reserved = [name for name in RESERVED if name in names]
     if reserved:
         yield (
@@ -235,6 +243,17 @@ def _column_faults(table: pyarrow.Table, *, needs_labels: bool) -> Iterator[str]
     for name in ("label", "sample_weight", "ra", "dec"):
         if name in names and not is_number(table[name].type):
             yield f"{name} is of type {table[name].type}; it must be a number."
+
+
+def _advice(missing: Sequence[str]) -> str:
+    """Return how columns of other names are used."""
+    ways = []
+    if "cutout_path" in missing:
+        ways.append("path_pattern='cutouts/{NAME}.fits' for the files")
+        ways.append("id_col='NAME' for the ids")
+    if "label" in missing:
+        ways.append("label_col='NAME' for the labels")
+    return f"Name columns of your table: {', '.join(ways)}; or rename them."
 
 
 def _text(table: pyarrow.Table, name: str) -> NDArray[np.object_]:

@@ -19,6 +19,7 @@ from dhs.jobs.claim import output_folder
 from dhs.jobs.processes import run_jobs
 from dhs.manifest.claim import claim_folder, remove_parts
 from dhs.manifest.format import REJECTED, TEMPORARY
+from dhs.manifest.naming import Naming
 from dhs.manifest.splits import NSIDE, SPLITS
 from dhs.pack.finish import gather, read_rejected, record_rejected, write_manifest
 from dhs.pack.format import FLUX_UNIT
@@ -32,7 +33,7 @@ from fastnorm.kinds import flag
 from fastnorm.paths import local_path
 
 SHARD_BYTES = 2 * 2**30
-OR_OVERWRITE = "use another folder, or give --overwrite (overwrite=True) to replace this one"
+OR_OVERWRITE = "use another folder, or give overwrite=True to replace this one"
 
 
 class PackResult(NamedTuple):
@@ -70,6 +71,9 @@ def write_pack(
     allow_rejects: int = 0,
     allow_flat: bool = False,
     mask_bits: MaskBits = MaskBits(),  # noqa: B008
+    label_col: str | None = None,
+    id_col: str | None = None,
+    path_pattern: str | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] = warnings.warn,
@@ -122,6 +126,12 @@ def write_pack(
     mask_bits : MaskBits
         Bits of MASKBITS that make a pixel of a FITS file bad. The pack records them, and so do
         the models trained on it.
+    label_col, id_col : str, optional
+        Columns of the labels and ids; by default ``label`` and ``galaxy_id``. In a CSV, ids are
+        read as text.
+    path_pattern : str, optional
+        Files of the cutouts for a table without ``cutout_path``, relative to its folder, with
+        names of columns in braces, such as ``cutouts/{TARGETID}.fits``.
     overwrite : bool
         Replace a pack in ``out``, whatever its settings, by one made from scratch. The old pack is
         there until the new one is complete; see `dhs.pack.replace.replace_pack`.
@@ -157,9 +167,12 @@ def write_pack(
     integer("shard_bytes", shard_bytes, 1, 2**63 - 1)
     integer("allow_rejects", allow_rejects, 0, 2**63 - 1)
     flag("allow_flat", allow_flat), flag("overwrite", overwrite)
-    source, out = read_source(manifest, data_origin), local_path(out)
+    naming = Naming.of(label_col, id_col, path_pattern)
+    source, out = read_source(manifest, data_origin, naming), local_path(out)
     refuse_inside(source, out)
     settings = _settings(source, train_fraction, seed, shard_bytes, mask_bits)
+    # A pack without this entry has the names of a manifest.
+    settings["columns"] = naming.settings()
     listed = "list of its files" if source.path.is_dir() else "table"
     words = {SOURCE: f"the {listed} changed since this pack was begun"}
 

@@ -56,6 +56,7 @@ class Member(Part):
     architecture: Architecture
     data_origin: Text | None = None
     deprecated: Text | bool | None = None
+    training_fingerprint: Text | None = None
 
 
 class Input(Part):

@@ -88,5 +88,7 @@ def _error(calibration: Mapping[str, Any]) -> str:
     """Describe the calibration error, debiased if the evaluation has it so."""
     if "ece_debiased" not in calibration:
         return f"{number(calibration['ece'], 4)} (biased, of the old kind)"
-    ends = calibration["ece_debiased"], calibration["ece_low"], calibration["ece_high"]
-    return f"{with_interval(*ends, 4)}, debiased"
+    # Older evaluations record the estimate below 0, where its interval ends.
+    value = max(calibration["ece_debiased"], 0.0)
+    ends = calibration["ece_low"], calibration["ece_high"]
+    return f"{with_interval(value, *ends, 4)}, debiased"

@@ -24,11 +24,12 @@ from dhs.report.parts import (
     unreadable,
 )
 from dhs.report.pixels import png
-from dhs.report.style import badge, rate
+from dhs.report.style import badge
 from dhs.score.picture import Shown, read_best
 from dhs.score.table import ScoreTable, read_table, specs_of
 from dhs.selection.figure_style import drawn_thresholds
 from dhs.selection.grid_result import label
+from dhs.statistics.digits import rate_text, score_text
 from fastnorm.figure import MASKED, colour_picture
 from fastnorm.io import Rejected
 from fastnorm.text import printable
@@ -37,6 +38,7 @@ SAYS = (
     "The objects with the highest scores of every table, in z, r and g as red, green and blue; "
     "masked pixels are purple. dhs show draws more of them."
 )
+SIMULATED = "simulated"
 MOST_SHOWN, MOST_IN_SUMMARY = 12, 6
 LABELS = {1.0: "lens", 0.0: "non-lens"}
 
@@ -46,7 +48,7 @@ class Candidates(NamedTuple):
 
     ``document``: the table. ``name``: architecture and annulus. ``total``: number of objects.
     ``above``: number above the threshold, as a sentence. ``entries``: the highest, for the page.
-    ``problem``: why a picture is missing, or "".
+    ``problem``: why a picture is missing, or "". ``lacks``: that its checkpoint is missing, or "".
     """
 
     document: Document
@@ -55,6 +57,14 @@ class Candidates(NamedTuple):
     above: str
     entries: list[dict[str, Any]]
     problem: str
+    lacks: str = ""
+
+    @property
+    def title(self) -> str:
+        """The table, its model and its data."""
+        parts = [self.name, f"data: {_origin(self.document) or 'origin not stated'}"]
+        parts += [self.lacks] if self.lacks else []
+        return f"{self.document.path} ({'; '.join(parts)})"
 
 
 def read_all(artefacts: Artefacts) -> list[Candidates | Rejected]:
@@ -68,15 +78,38 @@ def read_all(artefacts: Artefacts) -> list[Candidates | Rejected]:
     Returns
     -------
     list of Candidates or Rejected
-        One per table; `Rejected` for a table that cannot be read.
+        One per table; `Rejected` for a table that cannot be read. Tables whose checkpoints are
+        among the artefacts come first, the newest of them before the others.
     """
     found: list[Candidates | Rejected] = []
-    for document in artefacts.scores:
+    for document in sorted(artefacts.scores, key=lambda item: _place(item, artefacts)):
         try:
             found.append(_read(document, artefacts))
         except Exception as error:
             found.append(Rejected(document.path, reason_of(error)))
     return found
+
+
+def _place(document: Document, artefacts: Artefacts) -> tuple[bool, float]:
+    """Return the key that sorts tables: with their checkpoints first, then the newest first."""
+    try:
+        return bool(_lacks(document, artefacts)), -document.path.stat().st_mtime
+    except Exception:  # a damaged table is named in its own block
+        return True, 0.0
+
+
+def _lacks(document: Document, artefacts: Artefacts) -> str:
+    there = {item.fingerprint for item in artefacts.checkpoints}
+    members = _members(document.metadata)[1:]
+    gone = sum(fingerprint not in there for fingerprint in members)
+    if not gone:
+        return ""
+    which = "its checkpoint is" if len(members) == 1 else f"{gone} of its checkpoints are"
+    return f"{which} not in these folders"
+
+
+def _origin(document: Document) -> str | None:
+    return document.metadata.get("data_origin")
 
 
 def section(found: Sequence[Candidates | Rejected], rejected: list[Rejected]) -> Section:
@@ -105,10 +138,13 @@ def _read(document: Document, artefacts: Artefacts) -> Candidates:
     order = np.argsort(-scores.logits, kind="stable")[:MOST_SHOWN].tolist()
     pictures = {item.row: _picture(item) for item in shown}
     entries = [
-        _entry(scores, row, rank, pictures.get(row, "")) for rank, row in enumerate(order, 1)
+        _entry(
+            scores, row, rank, pictures.get(row, ""), is_simulated=_origin(document) == SIMULATED
+        )
+        for rank, row in enumerate(order, 1)
     ]
-    above = _above(scores, document, artefacts)
-    return Candidates(document, scores.name, len(scores), above, entries, problem)
+    above, lacks = _above(scores, document, artefacts), _lacks(document, artefacts)
+    return Candidates(document, scores.name, len(scores), above, entries, problem, lacks)
 
 
 def _picture(item: Shown) -> str:
@@ -121,7 +157,9 @@ def _picture(item: Shown) -> str:
     return png(picture)
 
 
-def _entry(scores: ScoreTable, row: int, rank: int, uri: str) -> dict[str, Any]:
+def _entry(
+    scores: ScoreTable, row: int, rank: int, uri: str, *, is_simulated: bool
+) -> dict[str, Any]:
     name, score = printable(str(scores.ids[row])), float(scores.scores[row])
     known = {key: float(values[row]) for key, values in scores.known.items()}
     parameters = [("rank", f"{rank}"), ("score", f"{score:.4f}"), ("id", name)]
@@ -133,10 +171,13 @@ def _entry(scores: ScoreTable, row: int, rank: int, uri: str) -> dict[str, Any]:
         parameters.append(("label", LABELS[known["label"]]))
     if scores.flat_bands is not None and scores.flat_bands[row]:
         parameters.append(("flat bands", f"{scores.flat_bands[row]}"))
+    if is_simulated:
+        parameters.append(("data", SIMULATED))
+    kind = f", {SIMULATED}" if is_simulated else ""
     return {
         "uri": uri,
-        "alt": f"rank {rank}: {name}, score {score:.4f}",
-        "short": f"{rank}: {score:.4f}, {name}",
+        "alt": f"rank {rank}: {name}, score {score:.4f}{kind}",
+        "short": f"{rank}: {score:.4f}, {name}{kind}",
         "parameters": parameters,
     }
 
@@ -190,7 +231,8 @@ def _thresholds(document: Document, artefacts: Artefacts) -> Iterator[tuple[floa
             for judged in evaluation.metadata["tables"]:
                 if _members(judged) == members:
                     point = judged["recall_at_fpr"][0]
-                    words = f"FPR {rate(point['fpr'])} (score > {point['threshold_score']:.4g})"
+                    score = score_text(point["threshold"])
+                    words = f"FPR {rate_text(point['fpr'])} (score > {score})"
                     yield float(point["threshold"]), f"the threshold of {evaluation.path}, {words}"
 
 
@@ -202,8 +244,9 @@ def _members(metadata: Mapping[str, Any]) -> tuple[str, ...]:
 def _blocks(position: int, item: Candidates) -> list[Block]:
     specs = specs_of(item.document.metadata)
     blocks = [heading(str(item.document.path), badge(specs[0]) if len(specs) == 1 else None)]
-    origin = item.document.metadata.get("data_origin") or "not stated"
-    blocks.append(text(f"{item.name}; origin of the cutouts: {origin}. {item.above}."))
+    origin = _origin(item.document) or "not stated"
+    lacks = f" {item.lacks[0].upper()}{item.lacks[1:]}." if item.lacks else ""
+    blocks.append(text(f"{item.name}; origin of the cutouts: {origin}.{lacks} {item.above}."))
     drawn = [entry for entry in item.entries if entry["uri"]]
     if item.problem:
         lacking = len(item.entries) - len(drawn)

@@ -16,14 +16,17 @@ from dhs.selection.completeness import FEWEST_PER_BIN
 from dhs.selection.figure_style import drawn_thresholds
 from dhs.selection.grid_result import GridResult
 from dhs.selection.intervals import COMPUTED_AGAIN, TOO_FEW
+from dhs.selection.seeing import hosts_text
 from dhs.statistics.clusters import WARNED_CLUSTERS
 from fastnorm.io import Rejected
 
 SAYS = (
     "The fraction of injected arcs that is found, by Einstein radius and source magnitude, over "
-    "all PSFs and depths. Move the slider to choose the score above which an arc counts as found. "
-    "Intervals (95 %) take hosts as the sampling unit; at a false-positive rate that the grid sets "
-    "itself, they include the scatter of the threshold."
+    "the seeing and depth that the line above each map states. Net completeness leaves out the "
+    "hosts that are above the threshold without an arc, which count as found otherwise. Move the "
+    "slider to choose the score above which an arc counts as found. Intervals (95 %) take hosts as "
+    "the sampling unit; at a false-positive rate that the grid sets itself, they include the "
+    "scatter of the threshold."
 )
 NOT_ENOUGH = "n/a"
 FEW_HOSTS = "\N{DAGGER}"
@@ -48,8 +51,10 @@ def grid_heading(grid: GridResult) -> list[Block]:
     failed = f"; {metadata['failed']:,} failed" if metadata["failed"] else ""
     words = (
         f"{grid.model}; hosts: {metadata['data_origin']}; "
-        f"{metadata['injections']:,} injections{failed}."
+        f"{metadata['injections']:,} injections{failed}"
     )
+    seeing = hosts_text(grid)
+    words += f"; {seeing}." if seeing else "."
     old = [text(f"{grid.warning} {COMPUTED_AGAIN}")] if grid.warning else []
     return [heading(str(grid.folder), badge(grid.spec)), text(words), *old]
 
@@ -122,7 +127,9 @@ def _step(levels: Levels, level: int) -> dict[str, Any]:
         "score": f"{number(score, digits)}{own}",
         "rate": rates,
         "completeness": detail,
-        "said": f"score above {number(score, digits)}, {short}, completeness {complete}",
+        "net": whole.net,
+        "said": f"score above {number(score, digits)}, {short}, completeness {complete}, "
+        f"net {whole.net}",
     }
 
 

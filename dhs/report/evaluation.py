@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dhs.audit.artefacts import Document
+from dhs.evaluate.words import said_of_refused
+from dhs.figures import DASH
 from dhs.report.parts import Block, Section, each, heading, missing, note, table, text
 from dhs.report.style import (
     Legend,
@@ -23,6 +25,7 @@ from dhs.report.style import (
     with_interval,
 )
 from dhs.score.table import specs_of
+from dhs.statistics.digits import rate_text, score_text
 from fastnorm.io import Rejected
 
 COMMAND = "dhs evaluate SCORES... --truth MANIFEST --out DIR"
@@ -166,26 +169,32 @@ def _recall_table(metadata: Mapping[str, Any]) -> Block:
     for item in metadata["tables"]:
         name = table_name(item)
         if not item["recall_at_fpr"]:
-            rows.append([name, _area(item), *["\N{EN DASH}"] * 4])
+            rows.append([name, _area(item), *[DASH] * 6])
         rows += [
             [
                 name,
                 _area(item),
-                rate(point["fpr"]),
+                rate_text(point["fpr"]),
                 with_interval(point["recall"], point["low"], point["high"]),
                 f"{point['found']:,} of {point['lenses']:,}",
-                number(point["threshold_score"], 4),
+                score_text(point["threshold"]),
+                number(point["threshold"], 4),
+                number(point.get("expected_fpr"), 5),
             ]
             for point in item["recall_at_fpr"]
         ]
     method = metadata["interval"]["method"]
-    refused = "; ".join(f"FPR {rate(item['fpr'])}" for item in metadata["refused"])
+    refused = said_of_refused(metadata)
     is_old = any("low" not in item["auc"] for item in metadata["tables"])
     kind = "of the old kind, at given thresholds" if is_old else "with the threshold's scatter"
     caption = f"Recall at fixed false-positive rates, 95 % intervals ({method}, {kind})"
+    if any("expected_fpr" in p for item in metadata["tables"] for p in item["recall_at_fpr"]):
+        caption += ". Quote the expected FPR, that of other non-lenses at this threshold"
     if refused:
-        caption += f". Too few non-lenses for {refused}"
-    return table(caption, ["scores", "AUC", "FPR", "recall", "found", "threshold (score)"], rows)
+        caption += f". {refused}"
+    head = ["scores", "AUC", "FPR", "recall", "found"]
+    head += ["threshold (score)", "threshold (logit)", "expected FPR"]
+    return table(caption, head, rows)
 
 
 def _groups_table(metadata: Mapping[str, Any], key: str, caption: str) -> list[Block]:
@@ -193,7 +202,7 @@ def _groups_table(metadata: Mapping[str, Any], key: str, caption: str) -> list[B
     rows = [
         [
             table_name(item),
-            rate(point["fpr"]),
+            rate_text(point["fpr"]),
             group["name"] or "none",
             with_interval(group["share"], group["low"], group["high"]),
             f"{group['detected']:,} of {group['objects']:,}",
@@ -214,7 +223,7 @@ def _differences(comparisons: Sequence[Mapping[str, Any]]) -> Block:
         rows += [
             [
                 name,
-                f"recall at FPR {rate(point['fpr'])}",
+                f"recall at FPR {rate_text(point['fpr'])}",
                 _difference(point, "recall_difference"),
                 point["only_first"],
                 point["only_second"],

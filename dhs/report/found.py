@@ -11,22 +11,24 @@ import numpy as np
 from dhs.audit import Audit, Verdict
 from dhs.audit.artefact_checks import reason_of
 from dhs.audit.artefacts import Artefacts, Document
+from dhs.audit.validation_auc import validation_auc
 from dhs.checkpoint import Checkpoint
 from dhs.figures import DASH
-from dhs.report.candidates import MOST_IN_SUMMARY, Candidates
+from dhs.report.candidates import MOST_IN_SUMMARY, SIMULATED, Candidates
 from dhs.report.parts import Block, Section
 from dhs.report.provenance import alike
-from dhs.report.style import badge, rate, with_interval
+from dhs.report.style import badge, with_interval
 from dhs.selection.completeness import FEWEST_PER_BIN
 from dhs.selection.figure_style import drawn_thresholds
-from dhs.selection.grid_result import MAGNITUDE, GridResult, label
+from dhs.selection.grid_result import MAGNITUDE, GridResult, kind, label
 from dhs.selection.intervals import TOO_FEW
-from dhs.statistics.auc import FEWEST_OBJECTS, score_interval
+from dhs.selection.net import floor_warning, net_text
+from dhs.selection.seeing import assumed_text
+from dhs.statistics.digits import rate_text
 from fastnorm.io import Rejected
 from fastnorm.text import printable
 
 SAYS = "Each name leads to the section with the details. Intervals are at 95 %."
-SIMULATED = "simulated"
 SAME_AREA = 5e-4
 """AUCs of the same objects differ less, whatever the batch size and the device."""
 MOST_SAID = 4
@@ -161,22 +163,21 @@ def _training(item: Checkpoint) -> str:
 
 def _area(item: Checkpoint, evaluations: Sequence[Document]) -> str:
     """Return the validation AUC with its interval, from its evaluation or from the counts."""
-    area = item.validation_auc
-    if area is None:
+    found = validation_auc(item)
+    if found is None:
         return "no validation AUC"
-    count, lenses = (item.data.get(name) for name in ("n_validation", "n_validation_lenses"))
-    said, of = f"validation AUC {area:.4f}", ""
-    if count is not None and lenses is not None:
-        of = f", of {lenses:,} lenses and {count - lenses:,} non-lenses"
-    judged = _evaluated(item, area, evaluations)
+    said, of = f"validation AUC {found.value:.4f}", ""
+    if found.lenses is not None:
+        of = f", of {found.lenses:,} lenses and {found.non_lenses:,} non-lenses"
+    judged = _evaluated(item, found.value, evaluations)
     if judged is not None:
-        return f"validation AUC {with_interval(area, judged['low'], judged['high'], 4)}{of}"
-    if count is None or lenses is None:
+        interval = with_interval(found.value, judged["low"], judged["high"], 4)
+        return f"validation AUC {interval}{of}"
+    if found.lenses is None:
         return f"{said}, interval not known (dhs evaluate gives it)"
-    if min(lenses, count - lenses) < FEWEST_OBJECTS:
+    if found.has_few:
         return f"{said}{of}: too few for an interval"
-    ends = score_interval(area, lenses, count - lenses, 0.025)
-    interval = with_interval(area, *ends, 4)
+    interval = with_interval(found.value, found.low, found.high, 4)
     return f"validation AUC {interval}{of}; the interval is from these numbers alone"
 
 
@@ -202,20 +203,28 @@ def _evaluated(
 
 def _candidates(best: Sequence[Candidates | Rejected]) -> list[str]:
     said = [
-        f"{item.path} could not be read" if isinstance(item, Rejected) else item.above
+        f"{item.path} could not be read"
+        if isinstance(item, Rejected)
+        else f"{item.title}: {item.above}"
         for item in best
     ]
-    return _cut(said, "tables") or ["no table of scores in these folders (dhs score makes one)"]
+    said = _cut(said, "tables")
+    drawn = next((item for item in best if isinstance(item, Candidates) and _drawn(item)), None)
+    if drawn is not None and len(best) > 1:
+        said.append(f"pictures: the highest of {drawn.title}")
+    return said or ["no table of scores in these folders (dhs score makes one)"]
 
 
 def _pictures(best: Sequence[Candidates | Rejected]) -> list[dict[str, Any]]:
     """Return the highest of the first table that has pictures."""
     for item in best:
-        if isinstance(item, Candidates):
-            drawn = [entry for entry in item.entries if entry["uri"]]
-            if drawn:
-                return drawn[:MOST_IN_SUMMARY]
+        if isinstance(item, Candidates) and _drawn(item):
+            return _drawn(item)[:MOST_IN_SUMMARY]
     return []
+
+
+def _drawn(item: Candidates) -> list[dict[str, Any]]:
+    return [entry for entry in item.entries if entry["uri"]]
 
 
 def _of_each(
@@ -239,10 +248,13 @@ def _recall(evaluation: Document) -> list[str]:
         shown = f"{area['value']:.4f}"
         if area.get("low") is not None:
             shown = with_interval(area["value"], area["low"], area["high"], 4)
-        parts = [f"{item['name']}: AUC {shown}"]
+        origin = metadata["data_origin"] or "origin not stated"
+        scores = item.get("path") or evaluation.path
+        of = f"{scores}, on {metadata['truth']['path']}, data: {origin}"
+        parts = [f"{item['name']} ({of}): AUC {shown}"]
         for point in item["recall_at_fpr"][:1]:
             found = with_interval(point["recall"], point["low"], point["high"])
-            parts.append(f"recall {found} at FPR {rate(point['fpr'])}")
+            parts.append(f"recall {found} at FPR {rate_text(point['fpr'])}")
         objects = f"{metadata['lenses']:,} lenses and {metadata['negatives']:,} non-lenses"
         parts.append(f"of {objects}, split {metadata['truth']['split'] or 'all'}")
         said.append("; ".join(parts))
@@ -253,16 +265,20 @@ def _completeness(grid: GridResult) -> list[str]:
     threshold = drawn_thresholds(grid.thresholds)[0]
     whole = grid.completeness(threshold)
     cells = grid.completeness(threshold, (MAGNITUDE, "theta_e"))
-    said = f"{_share(whole, ())} of the injections at {label(threshold)}"
+    said = f"{_share(whole, ())} of the injections at {label(threshold)}, {_net(whole, ())}"
+    seeing = assumed_text(grid.assumed)
+    notes = [seeing] if seeing else []
+    notes += [text] if (text := floor_warning(whole, kind(threshold)).rstrip(".")) else []
     enough = cells.tried >= FEWEST_PER_BIN
     if not enough.any():
-        return [f"{said}; no cell has {FEWEST_PER_BIN} injections"]
+        return ["; ".join([f"{said}; no cell has {FEWEST_PER_BIN} injections", *notes])]
     place = np.unravel_index(np.argmax(np.where(enough, cells.share, -1)), cells.share.shape)
     faint, radius = grid.bins[place[0]].replace("-", DASH), grid.centres["theta_e"][place[1]]
-    return [
-        f"{said}; best cell of {int(enough.sum())}: {_share(cells, place)} at an Einstein radius "
-        f"of {radius:g}\N{DOUBLE PRIME} and source r {faint}"
-    ]
+    best = (
+        f"best cell of {int(enough.sum())}: {_share(cells, place)}, {_net(cells, place)}, at an "
+        f"Einstein radius of {radius:g}\N{DOUBLE PRIME} and source r {faint}"
+    )
+    return ["; ".join([said, best, *notes])]
 
 
 def _share(found: Any, place: Any) -> str:
@@ -270,6 +286,11 @@ def _share(found: Any, place: Any) -> str:
     if np.isnan(low):
         return f"{share:.3f} ({TOO_FEW} hosts for an interval)"
     return with_interval(share, low, high)
+
+
+def _net(found: Any, place: Any) -> str:
+    """Return completeness net of the hosts that pass without an arc."""
+    return f"net of hosts that pass without an arc {net_text(found, place)}"
 
 
 def _annuli(judged: Audit, key: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from fastnorm.io import Rejected
 SAYS = (
     "Arcs injected into real or simulated galaxies, from faint to bright, in z, r and g as red, "
     "green and blue. Point at an image, or reach it with the Tab key, to see the parameters of "
-    "the injection."
+    "the injection, with the PSF and the depth of its host in r."
 )
 PARAMETERS = {
     "theta_e_arcsec": ("Einstein radius", "″", 2),
@@ -42,11 +42,14 @@ PARAMETERS = {
     "lensed_r_mag": ("arc r", " mag", 2),
     "magnification": ("magnification", "", 1),
     "arc_snr_r": ("arc SNR", "", 1),
-    "psf_fwhm": ("PSF FWHM", "″", 2),
-    "depth_5sig": ("depth", " mag", 2),
+    "host_psf_fwhm": ("PSF FWHM", "″", 2),
+    "host_depth_5sig": ("depth", " mag", 2),
+    "psf_fwhm": ("PSF FWHM, cell centre", "″", 2),
+    "depth_5sig": ("depth, cell centre", " mag", 2),
     "score": ("score", "", 3),
 }
-"""Columns of ``injections.parquet``: their label, their unit, and the decimals to show."""
+"""Columns of ``injections.parquet``: their label, their unit, and the decimals to show. Centres of
+cells stand in for the seeing and depth of the host where these are not recorded."""
 
 
 def section(
@@ -122,14 +125,22 @@ def _entry(name: str, values: pd.Series, uri: str) -> dict[str, Any]:
 def _parameters(values: pd.Series) -> list[tuple[str, str]]:
     return [
         (words, number(float(values[column]), digits) + unit)
-        for column, (words, unit, digits) in PARAMETERS.items()
-        if column in values
+        for column, (words, unit, digits) in _shown(values.index).items()
     ]
+
+
+def _shown(columns: pd.Index) -> dict[str, tuple[str, str, int]]:
+    """Return the parameters to show of those that the injections record."""
+    return {
+        column: words
+        for column, words in PARAMETERS.items()
+        if column in columns and f"host_{column}" not in columns
+    }
 
 
 def _table(chosen: dict[str, Any], values: pd.DataFrame) -> Block:
     outcomes = [name for name, item in chosen.items() for _ in item.ids]
-    known = {column: words for column, words in PARAMETERS.items() if column in values}
+    known = _shown(values.columns)
     head = ["injection", "outcome", "host"]
     head += [f"{name} ({unit.strip()})" if unit else name for name, unit, _ in known.values()]
     rows = []

@@ -10,8 +10,9 @@ from scipy.special import expit
 
 from dhs.selection.completeness import FEWEST_PER_BIN
 from dhs.selection.grid_result import MAGNITUDE, GridResult, kind
-from dhs.selection.host_sums import HostSums
+from dhs.selection.host_sums import HostSums, Negatives
 from dhs.selection.intervals import HOSTS
+from dhs.selection.net import UNDEFINED, UNKNOWN, net_text, share_text
 from dhs.statistics.clusters import cluster_interval
 from dhs.statistics.intervals import binomial_interval
 
@@ -36,7 +37,8 @@ class Overall(NamedTuple):
 
     ``found``, ``tried``, ``hosts``: numbers of detections, injections and hosts. ``low``,
     ``high``: 95 % interval, NaN with too few hosts. ``interval``: what it includes, see
-    `dhs.selection.intervals.METHODS`.
+    `dhs.selection.intervals.METHODS`. ``net``: text on the completeness net of the hosts that are
+    above the threshold without an arc, with its interval.
     """
 
     found: int
@@ -45,6 +47,7 @@ class Overall(NamedTuple):
     low: float
     high: float
     interval: str
+    net: str
 
 
 class Levels(NamedTuple):
@@ -122,7 +125,8 @@ def completeness_levels(grid: GridResult) -> Levels:
 def _overall(grid: GridResult, logits: NDArray[np.float64], by_host: HostSums) -> list[Overall]:
     """Return the completeness over all cells at every level, from the strictest to the mildest."""
     above, host, count = by_host.pairs()
-    _, place = np.unique(host, return_inverse=True)
+    names, place = np.unique(host, return_inverse=True)
+    own = _own_logits(grid.non_lenses, names)
     tried = np.bincount(place, count).astype(np.int64)
     found = np.zeros_like(tried)
     levels = []
@@ -131,7 +135,9 @@ def _overall(grid: GridResult, logits: NDArray[np.float64], by_host: HostSums) -
         found += np.bincount(place[passed], count[passed], len(found)).astype(np.int64)
         ends = cluster_interval(found, tried)
         low, high = float(ends.low), float(ends.high)
-        levels.append(Overall(int(found.sum()), int(tried.sum()), len(tried), low, high, HOSTS))
+        counts = int(found.sum()), int(tried.sum()), len(tried)
+        net = _net(own, found, tried, logits[level])
+        levels.append(Overall(*counts, low, high, HOSTS, net))
     levels.reverse()
     # The scatter of a threshold that a false-positive rate sets belongs to its interval.
     for threshold in grid.thresholds:
@@ -139,8 +145,31 @@ def _overall(grid: GridResult, logits: NDArray[np.float64], by_host: HostSums) -
         if measured.interval != HOSTS:
             level = int(np.searchsorted(logits, threshold.logit))
             low, high = float(measured.low), float(measured.high)
-            levels[level] = levels[level]._replace(low=low, high=high, interval=measured.interval)
+            levels[level] = levels[level]._replace(
+                low=low, high=high, interval=measured.interval, net=net_text(measured)
+            )
     return levels
+
+
+def _own_logits(negatives: Negatives | None, hosts: Count) -> NDArray[np.float64] | None:
+    """Return the logits of hosts without an arc; None if they are not stored."""
+    if negatives is None or negatives.host_row is None:
+        return None
+    logits = dict(zip(negatives.host_row.tolist(), negatives.logit.tolist(), strict=True))
+    # A host that is not among them is not known to be above anything.
+    return np.array([logits.get(host, -np.inf) for host in hosts.tolist()])
+
+
+def _net(own: NDArray[np.float64] | None, found: Count, tried: Count, logit: float) -> str:
+    """Describe the completeness among hosts that are not above a threshold without an arc."""
+    if own is None:
+        return UNKNOWN
+    kept = own <= logit
+    if not tried[kept].sum():
+        return UNDEFINED
+    ends = cluster_interval(found[kept], tried[kept])
+    share = found[kept].sum() / tried[kept].sum()
+    return share_text(share, float(ends.low), float(ends.high))
 
 
 def _levels(

@@ -9,6 +9,7 @@ from dhs.constants import CUTOUT_SIZE
 from dhs.figures import BIN_STYLES, DASH, MINUS
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.report.parts import Block, in_script
+from dhs.statistics.digits import rate_text
 from fastnorm.extras import how_to_install
 from fastnorm.text import visible
 
@@ -164,8 +165,8 @@ def with_interval(value: float, low: float, high: float, digits: int = 3) -> str
 
 
 def rate(value: float) -> str:
-    """Format a rate or a probability with two significant digits."""
-    return f"{value:.2g}"
+    """Format a measured rate or a probability with two significant digits."""
+    return rate_text(value, 2)
 
 
 def radii(spec: PreprocessSpec) -> str:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 from pyarrow import csv, parquet
 
@@ -19,7 +20,9 @@ COPIES = (".csv", ".fits", ".vot")
 
 
 def write_copy(table: Path, out: Path) -> None:
-    """Copy a table, in a format chosen by the suffix.
+    """Copy a table, the highest score first, in a format chosen by the suffix.
+
+    The column ``rank`` is 1 for the highest score; the earlier of two equal rows comes first.
 
     The record of the table is JSON: in a FITS file under the key ``DHS`` of the header, in a
     VOTable in the INFO ``dhs``. A CSV has none.
@@ -31,7 +34,7 @@ def write_copy(table: Path, out: Path) -> None:
     out : Path
         File to write, with a suffix of `COPIES`; it appears when it is complete.
     """
-    rows = parquet.read_table(table)
+    rows = ranked(parquet.read_table(table))
     record = json.dumps(metadata_of(rows, table), sort_keys=True)
     with atomic_path(out) as temporary:
         if out.suffix == ".csv":
@@ -40,6 +43,13 @@ def write_copy(table: Path, out: Path) -> None:
             astropy_table(rows, {"DHS": record}, is_ascii=True).write(temporary, format="fits")
         else:
             _write_votable(rows, record, temporary)
+
+
+def ranked(rows: pyarrow.Table) -> pyarrow.Table:
+    """Sort rows by logit, as scores near 1 look equal, and add the column ``rank`` before them."""
+    order = np.argsort(-rows["logit"].to_numpy(), kind="stable")
+    ranks = pyarrow.array(np.arange(1, len(order) + 1))
+    return rows.take(pyarrow.array(order)).add_column(0, "rank", ranks)
 
 
 def astropy_table(rows: pyarrow.Table, meta: dict[str, str], *, is_ascii: bool) -> Any:
@@ -61,7 +71,6 @@ def astropy_table(rows: pyarrow.Table, meta: dict[str, str], *, is_ascii: bool) 
         from astropy.table import MaskedColumn, Table
     except ImportError as error:
         raise ImportError(f"FITS and VOTable need astropy: {INSTALL_EXTRA}") from error
-    import numpy as np
 
     found = Table(meta=meta)
     for name in rows.column_names:

@@ -45,6 +45,7 @@ class Member(NamedTuple):
             "architecture": record.architecture,
             "data_origin": record.data_origin,
             "deprecated": record.deprecated,
+            "training_fingerprint": record.data.get("fingerprint"),
         }
 
 

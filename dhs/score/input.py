@@ -53,6 +53,9 @@ class Input(Protocol):
         ``splits_fingerprint`` of its column ``split``, None without one. None for files.
     notes : list of str
         Values of a manifest that are not a position or a label.
+    origins : (N,) array of str, or None
+        File that each cutout of a pack was packed from; None for other input, and for packs that
+        do not name them.
     """
 
     data_origin: str | None
@@ -60,6 +63,7 @@ class Input(Protocol):
     has_unique_ids: bool
     source: dict[str, str | None] | None
     notes: list[str]
+    origins: NDArray[np.str_] | None
 
     def __len__(self) -> int:
         """Return the expected number of cutouts."""
@@ -177,6 +181,10 @@ class _Packed:
         self.rejected: list[Rejected] = []
         self.notes: list[str] = []
         self._known = known_of(self._pack.table, self._name, self.notes)
+        self.origins: NDArray[np.str_] | None = None
+        if CUTOUT_PATH in self._pack.table:
+            listed = self._pack.table[CUTOUT_PATH].fillna("")
+            self.origins = np.array([printable(str(name)) for name in listed], str)
         self._known[:, 0] = np.arange(len(self._known))
         self.has_unique_ids = True
 
@@ -218,6 +226,7 @@ class _Listed:
         self.data_origin = origin
         self.rejected: list[Rejected] = []
         self.notes: list[str] = []
+        self.origins: NDArray[np.str_] | None = None
         self._known = known_of(table, printable(path), self.notes)
         self.has_unique_ids = True
 
@@ -253,6 +262,7 @@ class _Files:
         self.source: dict[str, str | None] | None = None
         self.rejected: list[Rejected] = []
         self.notes: list[str] = []
+        self.origins: NDArray[np.str_] | None = None
         self.has_unique_ids = False
         self._paths = find_cutouts(paths, self.rejected)
         # A file without cutouts counts as one, so that it is reported.

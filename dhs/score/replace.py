@@ -61,7 +61,7 @@ def require_replaceable(
     if differ:
         raise ValueError(
             f"{out} has the scores of another run: {'; '.join(differ)}. Give another name, or "
-            "--overwrite (overwrite=True) to replace it."
+            "overwrite=True to replace it."
         )
 
 

@@ -43,7 +43,7 @@ from dhs.score.input import Input, open_input
 from dhs.score.known import to_arrow
 from dhs.score.parts import Part, parts_folder
 from dhs.score.replace import require_replaceable
-from dhs.score.table import joint_fingerprint, open_table, read_flat_bands
+from dhs.score.table import FILE, joint_fingerprint, open_table, read_flat_bands
 from dhs.score.work import Work, read_metadata, recorded_batch_size
 from dhs.statistics.few import few_for_auc
 from fastnorm.atomic import atomic_path
@@ -101,7 +101,8 @@ def score(
     out : path
         Table to write, ``.parquet``; it appears when it is complete. Parts of unfinished work are
         next to it in ``.OUT.parts``. With ``.csv``, ``.fits`` or ``.vot``, the table is written
-        beside this file with the suffix ``.parquet``, and this file is a copy of it.
+        beside this file with the suffix ``.parquet``, and this file is a copy of it, with a column
+        ``rank`` and the highest score first. The table is in the order of the input.
     combine : {"mean", "trained"}
         Combine the members by the mean of their logits, or by a `dhs.score.ensemble.Combiner`.
     truth : path, optional
@@ -298,6 +299,7 @@ def _merge(
             has_folds=combiner is not None,
             has_flat=True,
             has_known=True,
+            has_files=cutouts.origins is not None,
         ) as write,
     ):
         for part in work.read_groups():
@@ -306,6 +308,8 @@ def _merge(
                 "path": pyarrow.array(part.paths, pyarrow.string()),
                 "flat_bands": part.flat_bands,
             } | to_arrow(part.known)
+            if cutouts.origins is not None:
+                columns[FILE] = cutouts.origins[part.known[:, 0].astype(int)]
             columns |= {f"logit_{k}": part.logits[:, k] for k in range(members)}
             if combiner is None:
                 columns["logit"] = mean_logits(part.logits)

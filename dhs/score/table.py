@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow
@@ -26,7 +26,7 @@ from dhs.statistics.thresholds import sigmoid
 from fastnorm.atomic import atomic_path
 from fastnorm.paths import local_path
 
-FLAT = "flat_bands"
+FLAT, FILE = "flat_bands", "file"
 COLUMNS = ("galaxy_id", "logit", "score", "path")
 
 
@@ -48,10 +48,10 @@ class ScoreTable:
         Paths of the cutouts.
     metadata : dict
         ``members`` (one or more of ``checkpoint``, ``checkpoint_fingerprint``, ``spec``,
-        ``spec_fingerprint``, ``architecture``, ``data_origin``, ``deprecated``), ``combination``
-        (``single``, ``mean`` or ``trained``), ``spec_fingerprint``, ``data_origin`` and
-        ``mask_bits`` of the cutouts, ``input`` (what was scored, None for files), ``batch_size``,
-        ``device``, ``versions``.
+        ``spec_fingerprint``, ``architecture``, ``data_origin``, ``deprecated``,
+        ``training_fingerprint``), ``combination`` (``single``, ``mean`` or ``trained``),
+        ``spec_fingerprint``, ``data_origin`` and ``mask_bits`` of the cutouts, ``input`` (what was
+        scored, None for files), ``batch_size``, ``device``, ``versions``.
     member_logits : (N, M) float32, or None
         Logits of the members of an ensemble.
     fold : (N,) int8, or None
@@ -63,6 +63,9 @@ class ScoreTable:
     known : dict of str to (N,) float64
         Columns ``number``, ``ra``, ``dec`` and ``label`` of the cutouts, see
         `dhs.score.known.Known`; NaN where not known. Older tables have none.
+    files : (N,) array of str, or None
+        File that each cutout of a pack was packed from, as its manifest names it. None for other
+        input, whose files are ``paths``, and for packs that do not name them.
     """
 
     path: Path
@@ -75,6 +78,7 @@ class ScoreTable:
     fold: NDArray[np.int8] | None = None
     flat_bands: NDArray[np.int8] | None = None
     known: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    files: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -129,6 +133,7 @@ def open_table(
     has_folds: bool,
     has_flat: bool,
     has_known: bool,
+    has_files: bool = False,
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Open a table for writing in row groups.
 
@@ -146,6 +151,8 @@ def open_table(
         Write a column ``flat_bands``.
     has_known : bool
         Write the columns of `dhs.score.known.KINDS`.
+    has_files : bool
+        Write a column ``file``.
 
     Yields
     ------
@@ -162,7 +169,8 @@ def open_table(
         | (KINDS if has_known else {})
         | {f"logit_{k}": pyarrow.float32() for k in range(members)}
         | ({"fold": pyarrow.int8()} if has_folds else {})
-        | ({FLAT: pyarrow.int8()} if has_flat else {}),
+        | ({FLAT: pyarrow.int8()} if has_flat else {})
+        | ({FILE: pyarrow.string()} if has_files else {}),
         metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True, allow_nan=False)},
     )
     with parquet.ParquetWriter(path, schema) as writer:
@@ -186,10 +194,13 @@ def write_table(out: Path, table: ScoreTable) -> None:
         columns[FLAT] = table.flat_bands
     if table.known:
         columns |= to_arrow(np.stack([table.known[name] for name in KINDS], axis=1))
+    if table.files is not None:
+        columns[FILE] = pyarrow.array(table.files.tolist(), pyarrow.string())
     has = {
         "has_folds": table.fold is not None,
         "has_flat": table.flat_bands is not None,
         "has_known": bool(table.known),
+        "has_files": table.files is not None,
     }
     with (
         atomic_path(out) as temporary,
@@ -219,16 +230,15 @@ def read_table(path: str | Path) -> ScoreTable:
     """
     path = local_path(path)
     if path.suffix in (".fits", ".vot"):
-        raise ValueError(
-            f"{path} is a copy for other programs; give {path.with_suffix('.parquet')}, which "
-            "dhs score writes beside it."
-        )
+        _refuse_copy(path)
     table = read_arrow(path)
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(
             f"{path} has no column {', '.join(missing)}; give a table written by dhs score."
         )
+    if path.suffix == ".csv":
+        _refuse_copy(path)
     empty = [name for name in COLUMNS if table[name].null_count]
     if empty:
         raise ValueError(f"{path} has rows without {', '.join(empty)}; score the cutouts again.")
@@ -250,7 +260,21 @@ def read_table(path: str | Path) -> ScoreTable:
         fold=table["fold"].to_numpy() if "fold" in table.column_names else None,
         flat_bands=table[FLAT].to_numpy() if FLAT in table.column_names else None,
         known={name: _numbers(table, name, path) for name in KINDS if name in table.column_names},
+        files=_files(table),
     )
+
+
+def _refuse_copy(path: Path) -> NoReturn:
+    raise ValueError(
+        f"{path} is a copy for other programs; give {path.with_suffix('.parquet')}, which "
+        "dhs score writes beside it."
+    )
+
+
+def _files(table: pyarrow.Table) -> NDArray[np.str_] | None:
+    if FILE not in table.column_names:
+        return None
+    return np.array(table[FILE].cast(pyarrow.string()).fill_null("").to_pylist(), str)
 
 
 def _numbers(table: pyarrow.Table, name: str, path: Path) -> NDArray[np.float64]:
@@ -318,13 +342,24 @@ def read_flat_bands(path: Path) -> dict[str, int]:
     return dict(zip(table["galaxy_id"].to_pylist(), table[FLAT].to_pylist(), strict=True))
 
 
-def highest(path: Path, count: int) -> list[tuple[str, float, float]]:
-    """Return ids, scores and logits of the ``count`` highest logits; earlier rows win ties."""
-    best: list[tuple[float, str]] = []
+def highest(path: Path, count: int) -> list[dict[str, Any]]:
+    """Return the ``count`` highest logits, the highest first; earlier rows win ties.
+
+    Each has ``id``, ``score`` and ``logit``, and of ``ra``, ``dec``, ``label``, ``flat_bands`` and
+    ``file`` those that are known.
+    """
+    best: list[tuple[float, dict[str, Any]]] = []
     with parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(columns=["galaxy_id", "logit"]):
+        asked = ("galaxy_id", "logit", "ra", "dec", "label", FLAT, FILE)
+        names = [name for name in asked if name in file.schema_arrow.names]
+        for batch in file.iter_batches(columns=names):
             logits = batch["logit"].to_numpy()
             rows = np.argsort(-logits, kind="stable")[:count].tolist()
-            best += [(float(logits[k]), batch["galaxy_id"][k].as_py()) for k in rows]
+            found = batch.take(pyarrow.array(rows, pyarrow.int64())).to_pylist()
+            best += [(float(logits[k]), row) for k, row in zip(rows, found, strict=True)]
             best = heapq.nlargest(count, best, key=lambda item: item[0])
-    return [(identity, float(sigmoid(logit)), logit) for logit, identity in best]
+    return [
+        {"id": row.pop("galaxy_id"), "score": float(sigmoid(logit))}
+        | {name: value for name, value in row.items() if value is not None}
+        for logit, row in best
+    ]

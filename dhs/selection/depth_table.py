@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow
 from numpy.typing import NDArray
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from dhs.arguments import existing, real_array
 from dhs.injection.psf import LEAST_FWHM_ARCSEC, MOST_FWHM_ARCSEC
 from dhs.manifest.columns import CUTOUT_PATH, MASK_PATH
+from dhs.manifest.naming import Naming
 from dhs.manifest.paths import refuse_escapes
 from dhs.manifest.table import is_number, manifest_path, read_table
 from dhs.selection.config import PSFDEPTH_UNITS
@@ -37,6 +38,8 @@ SIZE, DEPTH, FROM = "psfsize_r", "psfdepth_r", "_from"
 GIVEN, INVVAR, SKY, MISSING = "table", "INVVAR", "sky noise", "missing"
 INVERSE_VARIANCE, MAG = PSFDEPTH_UNITS
 ARCSEC = "arcsec"
+NO_SEEING = "the seeing is unknown"
+"""Start of the reason why a row has no depth that an assumed seeing would give it."""
 
 
 class DepthTable(NamedTuple):
@@ -71,6 +74,9 @@ def write_depths(
     seeing_card: SeeingCard | None = None,
     psfdepth_unit: str = "",
     mask_bits: MaskBits = MaskBits(),  # noqa: B008
+    label_col: str | None = None,
+    id_col: str | None = None,
+    path_pattern: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DepthTable:
     """Write a table with seeing and depth in r, measured where the given table lacks them.
@@ -83,8 +89,8 @@ def write_depths(
     source : str or Path
         A ``.parquet`` or ``.csv`` table with ``cutout_path``, or a folder of cutouts.
     out : Path
-        The ``.parquet`` file to write. If it is not in the folder of ``source``, the paths in it
-        are absolute.
+        The ``.parquet`` file to write, or ``.csv`` if the table is one. If it is not in the folder
+        of ``source``, the paths in it are absolute.
     psf_fwhm : float, optional
         FWHM of the PSF in r of cutouts whose seeing is unknown, arcsec. Only their depth is
         computed with it; ``psfsize_r`` stays empty.
@@ -95,6 +101,8 @@ def write_depths(
         column.
     mask_bits : MaskBits
         Bits of MASKBITS that make a pixel of a FITS file bad.
+    label_col, id_col, path_pattern : str, optional
+        Same as in `dhs.pack.write_pack`; the written table has the columns of a manifest.
     progress : function, optional
         Called with the number of rows done and the total.
 
@@ -113,7 +121,9 @@ def write_depths(
     if psf_fwhm is not None:
         low, high = LEAST_FWHM_ARCSEC, MOST_FWHM_ARCSEC
         psf_fwhm = float(real_array("psf_fwhm", psf_fwhm, low, high, ndim=0))
-    table, folder, name = _open(source)
+    naming = Naming.of(label_col, id_col, path_pattern)
+    table, folder, name = _open(source, naming)
+    _require_kept(out, name)
     unit = _unit(table, name, psfdepth_unit)
     sizes, depths = _column(table, SIZE, name), _column(table, DEPTH, name)
     is_depth = np.isfinite(depths) & ((depths > 0) | (unit != INVERSE_VARIANCE))
@@ -157,7 +167,7 @@ def write_depths(
     if is_written:
         table = _absolute(table, folder, out)
         with atomic_path(out) as temporary:
-            parquet.write_table(table, temporary)
+            _write(table, out, temporary)
     return DepthTable(
         len(paths),
         _counted(seeing),
@@ -170,28 +180,49 @@ def write_depths(
     )
 
 
-def _open(source: str | Path) -> tuple[pyarrow.Table, Path, str]:
+def _open(source: str | Path, naming: Naming) -> tuple[pyarrow.Table, Path, str]:
     """Return the rows, the folder that relative paths start from, and the name of the table."""
     path = existing(local_path(source))
     if path.is_dir() and not (path / "manifest.parquet").is_file():
         files = [str(file.relative_to(path)) for file in find_cutouts([path])]
-        return pyarrow.table({CUTOUT_PATH: pyarrow.array(files, pyarrow.string())}), path, str(path)
+        table = pyarrow.table({CUTOUT_PATH: pyarrow.array(files, pyarrow.string())})
+        return naming.applied(table, path), path, str(path)
     path = manifest_path(path)
-    table = read_table(path)
+    table = read_table(path, text_columns=naming.text_columns())
     if "shard" in table.column_names:
         raise ValueError(
             f"{path} belongs to a pack, which contains no headers and no INVVAR; give the table "
             "that it was packed from, and pack the result again."
         )
+    own, table = table.column_names, naming.applied(table, path)
     if CUTOUT_PATH not in table.column_names:
-        listed = ", ".join(table.column_names)
-        raise ValueError(f"{path} has no column {CUTOUT_PATH}; it has {listed}.")
+        listed = ", ".join(own)
+        raise ValueError(
+            f"{path} has no column {CUTOUT_PATH}; it has {listed}. Name the files with "
+            "path_pattern='cutouts/{NAME}.fits', where NAME is one of these columns."
+        )
     if table[CUTOUT_PATH].null_count:
         raise ValueError(f"{path}: {CUTOUT_PATH} is missing in some rows.")
     for column in (CUTOUT_PATH, MASK_PATH):
         if column in table.column_names:
             refuse_escapes(path, column, table[column].to_pylist())
     return table, path.parent, str(path)
+
+
+def _require_kept(out: Path, source: str) -> None:
+    """Refuse a CSV that would lose what the given table states beside its columns."""
+    if out.suffix == ".csv" and Path(source).suffix != ".csv":
+        raise ValueError(
+            f"out={str(out)!r} is a .csv, which states neither the origin of the cutouts nor the "
+            f"unit of {DEPTH}, and {source} is not a .csv; give a .parquet."
+        )
+
+
+def _write(table: pyarrow.Table, out: Path, temporary: Path) -> None:
+    if out.suffix == ".csv":
+        csv.write_csv(table, temporary)
+    else:
+        parquet.write_table(table, temporary)
 
 
 def _unit(table: pyarrow.Table, name: str, stated: str) -> str:
@@ -253,11 +284,18 @@ def _depth(opened: Opened, seeing: _Value, assumed: float | None, unit: str) -> 
     if np.isnan(fwhm):
         if assumed is None:
             why = seeing.origin.removeprefix(f"{MISSING}: ")
-            return _Value(np.nan, f"{MISSING}: the seeing is unknown ({why})")
+            return _Value(np.nan, f"{MISSING}: {NO_SEEING} ({why})")
         fwhm, remark = assumed, f" at an assumed PSF FWHM of {assumed:g} arcsec"
     try:
         if opened.invvar is not None:
-            value, origin = psfdepth_of_invvar(opened.invvar, fwhm), INVVAR
+            _require_image(opened)
+            # A pixel without a value carries no flux, whatever its weight.
+            weights = np.where(np.isfinite(opened.pixels), opened.invvar, 0)
+            value, origin = psfdepth_of_invvar(weights, fwhm), INVVAR
+            if not value > 0 and psfdepth_of_invvar(opened.invvar, fwhm) > 0:
+                return _Value(
+                    np.nan, f"{MISSING}: no finite pixel of r at the object has an INVVAR"
+                )
             if not value > 0:
                 return _Value(np.nan, f"{MISSING}: INVVAR is 0 at the object")
         else:
@@ -267,6 +305,15 @@ def _depth(opened: Opened, seeing: _Value, assumed: float | None, unit: str) -> 
     if unit == MAG:
         value = float(depth_of_inverse_variance(np.array(value)))
     return _Value(value, origin + remark)
+
+
+def _require_image(opened: Opened) -> None:
+    """Refuse a band without an image, whose weights state a depth all the same."""
+    finite = opened.pixels[np.isfinite(opened.pixels)]
+    if not finite.size:
+        raise ValueError("no pixel of r is finite")
+    if finite.min() == finite.max():
+        raise ValueError("all pixels of r have one value")
 
 
 def _with(table: pyarrow.Table, name: str, values: list[_Value], unit: str) -> pyarrow.Table:

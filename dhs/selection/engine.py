@@ -89,7 +89,7 @@ class Engine:
             path, allow_deprecated=config.allow_deprecated
         )
         self.finder.to(self.device).eval()
-        self.hosts = Hosts(config)
+        self.hosts = Hosts(config, self.checkpoint.data)
         size, wanted = self.hosts.data.size, self.checkpoint.size
         if size != wanted:
             raise ValueError(

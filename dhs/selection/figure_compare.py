@@ -26,6 +26,7 @@ from dhs.selection.grid_result import ALL_MAGNITUDES, MAGNITUDE
 from dhs.selection.intervals import HOSTS, HOSTS_AND_NEGATIVES
 from dhs.selection.matching import CommonThreshold
 from dhs.selection.paired import POOLED, SIGNIFICANT, difference_text, p_text
+from dhs.selection.seeing import assumed_text, pooled_text
 from dhs.statistics.clusters import FEWEST_CLUSTERS
 from fastnorm.io import INSTALL_EXTRA
 
@@ -136,7 +137,8 @@ def _heading(comparison: Comparison) -> list[str]:
         f"B: {second.model}; {second.annulus}",
         *preprocessing,
         f"hosts: {first.metadata['data_origin']}; the same {comparison.injections:,} injections"
-        f"{lost}; {count_range(pairs)} per cell, over all PSFs and depths",
+        f"{lost}; {count_range(pairs)} per cell; {pooled_text(first.assumed)}",
+        *([assumed_text(first.assumed)] if first.assumed else []),
         f"outlined, with a star: p < {SIGNIFICANT}, simultaneous over the cells of a threshold",
         *_untested(comparison),
         f"intervals and p: {_resampled(comparison)}",

@@ -20,12 +20,14 @@ from dhs.selection.figure_style import (
     SOURCE_R,
     THETA_E,
     drawn_thresholds,
+    floor_line,
     grid_heading,
     require_injections,
 )
 from dhs.selection.grid_result import MAGNITUDE, GridResult, kind, label
 from dhs.selection.host_sums import Completeness
 from dhs.selection.intervals import COMPUTED_AGAIN, HOSTS_AND_NEGATIVES, TOO_FEW
+from dhs.selection.seeing import pooled_text
 from dhs.statistics.clusters import FEWEST_CLUSTERS, WARNED_CLUSTERS
 from dhs.statistics.threshold_scatter import FEW_FALSE_POSITIVES
 from dhs.statistics.thresholds import Threshold
@@ -67,11 +69,14 @@ def completeness_figure(grid: GridResult) -> Figure:
     thresholds = drawn_thresholds(grid.thresholds)
     found = [grid.completeness(threshold, ("theta_e", MAGNITUDE)) for threshold in thresholds]
     says = (
-        f"all PSFs and depths; {count_range(found[0].tried)} injections into "
+        f"{pooled_text(grid.assumed)}; {count_range(found[0].tried)} injections into "
         f"{count_range(found[0].hosts)} hosts per point"
     )
     again = [COMPUTED_AGAIN] if grid.warning else []
-    lines = grid_heading(grid, "Completeness of injected arcs", *again, says, _bars(found))
+    floors = [floor_line(grid, threshold) for threshold in thresholds]
+    lines = grid_heading(
+        grid, "Completeness of injected arcs", *again, says, _bars(found), *filter(None, floors)
+    )
     figure = figure_with_heading(
         (max(6.4, 0.6 + 3.3 * len(thresholds)), 4.1), lines, is_constrained=True
     )

@@ -17,9 +17,16 @@ from dhs.figures import (
     figure_with_heading,
     short_count,
 )
-from dhs.selection.figure_style import SOURCE_R, THETA_E, grid_heading, require_injections
+from dhs.selection.figure_style import (
+    SOURCE_R,
+    THETA_E,
+    floor_line,
+    grid_heading,
+    require_injections,
+)
 from dhs.selection.folder import SELECTION
 from dhs.selection.grid_result import MAGNITUDE, GridResult, label
+from dhs.selection.seeing import POOLED, pooled_text
 from dhs.statistics.clusters import WARNED_CLUSTERS
 from dhs.statistics.thresholds import Threshold
 from fastnorm.io import INSTALL_EXTRA
@@ -32,9 +39,9 @@ except ImportError as error:
     raise ImportError(f"figures need matplotlib and astropy: {INSTALL_EXTRA}") from error
 
 PANELS = {
-    MAGNITUDE: f"{SOURCE_R}; all PSFs and depths",
-    "depth_5sig": r"$5\sigma$ depth in $r$ (AB mag); all PSFs and magnitudes",
-    "psf_fwhm": "FWHM of the PSF in $r$ (arcsec); all depths and magnitudes",
+    MAGNITUDE: SOURCE_R,
+    "depth_5sig": r"$5\sigma$ depth in $r$ (AB mag), cell centre",
+    "psf_fwhm": "FWHM of the PSF in $r$ (arcsec), cell centre",
 }
 
 # Inches.
@@ -79,6 +86,7 @@ def map_figure(grid: GridResult, threshold: Threshold) -> Figure:
         f"Completeness at {label(threshold)}",
         "in each cell: completeness, and below it the number of injections; hatched: no hosts",
         f"dashed outline: fewer than {WARNED_CLUSTERS} hosts; intervals: {SELECTION}.csv",
+        *filter(None, [floor_line(grid, threshold)]),
     )
     figure = figure_with_heading((width, height), lines)
     colours = colours_of("cividis", 0, 1)
@@ -95,13 +103,19 @@ def map_figure(grid: GridResult, threshold: Threshold) -> Figure:
         _outline(axes, (found.is_few & (found.tried > 0)).T)
         if axis in BRIGHT_FIRST:
             axes.invert_yaxis()
-        axes.set_title(title, size=USUAL, loc="left")
+        axes.set_title(f"{title}; {_summed(grid, axis)}", size=USUAL, loc="left")
         top -= ABOVE + up + BELOW
     axes.set_xlabel(THETA_E, size=USUAL)
     bar = add_axes(figure, width - RIGHT + 0.15, top + BELOW, 0.14, height - top - ABOVE - BELOW)
     figure.colorbar(colours, cax=bar).set_label("completeness", size=USUAL)
     bar.tick_params(labelsize=SMALL)
     return figure
+
+
+def _summed(grid: GridResult, shown: str) -> str:
+    """Say over which axes a panel sums."""
+    magnitudes = [] if shown == MAGNITUDE else ["magnitudes"]
+    return pooled_text(grid.assumed, *magnitudes, axes=[axis for axis in POOLED if axis != shown])
 
 
 def _outline(axes: Axes, few: NDArray[np.bool_]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dhs.selection.grid_result import GridResult
+from dhs.selection.grid_result import GridResult, kind
+from dhs.selection.net import floor_warning
+from dhs.selection.seeing import assumed_text
 from dhs.statistics.thresholds import Threshold
 
 MOST_THRESHOLDS = 3
@@ -32,8 +34,13 @@ def require_injections(grid: GridResult) -> None:
         )
 
 
+def floor_line(grid: GridResult, threshold: Threshold) -> str:
+    """Return a line on the hosts that pass without an arc; empty where they matter little."""
+    return floor_warning(grid.completeness(threshold), kind(threshold))
+
+
 def grid_heading(grid: GridResult, title: str, *more: str) -> list[str]:
-    """Return the heading lines of a figure: title, model, annulus, hosts and counts.
+    """Return the heading lines of a figure: title, model, annulus, hosts, counts, assumptions.
 
     Parameters
     ----------
@@ -49,12 +56,14 @@ def grid_heading(grid: GridResult, title: str, *more: str) -> list[str]:
     """
     metadata = grid.metadata
     warning = [grid.warning] if grid.warning else []
+    assumed = [assumed_text(grid.assumed)] if grid.assumed else []
     failed = f", excluding {metadata['failed']:,} that failed" if metadata["failed"] else ""
     return [
         title,
         grid.model,
         grid.annulus,
         f"hosts: {metadata['data_origin']}; {metadata['injections']:,} injections{failed}",
+        *assumed,
         *warning,
         *more,
     ]

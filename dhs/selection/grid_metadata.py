@@ -42,9 +42,11 @@ class Scorer(Part):
 
 
 class Hosts(Part):
-    """The hosts of the injections."""
+    """The hosts of the injections; seeing and depth are numbers only where they were assumed."""
 
     split: Text
+    psf_fwhm: Annotated[float, Field(gt=0)] | None = None
+    depth_5sig: Annotated[float, Field(gt=0)] | None = None
 
 
 def _ascending(edges: list[float]) -> list[float]:

@@ -22,6 +22,7 @@ from dhs.selection.folder import GRID, INJECTIONS, NEGATIVES, SELECTION
 from dhs.selection.grid_metadata import Grid
 from dhs.selection.host_sums import Completeness, HostSums, Negatives
 from dhs.selection.intervals import HOSTS, HOSTS_AND_NEGATIVES, OF_OLD_KIND
+from dhs.statistics.digits import rate_text
 from dhs.statistics.thresholds import Threshold
 from fastnorm.json_text import parse_json
 from fastnorm.paths import local_path, read_bytes
@@ -38,7 +39,7 @@ def kind(threshold: Threshold) -> str:
     """Name the false-positive rate of a threshold, or its score if the score is fixed."""
     if threshold.fpr_target is None:
         return f"score > {threshold.threshold:g}"
-    return f"FPR {threshold.fpr_target:g}"
+    return f"FPR {rate_text(threshold.fpr_target)}"
 
 
 def label(threshold: Threshold) -> str:
@@ -165,6 +166,12 @@ class GridResult:
         return math.prod(len(centres) for centres in self.centres.values())
 
     @property
+    def assumed(self) -> dict[str, float]:
+        """Seeing and depth that all hosts were given instead of measured ones, by axis."""
+        hosts = self.metadata["config"]["hosts"]
+        return {axis: value for axis in AXES[1:] if (value := hosts.get(axis)) is not None}
+
+    @property
     def model(self) -> str:
         """Architecture, name and fingerprint of the checkpoint."""
         record = self.metadata["checkpoint"]
@@ -181,6 +188,11 @@ class GridResult:
         """Read columns of all injections in order, at most `ROWS_AT_ONCE` rows at a time."""
         for batch in self._injections.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
             yield {name: batch[name].to_numpy(zero_copy_only=False) for name in columns}
+
+    def has(self, *columns: str) -> bool:
+        """Whether the injections have all of these columns, as numbers."""
+        schema = self._injections.schema_arrow
+        return all(name in schema.names and is_number(schema.field(name).type) for name in columns)
 
     def negatives(self) -> NDArray[np.float32] | None:
         """Return the logits of the non-lenses that set the thresholds; None if not stored."""

@@ -46,7 +46,8 @@ class Completeness(NamedTuple):
     this threshold. ``low``, ``high``: interval; NaN with too few hosts. ``interval``: what it
     includes, `dhs.selection.intervals.HOSTS` or ``HOSTS_AND_NEGATIVES``. ``net``: completeness
     among injections whose host alone is not above the threshold; NaN without non-lenses.
-    ``net_low``, ``net_high``: its interval, of the same kind.
+    ``net_low``, ``net_high``: its interval, of the same kind. ``alone``: share of the injections
+    whose host alone is above the threshold, which ``net`` leaves out; NaN without non-lenses.
     """
 
     tried: Count
@@ -60,6 +61,7 @@ class Completeness(NamedTuple):
     net: Float
     net_low: Float
     net_high: Float
+    alone: Float
 
     @property
     def is_few(self) -> NDArray[np.bool_]:
@@ -182,15 +184,17 @@ class HostSums:
             ends = combine(share, ends, Ends(*at), correlation)
         kind = self.interval_of(number, confidence)
         net: tuple[Float, Ends] = np.full(total, np.nan), Ends(*np.full((2, total), np.nan))
+        alone = np.full(total, np.nan)
         if above is not None:
             lost = [_add_up(group[above], column[above], total) for column in sums.T]
+            alone = _ratio(lost[0], tried)
             net = _net(group[~above], sums[~above], total, confidence)
             if limits is not None:
                 # Hosts that the limits add or remove are few, and stay where they are.
                 kept = tried - lost[0]
                 net_at = [np.clip(_ratio(end * tried - lost[1], kept), 0, 1) for end in at]
                 net = net[0], combine(net[0], net[1], Ends(*net_at), np.zeros(total))
-        return Completeness(tried, found, sizes, share, n_eff, *ends, kind, net[0], *net[1])
+        return Completeness(tried, found, sizes, share, n_eff, *ends, kind, net[0], *net[1], alone)
 
     def _hosts_above(self, number: int, hosts: Count) -> NDArray[np.bool_] | None:
         """Return whether each host alone is above a threshold; None if that is not known."""

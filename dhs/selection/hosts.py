@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from pyarrow import parquet
 
 from dhs.arguments import element
 from dhs.constants import AB_ZEROPOINT_MAG, BANDS
-from dhs.data import LensDataset
 from dhs.manifest.columns import Manifest
 from dhs.pack import MANIFEST
 from dhs.selection.config import CLASS_COL, PSFDEPTH_UNITS, Axis, GridConfig, HostsSection
+from dhs.selection.host_errors import missing_column, span, split_advice
 
 AMBIGUOUS_RANGE = (20.0, 28.0)
 """A median depth in this range may be a magnitude, or an inverse variance of a shallow survey."""
@@ -60,6 +61,8 @@ class Hosts:
     Parameters
     ----------
     config : GridConfig
+    trained_on : dict, optional
+        Record of the training data in the checkpoint, for the error on too few hosts.
 
     Attributes
     ----------
@@ -94,9 +97,12 @@ class Hosts:
         has enough hosts.
     """
 
-    def __init__(self, config: GridConfig) -> None:
+    def __init__(self, config: GridConfig, trained_on: Mapping[str, Any] | None = None) -> None:
         section = config.hosts
         split = None if section.split == "all" else section.split
+        # Imports torch, which those who need only the units do without.
+        from dhs.data import LensDataset
+
         self.data = LensDataset(section.dataset(), split, section.split_by)
         self.rows = np.flatnonzero(self.data.labels == 0).astype(np.int64)
         name = self.data.name
@@ -114,13 +120,18 @@ class Hosts:
             if section.phi_col:
                 self.phi = _numbers(manifest, section.phi_col, "hosts.phi_col")
         self.classes = _classes(manifest, section)
-        self._assign(config)
+        self._assign(config, trained_on)
         self.fingerprint = self._fingerprint()
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _assign(self, config: GridConfig) -> None:
+    @property
+    def name(self) -> str:
+        """Name of the data and of the split."""
+        return f"{self.data.name}, split {self.data.split or 'all'}"
+
+    def _assign(self, config: GridConfig, trained_on: Mapping[str, Any] | None) -> None:
         width, depth = self.fwhm[:, BANDS.index("r")], self.depth
         is_usable = np.isfinite(width) & (width > 0) & np.isfinite(depth)
         if self.q is not None:
@@ -148,8 +159,9 @@ class Hosts:
             raise ValueError(
                 f"{self.data.name}: no cell has hosts.fewest_per_cell={fewest} hosts, the fullest "
                 f"has {most}. Of {len(self)} non-lenses {self.outside} lie outside the axes and "
-                f"{self.without_seeing} have no seeing or depth. Seeing is {_span(width)} arcsec, "
-                f"depth {_span(depth)} mag. Widen the axes, or give more hosts."
+                f"{self.without_seeing} have no seeing or depth. Seeing is {span(width)} arcsec, "
+                f"depth {span(depth)} mag. Widen the axes, or give more hosts."
+                f"{split_advice(config.hosts, self.data, len(self), trained_on)}"
             )
         self.used = sum(len(pool) for pool in by_place.values() if len(pool) >= fewest)
         per_radius = len(by_place)
@@ -251,15 +263,10 @@ def _numbers_or(
         )
     if value is not None:
         return np.full(len(manifest.table), value)
-    try:
-        return _numbers(manifest, name, f"hosts.{key}")
-    except ValueError as error:
-        if has_column:
-            raise
-        raise ValueError(
-            f"{error} Add the column (dhs depth measures it on the cutouts), or give "
-            f"hosts.{constant}, one value for all hosts; docs/howto/seeing_and_depth.md says more."
-        ) from error
+    if not has_column:
+        usual = type(section).model_fields[key].default
+        raise ValueError(missing_column(manifest, name, key, constant, usual))
+    return _numbers(manifest, name, f"hosts.{key}")
 
 
 def _numbers(manifest: Manifest, name: str, key: str) -> NDArray[np.float64]:
@@ -274,8 +281,3 @@ def _numbers(manifest: Manifest, name: str, key: str) -> NDArray[np.float64]:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{manifest.name}: {name} ({key}) is not numeric: {error}") from error
-
-
-def _span(values: NDArray[np.float64]) -> str:
-    finite = values[np.isfinite(values)]
-    return f"{finite.min():.2f} to {finite.max():.2f}" if finite.size else "none"

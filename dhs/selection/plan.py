@@ -108,7 +108,7 @@ def make_plan(config: GridConfig, workers: int | None = None) -> Plan:
     begun = time.perf_counter()
     engine = Engine(config)
     opening = time.perf_counter() - begun
-    require_enough(config.fpr_targets, len(engine.hosts), engine.hosts.data.name)
+    require_enough(config.fpr_targets, len(engine.hosts), engine.hosts.name)
     shards, cores = engine.shards(), default_workers(config)
     count = workers or cores
     busy = min(count, len(shards))

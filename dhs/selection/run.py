@@ -129,7 +129,7 @@ def run_grid(
     given, config = config, with_absolute_paths(config)
     count = _check_workers(workers, config)
     engine = Engine(config)
-    require_enough(config.fpr_targets, len(engine.hosts), engine.hosts.data.name)
+    require_enough(config.fpr_targets, len(engine.hosts), engine.hosts.name)
     out = Path(config.out_dir)
     with output_folder(out, "a grid", "*", f"{SHARDS}/*", claim=partial(claim, out, engine)):
         todo = missing(out, engine)

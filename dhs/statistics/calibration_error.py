@@ -11,8 +11,9 @@ Float = NDArray[np.float64]
 
 METHOD = (
     "debiased ECE: the mean error of each bin minus what noise alone adds, 0 on average if scores "
-    "are calibrated (after Roelofs et al. 2022); interval: parametric bootstrap of the bins; its "
-    "lower end is 0 unless calibration is rejected"
+    "are calibrated (after Roelofs et al. 2022); a negative value is 0, but for "
+    "ece_debiased_signed; interval: parametric bootstrap of the bins; its lower "
+    "end is 0 unless calibration is rejected"
 )
 
 _DECAY = 3.0

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
+from dhs.statistics.digits import rate_text
+
 Float = NDArray[np.float64]
 
 CONDITIONAL = "conditional"
@@ -105,13 +107,14 @@ def expected_rate(false_positives: int, negatives: int) -> float:
 
 
 def rate_remark(false_positives: int, negatives: int) -> str | None:
-    """Describe the bias of the rate at a threshold set by few false positives; None for many."""
+    """Say which rate to quote at a threshold set by few false positives; None for many."""
     if false_positives >= FEW_FALSE_POSITIVES:
         return None
     expected = expected_rate(false_positives, negatives)
     excess = 100 * (expected * negatives / max(false_positives, 1) - 1)
     return (
-        f"the threshold is set by {false_positives} false positives (fewer than "
-        f"{FEW_FALSE_POSITIVES}); at this threshold the expected rate is {expected:.3g}, "
-        f"{excess:.2g} % above that of the sample"
+        f"the threshold is set by {false_positives} false positives among {negatives:,} non-lenses "
+        f"(fewer than {FEW_FALSE_POSITIVES}): quote the rate expected of other non-lenses, "
+        f"{rate_text(expected, 3)}, which is {excess:.2g} % above the "
+        f"{rate_text(false_positives / negatives, 3)} of these, in which the threshold was chosen"
     )

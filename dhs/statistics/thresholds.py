@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+from dhs.statistics.digits import rate_text
 from dhs.statistics.intervals import binomial_interval
 from dhs.statistics.threshold_scatter import (
     CONDITIONAL,
@@ -132,7 +134,7 @@ def allowed_false_positives(negatives: int, fpr: float) -> int:
     ------
     ValueError
         The rate is not in (0, 1), or allows fewer than 10; the message gives the number of
-        negatives needed.
+        non-lenses needed and the smallest rate that is possible.
     """
     if not 0 < fpr < 1:
         raise ValueError(f"fpr={fpr!r} is not between 0 and 1.")
@@ -141,11 +143,28 @@ def allowed_false_positives(negatives: int, fpr: float) -> int:
     if allowed < FEWEST_FALSE_POSITIVES:
         needed = math.ceil(round(FEWEST_FALSE_POSITIVES / fpr, 6))
         raise ValueError(
-            f"fpr={fpr:g} leaves {allowed} of {negatives} negatives as false positives; at "
-            f"least {FEWEST_FALSE_POSITIVES} are needed to set a threshold, which takes {needed} "
-            "negatives. Give more negatives, or a larger rate."
+            f"fpr={rate_text(fpr)} leaves {allowed} of {negatives} non-lenses as false positives; "
+            f"at least {FEWEST_FALSE_POSITIVES} are needed to set a threshold, which takes "
+            f"{needed} non-lenses. Give more non-lenses{_or_a_larger_rate(negatives)}."
         )
     return allowed
+
+
+def smallest_rate(negatives: int) -> float | None:
+    """Return the smallest false-positive rate of two digits that non-lenses allow.
+
+    None if there are so few that no rate is possible.
+    """
+    if negatives <= FEWEST_FALSE_POSITIVES:
+        return None
+    exact = Decimal(FEWEST_FALSE_POSITIVES) / negatives
+    rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - 1), ROUND_CEILING)
+    return float(rounded)
+
+
+def _or_a_larger_rate(negatives: int) -> str:
+    rate = smallest_rate(negatives)
+    return "" if rate is None else f", or a rate of at least {rate_text(rate)}"
 
 
 def sigmoid(logits: ArrayLike) -> NDArray[np.float64]:

@@ -9,13 +9,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from dhs.arguments import existing
 from dhs.train.config import read_config
-from dhs.train.run import Trained, train
 from fastnorm.terminal import counting, fail, messages, say
 from fastnorm.text import printable
+
+if TYPE_CHECKING:
+    from dhs.train.run import Trained
 
 
 def train_and_print(
@@ -46,6 +50,11 @@ def train_and_print(
         config = read_config(
             file, [*(settings or ()), *(["dataset.resident=true"] if resident else [])]
         )
+        data = config.located_dataset()
+        existing(Path(data.parquet_path if data.mode == "pack" else data.manifest_path))
+        # All errors so far are shown before torch is imported.
+        from dhs.train.run import train
+
         try:
             with counting("training", "cutouts") as show:
                 trained = train(

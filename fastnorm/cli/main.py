@@ -29,12 +29,12 @@ from fastnorm.terminal import (
     Commands,
     annulus_warnings,
     check_out,
-    console,
     fail,
     finish,
     messages,
     notices,
     progress,
+    wide_console,
 )
 from fastnorm.text import printable
 
@@ -185,7 +185,7 @@ def backends(as_json: AsJson = False) -> None:
         table.add_row(
             backend.name, backend.device, "yes" if backend.available else "no", backend.reason
         )
-    console(sys.stdout).print(table, markup=False)
+    wide_console(sys.stdout).print(table)
 
 
 @app.command()

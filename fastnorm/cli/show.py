@@ -13,7 +13,17 @@ from fastnorm.cli.cutouts import find_files, read_files
 from fastnorm.cli.options import AsJson, MaskBitNames
 from fastnorm.opener import Open, open_written
 from fastnorm.pictures import PICTURE_SUFFIXES
-from fastnorm.terminal import check_out, fail, finish, messages, notices, say
+from fastnorm.terminal import (
+    SILENT_SECONDS,
+    check_out,
+    counting,
+    fail,
+    finish,
+    messages,
+    notices,
+    say,
+    say_not_drawn,
+)
 from fastnorm.text import printable
 
 if TYPE_CHECKING:
@@ -56,13 +66,14 @@ def show(
     Exit status: 0 all cutouts drawn; 1 some paths rejected, the others drawn; 2 wrong arguments.
     """
     from fastnorm.annulus import LEGACY_ANNULUS, Annulus
-    from fastnorm.io import Rejected
+    from fastnorm.io import Rejected, count_cutouts
     from fastnorm.io.maskbits import MaskBits
 
     started = time.perf_counter()
     check_out(out, *PICTURE_SUFFIXES)
     rejected: list[Rejected] = []
     drawn: list[Cutout] = []
+    left = 0
     tables: dict[Path, StackTable | None] = {}
     fault = ""
     with notices(), messages(TypeError, ValueError, OSError, ImportError):
@@ -71,7 +82,9 @@ def show(
         from fastnorm.figure import annuli_of, draw_comparison
 
         files = _without_tables(find_files(paths, out, rejected), rejected)
-        for cutout in read_files(files, rejected, lambda count: None, bits):
+        counts = [count_cutouts(path) for path in files]
+        done = [1]  # the last cutout is advanced when the next is asked for
+        for cutout in read_files(files, rejected, done.append, bits):
             plane = cutout.pixels.shape[1:]
             try:
                 for ring in (given or LEGACY_ANNULUS, Annulus.default(*plane)):
@@ -83,21 +96,26 @@ def show(
             table = _table_of(cutout.path, tables)
             drawn.append(cutout if table is None else table.named(cutout))
             if len(drawn) == limit:
+                left = sum(counts) - sum(done)
                 break
         if given is not None and fault and not drawn:
             fail(fault)
         units = {path: f"MAD of {_pair(table)}" for path, table in tables.items() if table}
         if drawn:
-            draw_comparison(drawn, out, annulus=given, units=units)
+            with counting("drawing", "cutouts", after=SILENT_SECONDS) as progress:
+                draw_comparison(drawn, out, annulus=given, units=units, progress=progress)
     report: dict[str, Any] = {
         "out": str(out) if drawn else None,
         "drawn": [printable(cutout.id) for cutout in drawn],
         "annuli": [list(radii) for radii in annuli_of(drawn, given)] if drawn else None,
         "mask_bits": str(bits),
         "written": len(drawn),
+        "not_drawn": left,
     }
     if is_opened and drawn:
         report["opened"] = open_written(out)
+    if not as_json:
+        say_not_drawn(left, len(drawn))
     finish(report, rejected, started, f"{len(drawn)} cutouts drawn in {out}", as_json)
 
 

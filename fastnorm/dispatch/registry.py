@@ -18,6 +18,7 @@ from typing import Any
 from fastnorm import reference
 from fastnorm.annulus import frames_to_caller
 from fastnorm.dispatch.planes import Launch, Options, Planes, Run
+from fastnorm.extras import missing_package
 
 
 class BackendUnavailableError(RuntimeError):
@@ -139,6 +140,10 @@ def _load(loader: Loader) -> Callable[..., None] | str:
         return str(error)
     # Whatever stops a backend, the others run; `backends` tells why.
     except Exception as error:
+        for fault in (error, error.__cause__):
+            missing = missing_package(fault) if isinstance(fault, ImportError) else None
+            if missing is not None:
+                return missing
         return f"{type(error).__name__}: {error}"
 
 

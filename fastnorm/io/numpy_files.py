@@ -264,6 +264,14 @@ def _archive(path: Path, stream: IO[bytes]) -> Iterator[zipfile.ZipFile]:
         twice = [name for name, count in arrays.items() if count > 1]
         if twice:
             raise CutoutError(path, f"has {twice[0]!r} more than once; keep one.")
+        for entry in archive.infolist():
+            # The others are unpacked whole before their size is known: 2 kB can be gigabytes.
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise CutoutError(
+                    path,
+                    f"its entry {entry.filename!r} is compressed by method {entry.compress_type}; "
+                    "expected those of numpy.savez and numpy.savez_compressed, 0 and 8.",
+                )
         yield archive
 
 

@@ -108,7 +108,8 @@ def simulate(folder: Path, case: Case, rng: np.random.Generator) -> GridResult:
     found = find_thresholds(config.thresholds, config.fpr_targets, negatives)
     metadata = grid_metadata(config, CORRECTED, found, "simulated", len(table), 0)
     metadata |= dict.fromkeys(("injections_fingerprint", "draws_fingerprint"), "00")
-    write_tables(folder, metadata | {"checkpoint": {}}, config, table, negatives, found, 10**6)
+    scorer = dict.fromkeys(("name", "fingerprint", "architecture"), "simulated")
+    write_tables(folder, metadata | {"checkpoint": scorer}, config, table, negatives, found, 10**6)
     return GridResult(folder)
 
 

@@ -170,6 +170,7 @@ def test_calibration_error(objects: int, slope: float, shift: float) -> None:
         got = calibration(rng.random(objects) < chance(scores), scores)
         hits.append(got.ece_low <= truth + 1e-12 and truth <= got.ece_high)
         values.append(got.ece_debiased)
+        assert got.ece_low <= max(got.ece_debiased, 0) <= got.ece_high
         shares = np.bincount(bins, chance(many)) / np.bincount(bins)
         numbers = [round(item.low * 15) for item in got.curve]
         inside.append(

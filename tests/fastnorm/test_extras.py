@@ -63,7 +63,7 @@ def test_arrays_are_normalised_with_numpy_and_numba_alone(tmp_path: Path) -> Non
         ("torch", "fastnorm check --json", "torch"),
         ("pyarrow", "dhs audit .", "cli"),
         ("pyarrow", "dhs simulate --out survey --n 3", "cli"),
-        ("torch", "dhs grid nosuch.yaml", "torch"),
+        ("torch", f"dhs checkpoint show {ROOT / 'pyproject.toml'}", "torch"),
         ("yaml", "dhs train nosuch.yaml", "dhs"),
     ],
 )
@@ -75,6 +75,22 @@ def test_commands_name_the_extra(missing: str, command: str, extra: str, tmp_pat
     assert expected + how_to_install(extra) in done.stderr
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("missing", "backend", "extra"),
+    [
+        ("triton", "triton", "torch"),
+        ("torch", "triton", "torch"),
+        ("numba_cuda", "numba-cuda", "cuda"),
+    ],
+)
+def test_the_list_of_backends_names_the_extra(missing: str, backend: str, extra: str) -> None:
+    done = without({missing}, "from fastnorm.cli import app; app(['backends'])")
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stdout.splitlines() if f" {backend} " in line)
+    assert how_to_install(extra) in line
+    assert "Error" not in line
 
 
 def test_every_extra_exists() -> None:

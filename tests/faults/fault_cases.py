@@ -153,7 +153,7 @@ def quick() -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dhs.selection.figure.draw_grid", lambda out, **_: [])
-        patch.setattr("dhs.figures.save", lambda figure, path: draw(path))
+        patch.setattr("dhs.figures.save", lambda figure, path, *options: draw(path))
         patch.setattr("dhs.selection.figure_compare.comparison_figure", lambda comparison: None)
         patch.setattr("dhs.simulate.figure.draw_survey", lambda *given: draw(given[-1]))
         patch.setattr("dhs.train.run.draw_learning_curve", _to(draw, "learning_curve.png"))

@@ -14,7 +14,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TERMS = [
     "AUC", "ECE", "FPR", "recall", "logit", "epoch", "shard", "pack", "fingerprint", "HEALPix",
     "raw_robust", "HDU", "annulus", "MAD", "completeness", "selection function", "host",
-    "injection", "dihedral element",
+    "injection", "dihedral element", "tier", "member", "provenance", "fold",
 ]  # fmt: skip
 LONGEST = 3
 

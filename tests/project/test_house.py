@@ -17,8 +17,8 @@ from tests.project.sources import sources
 MOST_LINES = 400
 # The conventions of every injection are stated where `help` shows them.
 MOST_LINES_OF_AN_INIT = {"dhs/injection": 60}
-# Tables of scores are read without the torch that scoring imports.
-LAZY = {"dhs/score"}
+# Tables of scores and configurations are read without the torch that scoring and training import.
+LAZY = {"dhs/data", "dhs/model", "dhs/score", "dhs/train"}
 TOP_OF_DHS = {"arguments", "cli", "constants", "figures", "transforms", "utils"}
 ROOMS = sorted(
     path.parent

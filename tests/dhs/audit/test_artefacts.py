@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,21 @@ def test_the_command_on_simulated_data(demo: Path) -> None:
     verdicts = {line["key"]: line["verdict"] for line in report["lines"]}
     asked_of_dr10 = ("retrained", "validation_auc", "real_lens_recall", "selection_grid")
     assert {verdicts[key] for key in asked_of_dr10} == {"cannot be judged"}
+
+
+def test_all_screens_and_the_page_count_the_same_checks(demo: Path, tmp_path: Path) -> None:
+    audited = invoke(app, "audit", demo).stdout
+    out = tmp_path / "report.html"
+    reported = invoke(app, "report", demo, "--out", out).stdout
+    (said,) = set(re.findall(r"\d+ checks: [^.]*\.", out.read_text("utf-8")))
+    assert " ".join(said.split()) in " ".join(audited.split())
+    assert said in reported
+    assert "lines:" not in reported
+    assert re.search(r"\d+ lines: ", audited)
+    (demo / "published.pt").write_bytes(b"weights")
+    planned = invoke(app, "audit", demo).stdout
+    assert "checks:" not in planned
+    assert "10 lines" in invoke(app, "report", demo, "--out", out).stdout
 
 
 def test_the_command_names_both_of_a_mixture(demo: Path) -> None:

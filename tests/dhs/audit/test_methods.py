@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dhs import checkpoint
@@ -24,7 +25,7 @@ from tests.dhs.audit.audit_cases import DR10, finished, grid_of, lines_of, of
 from tests.dhs.audit.audit_cases import grid_folder as grid_folder
 from tests.dhs.audit.audit_cases import template as template
 from tests.dhs.model.model_cases import save
-from tests.dhs.selection.grid_cases import CORRECTED, LEGACY, without_hosts, write_grid
+from tests.dhs.selection.grid_cases import CORRECTED, LEGACY, Axes, without_hosts, write_grid
 
 
 @pytest.fixture
@@ -141,6 +142,62 @@ def test_completeness_is_that_of_the_injections(made: Checkpoint, grid_folder: P
     assert f"{few} 0.11%)" in text
     assert "old kind" not in text
     assert "theta_E = 1 to 2 arcsec" in text
+
+
+def test_net_completeness_stands_beside_raw_with_its_meaning(
+    made: Checkpoint, tmp_path: Path
+) -> None:
+    folder = write_grid(tmp_path / "mild", fpr_targets=[0.25], thresholds=[0.999])
+    grid = grid_of(folder, made)
+    text = methods_text(made, grid)
+    table = pd.read_parquet(folder / "injections.parquet").dropna(subset="logit")
+    own = pd.read_parquet(folder / "negatives.parquet").set_index("host_row")["logit"]
+    for threshold in grid.thresholds:
+        alone = own[table["host_row"]].to_numpy() > threshold.logit
+        net = (table["logit"].to_numpy()[~alone] > threshold.logit).mean()
+        found = grid.completeness(threshold)
+        low, high = 100 * found.net_low, 100 * found.net_high
+        assert f"{100 * net:.1f}% net (95% interval {low:.1f}-{high:.1f}%)" in text
+        if threshold.fpr_target is not None:
+            share = f"{100 * alone.mean():.2g}% of the injections"
+            assert f"Other hosts hold {share} at a false-positive rate of 25%" in text
+    assert "the injections at a score above" not in text
+    assert "Net completeness is the fraction found among injections into hosts" in text
+    old = methods_text(made, grid_of(without_hosts(folder), made))
+    assert "% net" not in old
+    assert "The hosts alone were not scored" in old
+
+
+def test_seeing_and_depth_of_the_hosts_are_stated(made: Checkpoint, tmp_path: Path) -> None:
+    axes = Axes(psf_fwhm=(1.0, 1.4, 0.4), depth_5sig=(23.0, 24.0, 1.0))
+    folder = write_grid(tmp_path / "measured", axes=axes)
+    # Hosts lie a quarter of a step above the centres.
+    said = "the hosts have a PSF FWHM of 1.10 to 1.50 arcsec and a 5-sigma depth of 23.25 to 24.25"
+    assert said in methods_text(made, grid_of(folder, made))
+    folder = write_grid(tmp_path / "assumed", axes=axes, assumed={"psf_fwhm": 1.3})
+    text = methods_text(made, grid_of(folder, made))
+    assert "a PSF FWHM of 1.3 arcsec (assumed, not measured) and a 5-sigma depth of 23.25" in text
+
+
+def test_the_auc_has_the_interval_of_the_report(made: Checkpoint) -> None:
+    assert "0.9960 (no interval: the numbers of lenses and non-lenses are unknown)" in methods_text(
+        made
+    )
+    counted = replace(made, data=made.data | {"n_validation": 250, "n_validation_lenses": 50})
+    found = re.search(
+        r"0\.9960 \(95% interval (0\.\d{4})-([01]\.\d{4}), 50 lenses and 200 non-lenses\)",
+        methods_text(counted),
+    )
+    assert found is not None
+    low, high = map(float, found.groups())
+    assert low < 0.996 < high <= 1
+    # Hanley and McNeil (1982), whose normal interval passes 1 here; below it is of the same size.
+    first, second = 0.996 / (2 - 0.996), 2 * 0.996**2 / (1 + 0.996)
+    squares = 49 * (first - 0.996**2) + 199 * (second - 0.996**2)
+    error = math.sqrt((0.996 * 0.004 + squares) / (50 * 200))
+    assert 0.996 - 6 * error < low < 0.996 - error
+    few = replace(made, data=made.data | {"n_validation": 250, "n_validation_lenses": 9})
+    assert "(9 lenses and 241 non-lenses, too few for an interval)" in methods_text(few)
 
 
 def test_a_grid_of_another_model_is_refused(made: Checkpoint, grid_folder: Path) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from dhs.cli import app
+from dhs.config.starter import Facts, few_to_train
 from dhs.pack import write_pack
 from dhs.selection.config import read_grid_config
 from dhs.selection.hosts import Hosts
@@ -119,7 +120,7 @@ def test_unknown_seeing_and_depth_are_left_to_the_user(survey: Path, here: Path)
     write_pack(table, here / "pack", data_origin="legacysurvey-dr10")
     result = invoke(app, "init", "first", "--data", here / "pack")
     assert result.exit_code == 0, result.output
-    assert "the data lack psfsize_r or psfdepth_r" in message(result)
+    assert "the data lack psfsize_r and psfdepth_r" in message(result)
     config = read_grid_config("first/grid.yaml")
     assert config.hosts.assumed() == {}
     with pytest.raises(ValueError, match="no column 'psfsize_r'"):
@@ -130,6 +131,73 @@ def test_unknown_seeing_and_depth_are_left_to_the_user(survey: Path, here: Path)
     Path("filled.yaml").write_text(text)
     assert read_grid_config("filled.yaml").hosts.assumed() == {"psf_fwhm": 1.3, "depth_5sig": 23.6}
     assert Hosts(read_grid_config("filled.yaml")).used > 0
+
+
+@pytest.mark.parametrize(
+    ("lacks", "has", "line", "value"),
+    [
+        ("psfsize_r", "psfdepth_r", "psf_fwhm", 1.3),
+        ("psfdepth_r", "psfsize_r", "depth_5sig", 23.6),
+    ],
+)
+def test_only_what_lacks_is_named(
+    survey: Path, here: Path, lacks: str, has: str, line: str, value: float
+) -> None:
+    table = write_table(survey, here / "files")
+    pd.read_csv(table).drop(columns=[lacks]).to_csv(table, index=False)
+    given = ("--data-origin", "made-up", "--psfdepth-unit", "nanomaggy^-2")
+    result = invoke(app, "init", "first", "--data", table, *given)
+    assert result.exit_code == 0, result.output
+    said, text = message(result), Path("first/grid.yaml").read_text()
+    assert f"the data lack {lacks}, which" in said
+    assert f"have no {lacks}" in text
+    assert has not in said
+    assert has not in text
+    Path("filled.yaml").write_text(text.replace(f"  # {line}:", f"  {line}:"))
+    config = read_grid_config("filled.yaml")
+    assert config.hosts.assumed() == {line: value}
+    # The axis of what the data have contains all hosts.
+    assert Hosts(config).outside == 0
+
+
+def test_few_cutouts_are_counted_and_another_way_is_named(here: Path) -> None:
+    write_survey(here / "few", 41, seed=3, lens_fraction=0.3, workers=1)
+    table = pd.read_parquet(here / "few" / "manifest.parquet")
+    train = table[table["split"] == "train"]
+    result = invoke(app, "init", "mine", "--data", here / "few")
+    said = message(result)
+    assert f"{len(train)} cutouts for training, {train['label'].sum()} of them lenses" in said
+    assert f"{41 - len(train)} for validation: too few to train on" in said
+    page = " ".join(Path("mine/README.md").read_text().split())
+    commands = (
+        "dhs simulate --out survey --n 20000",
+        "dhs init simulated --data survey",
+        "dhs train simulated/train.yaml",
+        "--set checkpoint=simulated/training/best.safetensors --set hosts.split=all",
+    )
+    for command in commands:
+        assert command in said
+        assert command in page
+    # What the commands name is what they write.
+    invoke(app, "init", "simulated", "--data", here / "few")
+    assert read_config("simulated/train.yaml").train.out_dir.endswith("simulated/training")
+    words = ("checkpoint=simulated/training/best.safetensors", "hosts.split=all")
+    options = [word for setting in words for word in ("--set", setting)]
+    planned = invoke(app, "grid", "plan", "mine/grid.yaml", *options)
+    assert "simulated/training/best.safetensors" in message(planned)
+
+
+def test_many_cutouts_are_enough(here: Path) -> None:
+    enough = Facts("/data", training=1000, training_lenses=300, validation=400)
+    assert few_to_train(enough, here) == ""
+    assert "999 cutouts" in few_to_train(enough._replace(training=999), here)
+    assert few_to_train(Facts(), here) == ""
+
+
+def test_the_grid_says_when_all_hosts_are_right(survey: Path) -> None:
+    invoke(app, "init", "first", "--data", survey)
+    (line,) = [x for x in Path("first/grid.yaml").read_text().splitlines() if "  split:" in x]
+    assert line.startswith("  split: val  # CHANGE: all, if the checkpoint was trained on other")
 
 
 def test_without_data_the_path_is_to_be_filled_in() -> None:

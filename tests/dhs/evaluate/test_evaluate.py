@@ -126,8 +126,8 @@ def test_rates_that_are_not_possible_are_refused_with_the_number_needed(
 ) -> None:
     report = judge(first, truth).report
     assert [item["fpr"] for item in report["refused"]] == [1e-3, 1e-4]
-    assert "10000 negatives" in report["refused"][0]["reason"]
-    with pytest.raises(ValueError, match="10000 negatives"):
+    assert "10000 non-lenses" in report["refused"][0]["reason"]
+    with pytest.raises(ValueError, match="10000 non-lenses"):
         judge(first, truth, rates=[1e-2, 1e-3])
     asked = judge(first, truth, rates=[1e-2, 0.1, 0.1]).report
     assert [item["fpr"] for item in asked["tables"][0]["recall_at_fpr"]] == [0.1, 0.01]
@@ -285,7 +285,8 @@ def test_the_command(first: Path, second: Path, tmp_path: Path) -> None:
         assert f"{path}: not in the truth: 4" in said
         assert f"{path}: lenses of the truth without a score: 1" in said
         assert f"{path}: non-lenses of the truth without a score: 2" in said
-    assert "100000 negatives" in said
+    assert said.count("set no threshold at FPR 0.001, 1e-4") == 1
+    assert "the smallest rate for them is 0.0091" in said
     assert "56 lenses, 1100 non-lenses, split all; data: simulated" in result.stdout
     report = json.loads((out / "evaluation.json").read_text("utf-8"))
     fingerprints = [table["members"][0]["checkpoint_fingerprint"] for table in report["tables"]]
@@ -312,7 +313,7 @@ def test_json(first: Path, truth: Path, tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--fpr", "1e-4"), "100000 negatives"),
+        (("--fpr", "1e-4"), "100000 non-lenses"),
         (("--fpr", "1.5"), "fpr=1.5"),
         (("--interval", "normal"), "interval='normal'"),
         (("--split", "valid"), "split='valid'"),

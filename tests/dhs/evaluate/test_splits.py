@@ -156,9 +156,34 @@ def test_file_names_are_ids_as_in_packs_and_scores(tmp_path: Path) -> None:
     assert [stem_of(Path(name)) for name in files] == expected
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_ids_may_have_another_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"truth{suffix}"
+    numbers = [f"{39627000000000000 + k:020d}" for k in range(N)]
+    frame = pd.DataFrame({"TARGETID": numbers, "IS_LENS": IS_LENS, "split": ["val"] * N})
+    frame.to_csv(path) if suffix == ".csv" else frame.to_parquet(path)
+    found = read_truth(path, label_col="IS_LENS", id_col="TARGETID")
+    assert found.ids.tolist() == numbers
+    assert found.is_lens.tolist() == IS_LENS.tolist()
+    # The named column holds the ids, even beside others.
+    frame = frame.assign(galaxy_id=IDS)
+    frame.to_csv(path) if suffix == ".csv" else frame.to_parquet(path)
+    assert read_truth(path, label_col="IS_LENS", id_col="TARGETID").ids.tolist() == numbers
+    with pytest.raises(
+        ValueError, match=r"no column 'TARGETIDS' \(id_col\); did you mean TARGETID"
+    ):
+        read_truth(path, label_col="IS_LENS", id_col="TARGETIDS")
+    broken = tmp_path / "broken.parquet"
+    frame.assign(TARGETID=np.arange(N) / 2).to_parquet(broken)
+    with pytest.raises(ValueError, match="'TARGETID' is of type double; id_col needs"):
+        read_truth(broken, label_col="IS_LENS", id_col="TARGETID")
+
+
 def test_a_truth_without_ids_says_what_to_write(tmp_path: Path) -> None:
     pd.DataFrame({"label": [0, 1]}).to_csv(tmp_path / "truth.csv")
-    with pytest.raises(ValueError, match=r"neither a column galaxy_id nor cutout_path.*file name"):
+    with pytest.raises(
+        ValueError, match=r"neither a column galaxy_id nor cutout_path.*id_col='NAME'"
+    ):
         read_truth(tmp_path / "truth.csv")
 
 

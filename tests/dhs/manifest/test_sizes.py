@@ -87,6 +87,9 @@ def test_one_long_id_is_not_padded_into_every_row(
     with pytest.raises(ValueError, match=said):
         read_table(tmp_path / "a.csv")
     assert len(read_table(save(tmp_path / "b.parquet", {"comment": ids}))) == 10**4
+    # So has a column that the user names for the ids.
+    with pytest.raises(ValueError, match=said.replace("galaxy_id", "comment")):
+        read_table(tmp_path / "b.parquet", text_columns=("comment",))
 
 
 def test_a_list_with_many_values_in_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

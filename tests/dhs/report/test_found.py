@@ -39,7 +39,7 @@ from tests.dhs.score.score_cases import model as model
 from tests.dhs.score.score_cases import pack as pack
 from tests.dhs.score.test_score_known import sky_pack as sky_pack
 from tests.dhs.score.test_score_picture import masked_pack as masked_pack
-from tests.dhs.selection.grid_cases import LEGACY, FakeImages
+from tests.dhs.selection.grid_cases import LEGACY, FakeImages, write_grid
 
 app = typer.Typer()
 app.command()(command.report)
@@ -139,14 +139,31 @@ def test_the_completeness_is_that_of_pandas(tmp_path: Path) -> None:
     cells = table.groupby([bins, "theta_e"], observed=False)["found"].agg(["mean", "size"])
     best = cells[cells["size"] >= 10]["mean"]
     faint, radius = best.idxmax()
-    whole, most = re.findall(r"(\d\.\d+) \((\d\.\d+) to (\d\.\d+)\)", said)
+    numbers = re.findall(r"(\d\.\d+) \((\d\.\d+) to (\d\.\d+)\)", said)
+    whole, net, most, net_of_best = numbers
+    alone = pd.read_parquet(grid.folder / "negatives.parquet").set_index("host_row")["logit"]
+    kept = table[alone[table["host_row"]].to_numpy() <= threshold.logit]
+    assert net[0] == f"{kept['found'].mean():.3f}"
+    is_best = (pd.cut(kept["source_r_mag"], cases.EDGES, right=False) == faint) & (
+        kept["theta_e"] == radius
+    )
+    assert net_of_best[0] == f"{kept['found'][is_best].mean():.3f}"
     assert whole[0] == f"{table['found'].mean():.3f}"
     assert most[0] == f"{best.max():.3f}"
-    for share, low, high in (whole, most):
+    for share, low, high in numbers:
         assert float(low) < float(share) <= float(high)
     assert f"{radius:g}\u2033" in said
     assert f"{faint.left:g}" in said
     assert f"FPR {threshold.fpr_target:g}" in said
+
+
+def test_a_high_floor_and_an_assumed_seeing_are_on_the_first_screen(tmp_path: Path) -> None:
+    folder = write_grid(tmp_path / "grid", fpr_targets=[0.25], assumed={"psf_fwhm": 1.3})
+    artefacts = Artefacts([tmp_path], grids=[GridResult(folder)])
+    said = lines(write(artefacts, tmp_path / "report.html"))["Completeness"]
+    assert "every host with PSF FWHM 1.3 arcsec (assumed)" in said
+    assert "FPR 0.25: 28 % of the injections are in hosts that are above the threshold" in said
+    assert "quote the net completeness" in said
 
 
 def test_candidates_are_the_highest_scores_with_pictures(

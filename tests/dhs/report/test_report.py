@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import typer
+from pyarrow import parquet
 from sklearn.metrics import roc_curve
 
 from dhs.audit import Audit
@@ -113,8 +115,32 @@ def test_the_slider_counts_what_pandas_counts(made: cases.WrittenReport, folder:
             low, high, kind = float(measured.low), float(measured.high), "hosts and non-lenses"
         interval = f"({low:.3f} to {high:.3f})"
         assert step["completeness"] == f"{share:.3f} {interval}, {said}; interval: {kind}"
+        kept = table["host_row"].isin(np.flatnonzero(negatives <= logit))
+        assert step["net"].startswith(f"{is_found[kept].mean():.3f} (" if kept.any() else "undefin")
+        if "FPR" in step["score"]:
+            assert step["net"].endswith(f"({measured.net_low:.3f} to {measured.net_high:.3f})")
     assert own >= 2
     np.testing.assert_array_equal(data["tried"], pd.crosstab(bins, table["theta_e"], dropna=False))
+
+
+def test_seeing_and_depth_are_those_of_the_hosts(tmp_path: Path) -> None:
+    axes = replace(cases.AXES, psf_fwhm=(1.2, 1.2, 0.6))
+    folder = write_grid(tmp_path / "grid", axes=axes)
+    made = cases.report(tmp_path, grids=[GridResult(folder)])
+    # Hosts lie a quarter of a step above the centres of their cells.
+    seeing = "PSF FWHM 1.35 arcsec, 5-sigma depth 22.75 mag"
+    for section in ("completeness", "gallery"):
+        assert seeing in made.section(section)
+    for name, value in (("PSF FWHM", "1.35\u2033"), ("depth", "22.75 mag")):
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in made.section("gallery")
+    assert "cell centre" not in made.section("gallery")
+    path = folder / "injections.parquet"
+    bare = parquet.read_table(path).drop_columns(["host_psf_fwhm", "host_depth_5sig"])
+    parquet.write_table(bare, path)
+    made = cases.report(tmp_path, grids=[GridResult(folder)])
+    assert "<dt>PSF FWHM, cell centre</dt><dd>1.20\u2033</dd>" in made.section("gallery")
+    assert "<dt>PSF FWHM</dt>" not in made.section("gallery")
+    assert "PSF FWHM" not in made.section("completeness")
 
 
 def test_cells_of_too_few_injections_are_no_zeros(made: cases.WrittenReport) -> None:

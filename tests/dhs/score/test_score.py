@@ -137,7 +137,8 @@ def test_the_table_says_what_made_it(model: Path, pack: Path, tmp_path: Path) ->
     assert table.specs == [SPEC]
     assert table.name == "bottlenecked_resnet (10.4, 14.4)"
     best = np.argsort(-table.logits)[:10]
-    assert highest(out, 10) == [(table.ids[k], table.scores[k], table.logits[k]) for k in best]
+    shown = [(item["id"], item["score"], item["logit"]) for item in highest(out, 10)]
+    assert shown == [(table.ids[k], table.scores[k], table.logits[k]) for k in best]
 
 
 def test_files_are_scored_and_what_does_not_fit_is_named(
@@ -307,6 +308,7 @@ def test_a_table_is_read_as_it_was_written(table: ScoreTable, tmp_path: Path) ->
         table,
         member_logits=np.stack([table.logits, -table.logits], 1),
         fold=np.arange(CUTOUTS, dtype=np.int8),
+        files=table.paths,
         metadata=table.metadata
         | {"combination": "trained", "members": table.metadata["members"] * 2},
     )
@@ -317,6 +319,8 @@ def test_a_table_is_read_as_it_was_written(table: ScoreTable, tmp_path: Path) ->
     for name, values in whole.known.items():
         np.testing.assert_array_equal(found.known[name], values)
     assert list(found.known) == ["number", "ra", "dec", "label"]
+    assert found.files is not None
+    assert found.files.tolist() == whole.paths.tolist()
     assert found.metadata == whole.metadata
     assert found.name == "trained of 2 x bottlenecked_resnet (10.4, 14.4)"
 

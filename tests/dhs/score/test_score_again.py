@@ -155,11 +155,13 @@ def test_scores_that_differ_look_different(
     assert len(rows) == 10
     different = len(np.unique(logits))
     assert different > 5
-    assert len({tuple(row[1:]) for row in rows}) == different
+    wide = 2 if bias else 1
+    assert len({tuple(row[1 : 1 + wide]) for row in rows}) == different
     # At 30, all scores are 1 to 12 digits, and only logits tell them apart.
     assert [row[1] for row in rows][:1] == (["1.000000"] if bias else [rows[0][1]])
-    assert {len(row) for row in rows} == ({3} if bias else {2})
-    values = [float(row[-1]) for row in rows]
+    # The last column is the label.
+    assert {len(row) for row in rows} == {2 + wide}
+    values = [float(row[wide]) for row in rows]
     assert values == pytest.approx(logits if bias else table.scores[order], abs=1e-3)
     # The JSON has all digits.
     listed = json.loads(scored(model, pack, "--out", out, "--json").stdout)["highest"]

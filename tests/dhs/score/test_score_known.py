@@ -43,7 +43,8 @@ def sky_pack(pack: Path, tmp_path: Path) -> Path:
     copy.mkdir()
     for file in pack.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    return add_columns(copy, ra=[*RA[:-1], None], dec=[*DEC[:-1], None])
+    files = [f"galaxy-{k:03d}.npz" for k in range(CUTOUTS)]
+    return add_columns(copy, ra=[*RA[:-1], None], dec=[*DEC[:-1], None], cutout_path=files)
 
 
 def scored(model: Path, data: Path, out: Path) -> pd.DataFrame:
@@ -151,11 +152,18 @@ def test_other_formats_lie_beside_the_table(
         found = Table.read(out)
         assert str(found["ra"].unit) == "deg"
         rows = found.to_pandas()
-    assert rows["galaxy_id"].astype(str).tolist() == table.ids.tolist()
-    np.testing.assert_array_equal(rows["score"], table.scores)
-    np.testing.assert_array_equal(rows["logit"].astype(np.float32), table.logits)
-    np.testing.assert_array_equal(rows["ra"], table.known["ra"])
-    assert rows["label"].tolist() == [k % 2 for k in range(CUTOUTS)]
+    # The copy is a list of candidates, the highest first; the table is in the order of the input.
+    assert table.known["number"].tolist() == list(range(CUTOUTS))
+    order = np.argsort(-table.logits, kind="stable")
+    assert order.tolist() != list(range(CUTOUTS))
+    assert rows.columns[0] == "rank"
+    assert rows["rank"].tolist() == list(range(1, CUTOUTS + 1))
+    assert rows["galaxy_id"].astype(str).tolist() == table.ids[order].tolist()
+    np.testing.assert_array_equal(rows["score"], table.scores[order])
+    np.testing.assert_array_equal(rows["logit"].astype(np.float32), table.logits[order])
+    np.testing.assert_array_equal(rows["ra"], table.known["ra"][order])
+    assert rows["label"].tolist() == [k % 2 for k in order]
+    assert rows["file"].astype(str).tolist() == [f"galaxy-{k:03d}.npz" for k in order]
     if suffix == ".fits":
         assert json.loads(fits.getheader(out, 1)["DHS"]) == table.metadata
     if suffix == ".vot":
@@ -172,7 +180,7 @@ def test_what_is_not_known_stays_so(model: Path, pack: Path, tmp_path: Path, suf
     for name in ("number", "label"):
         assert rows[name].mask.all(), name
     names = ["galaxy-000", r"\xe9t\xe9" if suffix == ".fits" else "été"]
-    assert [str(name) for name in rows["galaxy_id"]] == names
+    assert sorted(str(name) for name in rows["galaxy_id"]) == sorted(names)
 
 
 def test_evaluations_ask_for_the_parquet_beside(
@@ -182,7 +190,7 @@ def test_evaluations_ask_for_the_parquet_beside(
     with pytest.raises(ValueError, match=r"scores.fits is .*give .*scores.parquet"):
         read_table(tmp_path / "scores.fits")
     score(model, [sky_pack], tmp_path / "scores.csv")
-    with pytest.raises(ValueError, match=r"scores.csv has no prov.*the .parquet that dhs score"):
+    with pytest.raises(ValueError, match=r"scores.csv is a copy .*give .*scores.parquet"):
         read_table(tmp_path / "scores.csv")
 
 
@@ -196,3 +204,48 @@ def test_a_parquet_of_another_kind_beside_is_kept(
     result = invoke(app, "score", model, sky_pack, "--out", tmp_path / "scores.txt")
     assert result.exit_code == 2
     assert "must end in .parquet, .csv, .fits or .vot" in message(result)
+
+
+def test_the_highest_are_printed_with_position_label_and_flat_bands(
+    model: Path, sky_pack: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.parquet"
+    given = ("score", model, sky_pack, "--out", out, "--show", CUTOUTS)
+    lines = [line for line in invoke(app, *given).stdout.splitlines() if line[:1] in "│┃"]
+    cells = [line.replace("┃", "│").strip("│").split("│") for line in lines]
+    head, *rows = [[cell.strip() for cell in row] for row in cells]
+    assert head == ["id", "score", "ra", "dec", "label"]
+    table = read_table(out)
+    for row, k in zip(rows, np.argsort(-table.logits, kind="stable"), strict=True):
+        place = ["", ""] if k == CUTOUTS - 1 else [f"{RA[k]:.5f}", f"{DEC[k]:.5f}"]
+        assert [row[0], *row[2:]] == [f"galaxy-{k:03d}", *place, str(k % 2)]
+    # Files without positions and labels have neither column; NaN and zeros are marked.
+    images = images_of(sky_pack)[:3].copy()
+    images[1, 0], images[2, :2] = np.nan, 0
+    folder = save_all(tmp_path / "cutouts", images)
+    result = invoke(app, "score", model, folder, "--out", tmp_path / "flat.parquet")
+    lines = [line for line in result.stdout.splitlines() if line[:1] in "│┃"]
+    cells = [line.replace("┃", "│").strip("│").split("│") for line in lines]
+    assert [cell.strip() for cell in cells[0]] == ["id", "score", "flat or NaN bands"]
+    flat = {row[0].strip(): row[2].strip() for row in cells[1:]}
+    assert flat == {"galaxy-000": "", "galaxy-001": "1 of 3", "galaxy-002": "2 of 3"}
+
+
+def test_an_older_pack_without_file_names_is_scored(
+    model: Path, sky_pack: Path, tmp_path: Path
+) -> None:
+    table = parquet.read_table(sky_pack / "manifest.parquet").drop_columns("cutout_path")
+    parquet.write_table(table, sky_pack / "manifest.parquet")
+    score(model, [sky_pack], tmp_path / "scores.csv")
+    assert read_table(tmp_path / "scores.parquet").files is None
+    rows = pd.read_csv(tmp_path / "scores.csv")
+    assert "file" not in rows
+    assert rows["rank"].tolist() == list(range(1, CUTOUTS + 1))
+
+
+def test_pictures_of_a_csv_ask_for_the_parquet(model: Path, sky_pack: Path, tmp_path: Path) -> None:
+    score(model, [sky_pack], tmp_path / "early.csv")
+    result = invoke(app, "show", tmp_path / "early.csv", "--out", tmp_path / "p.png")
+    assert result.exit_code == 2
+    assert f"give {tmp_path / 'early.parquet'}" in message(result)
+    assert "provenance" not in message(result)

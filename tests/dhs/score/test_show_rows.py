@@ -33,9 +33,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     kept: list[Figure] = []
     write = dhs.figures.save
 
-    def keep(figure: Figure, path: Path) -> None:
+    def keep(figure: Figure, path: Path, *options: Any) -> None:
         kept.append(figure)
-        write(figure, path)
+        write(figure, path, *options)
 
     monkeypatch.setattr(dhs.figures, "save", keep)
     return kept

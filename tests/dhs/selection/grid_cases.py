@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ def write_grid(
     no_hosts: Sequence[tuple[float, float]] = (),
     row_group: int = 128,
     hosts: int = 50,
+    assumed: Mapping[str, float] = {},
 ) -> Path:
     """Write a grid of a network whose logit rises with theta_E, brightness, seeing and depth.
 
@@ -72,7 +73,7 @@ def write_grid(
         {
             "checkpoint": name,
             "out_dir": str(folder),
-            "hosts": {"parquet_path": "survey", "data_origin": ""},
+            "hosts": {"parquet_path": "survey", "data_origin": "", **assumed},
             "source_mag_bins": list(edges),
             "injections_per_cell": per_cell,
             "fpr_targets": list(fpr_targets),
@@ -138,6 +139,9 @@ def _draw(
             "depth_5sig": depth,
             "host_id": [f"galaxy-{k % hosts:03d}" for k in range(count)],
             "host_row": np.arange(count, dtype=np.int64) % hosts,
+            # Hosts lie anywhere in their cells, for example a quarter of a step above the centre.
+            "host_psf_fwhm": psf + config.psf_fwhm.step / 4,
+            "host_depth_5sig": depth + config.depth_5sig.step / 4,
             "theta_e_arcsec": theta,
             "source_r_mag": magnitude,
             "magnification": 4 * rng.lognormal(0, 0.4, count),

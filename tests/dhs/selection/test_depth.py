@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow
 import pytest
 from astropy.io import fits
@@ -219,9 +220,83 @@ def test_depth_with_an_assumed_seeing_leaves_the_seeing_empty(folder: Path) -> N
 def test_nothing_measured_writes_nothing(folder: Path) -> None:
     for name in "abc":
         (folder / "cutouts" / f"{name}.fits").unlink()
+    for name in "pqrs":
+        write_fits(folder / "cutouts" / f"{name}.fits")
     out = folder / "table.parquet"
-    assert invoke(app, "depth", folder / "cutouts", "--out", out).exit_code == 1
+    result = invoke(app, "depth", folder / "cutouts", "--out", out)
+    assert result.exit_code == 1
     assert not out.exists()
+    said = message(result)
+    assert f"{out} was not written, because no row has a depth" in said
+    assert "give --psf-fwhm 1.3 (typical of DR10 in r)" in said
+    assert "of the 5 rows without a seeing" in said
+    # The rows are grouped by reason, and no line of a pipe is a wide frame.
+    assert said.count("its header has no card") == 1
+    assert "4 the seeing is unknown" in said
+    assert all(len(line) < 220 for line in result.stderr.splitlines())
+    assert invoke(app, "depth", folder / "cutouts", "--out", out, "--psf-fwhm", 1.3).exit_code == 1
+    assert (
+        sum(value is not None for value in parquet.read_table(out)["psfdepth_r"].to_pylist()) == 4
+    )
+
+
+def test_rows_that_only_lack_a_seeing_are_said(folder: Path) -> None:
+    result = invoke(app, "depth", folder / "cutouts", "--out", folder / "t.parquet")
+    assert "depths of the 2 rows without a seeing" in message(result)
+    assert "was not written" not in message(result)
+
+
+@pytest.mark.parametrize(
+    ("value", "where", "reason"),
+    [
+        (np.nan, (1,), "no pixel of r is finite"),
+        (np.inf, (1,), "no pixel of r is finite"),
+        (0.0, (1,), "all pixels of r have one value"),
+        (0.5, (1,), "all pixels of r have one value"),
+        (np.nan, (1, slice(18, 83), slice(18, 83)), "no finite pixel of r at the object"),
+    ],
+)
+def test_a_blank_band_has_no_depth(
+    folder: Path, value: float, where: tuple[Any, ...], reason: str
+) -> None:
+    path = folder / "cutouts" / "a.fits"
+    with fits.open(path, mode="update") as units:
+        units[0].data[where] = value
+    out = folder / "table.parquet"
+    result = invoke(app, "depth", folder / "cutouts", "--out", out)
+    table = parquet.read_table(out).to_pandas()
+    assert np.isnan(table["psfdepth_r"][0])
+    assert reason in table["psfdepth_r_from"][0]
+    assert reason in message(result)
+
+
+def test_missing_pixels_at_the_object_carry_no_depth(folder: Path) -> None:
+    path = folder / "cutouts" / "a.fits"
+    weights = np.full((SIDE, SIDE), SIGMA**-2)
+    weights[:, SIDE // 2 :] = 0
+    with fits.open(path, mode="update") as units:
+        units[0].data[1, :, SIDE // 2 :] = np.nan
+    out = folder / "table.parquet"
+    invoke(app, "depth", folder / "cutouts", "--out", out)
+    expected = (point_source(1.2, 101) ** 2 * weights).sum()
+    assert parquet.read_table(out)["psfdepth_r"][0].as_py() == pytest.approx(expected, rel=0.01)
+
+
+def test_a_csv_becomes_a_csv(folder: Path) -> None:
+    (folder / "given.csv").write_text("cutout_path,label\ncutouts/a.fits,0\ncutouts/b.fits,1\n")
+    out = folder / "measured.csv"
+    result = invoke(app, "depth", folder / "given.csv", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "a .csv does not state the unit of psfdepth_r" in message(result)
+    assert "hosts.psfdepth_unit: nanomaggy^-2" in message(result)
+    rows = pd.read_csv(out)
+    assert rows["psfdepth_r"][0] == pytest.approx(known(1.2), rel=0.01)
+    assert rows["cutout_path"].tolist() == ["cutouts/a.fits", "cutouts/b.fits"]
+    for source in (write_table(folder), folder / "cutouts"):
+        refused = invoke(app, "depth", source, "--out", folder / "other.csv")
+        assert refused.exit_code == 2
+        assert "is a .csv, which states neither" in message(refused)
+        assert not (folder / "other.csv").exists()
 
 
 def write_table(folder: Path, unit: bytes | None = None, **columns: Any) -> Path:

@@ -52,7 +52,7 @@ def test_ties_never_raise_the_rate() -> None:
 
 def test_too_few_negatives_are_said() -> None:
     with pytest.raises(
-        ValueError, match=r"non-lenses of pack.*fpr=0.001 leaves 5.*10000 negatives"
+        ValueError, match=r"non-lenses of pack.*fpr=0.001 leaves 5.*10000 non-lenses"
     ):
         require_enough([1e-2, 1e-3], 5000, "pack")
     require_enough([1e-2], 1000, "pack")

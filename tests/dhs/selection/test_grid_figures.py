@@ -93,6 +93,29 @@ def test_completeness_is_that_of_the_table(grid: GridResult) -> None:
     assert "the scatter of the threshold is included" in says
 
 
+def test_assumed_seeing_and_hosts_that_pass_alone_are_in_the_figures(tmp_path: Path) -> None:
+    given = {"psf_fwhm": 1.3}
+    grid = GridResult(write_grid(tmp_path, assumed=given, fpr_targets=[0.25], thresholds=[0.9]))
+    rate = drawn_thresholds(grid.thresholds)[0]
+    figures = [
+        completeness_figure(grid),
+        map_figure(grid, rate),
+        score_figure(grid),
+        gallery_figure(grid, rate, FakeImages),
+    ]
+    for figure in figures:
+        check_legible(figure)
+        assert "every host with PSF FWHM 1.3 arcsec (assumed)" in " ".join(texts(figure))
+        assert "all PSFs" not in " ".join(texts(figure))
+    for figure in figures[:2]:
+        said = " ".join(texts(figure))
+        assert f"{float(grid.completeness(rate).net):.3f} (" in said
+        assert "quote the net completeness" in said
+    assert "all depths" in " ".join(texts(figures[0]))
+    (measured, *_) = figures[1].get_axes()
+    assert measured.get_title(loc="left").endswith("; all depths")
+
+
 def test_points_of_few_hosts_are_open_and_of_fewer_have_no_bar(tmp_path: Path) -> None:
     few, too_few = (
         GridResult(write_grid(tmp_path / str(hosts), hosts=hosts, per_cell=45)) for hosts in (27, 8)

@@ -10,10 +10,12 @@ import pytest
 from astropy import units
 from pyarrow import parquet
 
-from dhs.data import SplitConfig
+from dhs import checkpoint
+from dhs.data import DatasetConfig, LensDataset, SplitConfig
 from dhs.selection.config import Axis, GridConfig, HostsSection
+from dhs.selection.engine import Engine
 from dhs.selection.hosts import Hosts, depth_of_inverse_variance
-from tests.dhs.selection.grid_runs import HOSTS, INVERSE_VARIANCE, grid, write_hosts
+from tests.dhs.selection.grid_runs import HOSTS, INVERSE_VARIANCE, grid, write_hosts, write_model
 
 
 def opened(folder: Path, unit: bytes | None = None, **columns: Any) -> Hosts:
@@ -180,3 +182,53 @@ def test_a_split_value_of_the_hosts_is_refused(tmp_path: Path) -> None:
     said = r"split_by\.split_value='train' is for LensDataset; remove it and write split: train"
     with pytest.raises(ValueError, match=said):
         HostsSection(parquet_path=str(tmp_path), split_by=SplitConfig(split_value="train"))
+
+
+def test_a_text_column_or_another_band_is_not_offered_as_the_seeing(tmp_path: Path) -> None:
+    pack = write_hosts(tmp_path / "pack", psfsize_r_from="header SEEING", psfsize_g=1.3)
+    with pytest.raises(ValueError, match="no column 'psfsize_r'") as caught:
+        Hosts(config(without(pack, "psfsize_r")))
+    said = str(caught.value)
+    assert "did you mean" not in said
+    assert "dhs depth measures it" not in said
+    for part in ("hosts.psf_fwhm", "typical of DR10", "at two values", "seeing_and_depth.md"):
+        assert part in said
+    upper = write_hosts(tmp_path / "upper", PSFSIZE_R=1.2)
+    with pytest.raises(ValueError, match=r"did you mean PSFSIZE_R\?"):
+        Hosts(config(without(upper, "psfsize_r")))
+
+
+def test_too_few_hosts_in_a_split_say_when_all_may_be_used(home: Path) -> None:
+    def said(trained_on: dict[str, Any] | None, **section: Any) -> str:
+        few = config(home, hosts={"fewest_per_cell": 35, **section})
+        with pytest.raises(ValueError, match=r"no cell has hosts\.fewest_per_cell=35") as caught:
+            Hosts(few, trained_on)
+        return str(caught.value)
+
+    assert "Split" not in said({"fingerprint": "ab"}, split="all")
+    unknown: tuple[dict[str, Any] | None, ...] = (None, {})
+    for trained_on in unknown:
+        text = said(trained_on, split="val")
+        assert "Split 'val' has 20 of the 40 non-lenses of" in text
+        assert "hosts.split: all is right if the checkpoint was trained on other data." in text
+    other = said({"fingerprint": "ab" * 32}, split="val")
+    assert "records other training data (fingerprint abababababab)" in other
+    for weights in ("", "sample_weight"):
+        data = DatasetConfig(parquet_path=str(home), sample_weight_col=weights)
+        same = said({"fingerprint": LensDataset(data, "train").fingerprint}, split="val")
+        assert "trained on the rest of it" in same
+        assert "is right" not in same
+
+
+def test_the_checkpoint_of_a_grid_is_compared_with_its_hosts(home: Path, tmp_path: Path) -> None:
+    finder, _ = checkpoint.load(write_model(tmp_path / "first.safetensors"))
+    model, data = tmp_path / "model.safetensors", {"data_origin": "a", "fingerprint": "cd" * 32}
+    checkpoint.save(model, finder, config={}, metrics={}, data=data)
+    few = grid(home, model, tmp_path / "out", hosts={"split": "val", "fewest_per_cell": 35})
+    with pytest.raises(ValueError, match=r"other training data \(fingerprint cdcdcdcdcdcd\)"):
+        Engine(few)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return write_hosts(tmp_path / "home")

@@ -113,5 +113,5 @@ def test_recalls_of_a_better_model_differ_and_of_the_same_do_not() -> None:
     assert got.difference == pytest.approx(got.first - got.second)
     same = compare_recalls(np.stack([lenses, lenses]), both, 0.01, resamples=300)
     assert (same.difference, same.p_value) == (0, 1)
-    with pytest.raises(ValueError, match="10000 negatives"):
+    with pytest.raises(ValueError, match="10000 non-lenses"):
         compare_recalls(worse, both, 0.001)

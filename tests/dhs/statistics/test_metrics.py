@@ -35,7 +35,7 @@ def test_twenty_thousand_negatives_define_a_rate_of_a_thousandth() -> None:
 
 
 def test_too_few_negatives_are_refused_with_the_number_needed() -> None:
-    with pytest.raises(ValueError, match="10000 negatives"):
+    with pytest.raises(ValueError, match="10000 non-lenses"):
         recall_at_fpr([1.0], np.arange(9_999.0), 1e-3)
 
 

@@ -55,6 +55,11 @@ def test_the_rate_of_few_false_positives_is_remarked() -> None:
     assert remark is not None
     assert "10 false positives" in remark
     assert "10 % above" in remark
+    # The rate to quote comes before that of the sample.
+    quoted = rate_remark(11, 47)
+    assert quoted is not None
+    assert "quote the rate expected of other non-lenses, 0.25, " in quoted
+    assert "6.8 % above the 0.234 of these" in quoted
     assert rate_remark(50, 1000) is None
     assert rate_remark(0, 1000) is not None
 

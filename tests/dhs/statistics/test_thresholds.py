@@ -12,6 +12,7 @@ from dhs.statistics.thresholds import (
     allowed_false_positives,
     find_thresholds,
     sigmoid,
+    smallest_rate,
     supports_fpr,
     threshold_of,
 )
@@ -64,5 +65,26 @@ def test_a_supported_rate_is_one_that_allows_enough_false_positives(
     if supports_fpr(negatives, fpr):
         assert allowed_false_positives(negatives, fpr) >= 10
     else:
-        with pytest.raises(ValueError, match="negatives"):
+        with pytest.raises(ValueError, match="non-lenses"):
             allowed_false_positives(negatives, fpr)
+
+
+def test_the_smallest_rate_is_allowed_and_a_smaller_one_of_two_digits_is_not() -> None:
+    for negatives in [*range(11, 200), 453, 1100, 9_999, 20_000, 123_457]:
+        rate = smallest_rate(negatives)
+        assert rate is not None
+        assert allowed_false_positives(negatives, rate) >= 10
+        unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
+        smaller = float(f"{rate - unit:.12g}") if rate > 10.5 * unit else 0.99 * rate
+        with pytest.raises(ValueError, match="at least"):
+            allowed_false_positives(negatives, smaller)
+    assert [smallest_rate(count) for count in (47, 1000, 10)] == [0.22, 0.01, None]
+
+
+def test_the_smallest_rate_is_named_where_a_smaller_one_is_asked_for() -> None:
+    with pytest.raises(
+        ValueError, match=r"1000 non-lenses\. Give .*, or a rate of at least 0\.22\."
+    ):
+        allowed_false_positives(47, 0.01)
+    with pytest.raises(ValueError, match=r"Give more non-lenses\.$"):
+        allowed_false_positives(10, 0.9)

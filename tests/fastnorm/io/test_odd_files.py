@@ -98,7 +98,7 @@ def test_headers_that_astropy_stumbles_over(tmp_path: Path) -> None:
     (tmp_path / "a.fits").write_bytes(card(content, "TTYPE1", 0))
     assert "AssertionError" in reason(tmp_path / "a.fits")
     (tmp_path / "a.fits").write_bytes(card(content, "ZTILE1", 0))
-    assert "divide by zero" in reason(tmp_path / "a.fits")
+    assert "not all positive integers" in reason(tmp_path / "a.fits")
     # A header that continues with another header in the middle of a card.
     (tmp_path / "a.fits").write_bytes(FILES["griz"][:643] + FILES["hcompress"][643:])
     assert "is damaged" in reason(tmp_path / "a.fits")
