@@ -81,8 +81,8 @@ def _print(audit: Audit, *, is_followed: bool) -> None:
     if not is_followed:
         # The report of such folders has these checks only.
         checks = audit.without_plan().summary
-        said = "These folders do not follow the retraining plan; dhs report shows only what must hold"
-        show("", f"{said} for any run, {checks}")
+        said = "These folders do not follow the retraining plan; dhs report shows only what must"
+        show("", f"{said} hold for any run, {checks}")
 
 
 def methods(

@@ -1,4 +1,4 @@
-"""What is said of an evaluation: rates without a threshold, rows that need an explanation."""
+"""Words on an evaluation: rates without a threshold, and the legend of its printed table."""
 
 from __future__ import annotations
 

@@ -183,10 +183,9 @@ def probe(
     needed = FEWEST_PER_FOLD * folds
     if count < needed:
         raise ValueError(
-            f"there are {len(single[0])} real lenses and {len(single[1])} injections, where those "
-            f"of one host or galaxy (one group) count once; the probe needs {needed} of each, "
-            f"because it is tested on {folds} parts (folds) in turn, of at least {FEWEST_PER_FOLD} "
-            "each, and fitted on the others. Give more."
+            f"there are {len(single[0])} real lenses and {len(single[1])} injections (those of "
+            f"one host or galaxy, a group, count once); {folds} folds, each tested with a probe "
+            f"fitted on the others, need {needed} of each, {FEWEST_PER_FOLD} per fold. Give more."
         )
     rows = [np.sort(rng.choice(chosen, count, replace=False)) for chosen in single]
     features = np.concatenate([side[chosen] for side, chosen in zip(sides, rows, strict=True)])
