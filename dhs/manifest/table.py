@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as csv_module
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -60,7 +61,12 @@ def read_manifest(
     """
     path = manifest_path(path)
     table = read_table(path, text_columns=text_columns)
-    return table.to_pandas(), metadata_of(table, path)
+    try:
+        frame = table.to_pandas()
+    except (pyarrow.ArrowException, ArithmeticError, TypeError, ValueError) as error:
+        reason = one_line(str(error))
+        raise ValueError(f"{path} has a value that cannot be read ({reason}).") from error
+    return frame, metadata_of(table, path)
 
 
 def manifest_path(path: str | Path) -> Path:
@@ -150,7 +156,9 @@ def read_content(path: Path) -> bytes:
 def _check_cells(path: Path, text: CsvText) -> None:
     """Refuse a CSV file with more values than memory holds, before decoding it."""
     rows = text.content.count(b"\n")
-    columns = text.content.partition(b"\n")[0].count(text.separator.encode()) + 1
+    # A name in quotes can contain the separator and line breaks.
+    stream = io.TextIOWrapper(io.BytesIO(text.content), "utf-8", "replace", newline="")
+    columns = len(next(csv_module.reader(stream, delimiter=text.separator), []))
     require_columns(path, columns)
     size = CSV_COPIES * len(text.content) + NUMBER_BYTES * rows * columns
     Allowance(path).require(f"its {rows:,} rows of {columns:,} columns", size)

@@ -179,3 +179,19 @@ def test_a_catalogue_that_claims_rows(tmp_path: Path) -> None:
     (tmp_path / "a.vot").write_text(f"<VOTABLE><RESOURCE>{table}</RESOURCE></VOTABLE>")
     with pytest.raises(ValueError, match="has no readable table"):
         read_catalogue(tmp_path / "a.vot", None)
+
+
+def test_a_value_that_pandas_cannot_read_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "far.parquet"
+    days = pa.array([2**31 - 1], pa.int32()).cast(pa.date32())
+    parquet.write_table(pa.table({"cutout_path": ["a.fits"], "day": days}), path)
+    with pytest.raises(ValueError, match=r"far\.parquet has a value that cannot be read \(.*year"):
+        read_manifest(path)
+
+
+def test_columns_behind_a_name_with_a_line_break_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "wide.csv"
+    names = ",".join(f"c{k}" for k in range(10_001))
+    path.write_text(f'"a\nb",{names}\n1{10_001 * ",1"}\n')
+    with pytest.raises(ValueError, match=r"wide\.csv has 10,002 columns; at most 10,000"):
+        read_manifest(path)
