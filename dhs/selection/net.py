@@ -33,7 +33,7 @@ def net_reason(found: Completeness, place: Any = ()) -> str:
 
 
 def net_text(found: Completeness, place: Any = (), between: str = " to ") -> str:
-    """Return the net completeness with its 95 % interval, or why there is none.
+    """Return the net completeness with its 95 % interval, or why it is not known.
 
     Parameters
     ----------

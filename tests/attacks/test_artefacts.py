@@ -48,6 +48,7 @@ def odd_in(folder: Path, kind: str, place: Place, odd: str) -> Iterator[None]:
         path.write_bytes(before)
 
 
+@pytest.mark.slow
 def test_the_cases_are_read_without_an_odd_value(
     folder: Path, whole: set[str], tmp_path: Path
 ) -> None:

@@ -154,7 +154,12 @@ def test_the_pace_does_not_count_towards_the_deadline(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["header", "interim answers", "chunk size", "trailers"])
-def test_the_first_interrupt_ends_the_run(name: str, tmp_path: Path) -> None:
+def test_the_first_interrupt_ends_the_run(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    # Programs in the background of a shell ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     interrupted: list[float] = []
 
     def interrupt() -> None:

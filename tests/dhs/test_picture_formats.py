@@ -113,6 +113,7 @@ def test_an_evaluation_has_pictures_of_one_format(tmp_path: Path) -> None:
     assert invoke(app, *words, "--picture-format", "jpg").exit_code == 2
 
 
+@pytest.mark.slow
 def test_grids_and_their_comparison_have_pictures_of_one_format(tmp_path: Path) -> None:
     axes = Axes((0.5, 1.5, 0.5), (1.3, 1.3, 0.1), (22.5, 22.5, 1.0))
     one, other = (

@@ -50,6 +50,7 @@ def write_table(survey: Path, folder: Path, **columns: object) -> Path:
     return folder / "table.csv"
 
 
+@pytest.mark.slow
 def test_a_training_begins_and_a_grid_reads_its_hosts(survey: Path, here: Path) -> None:
     result = invoke(app, "init", "first", "--data", survey)
     assert result.exit_code == 0, result.output

@@ -48,6 +48,7 @@ def test_a_unit_that_nobody_declares_is_asked_for(home: Path) -> None:
     assert not (home / "new").exists()
 
 
+@pytest.mark.slow
 def test_the_plan_is_printed_before_anything_is_written(home: Path) -> None:
     words = ("--psfdepth-unit", "mag", "--workers", 1)
     result = invoke(app, "grid", "plan", home / "new.yaml", *words)
