@@ -14,13 +14,12 @@ from dhs.commands.paths import require_checkpoints, require_folders
 from dhs.config.options import AsJson
 from fastnorm.terminal import (
     SOME_REJECTED,
-    WIDE,
     check_out,
-    console,
     fail,
     messages,
     print_rejected,
     say,
+    wide_console,
 )
 from fastnorm.text import printable, quoted, visible
 
@@ -291,9 +290,7 @@ def _print_table(
     from rich.table import Table
     from rich.text import Text
 
-    out = console(sys.stdout)
-    if not out.is_terminal:
-        out.width = WIDE
+    out = wide_console(sys.stdout)
     out.print(Text(visible(title)))
     table = Table()
     for column in columns:

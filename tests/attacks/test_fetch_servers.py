@@ -47,7 +47,7 @@ FOREVER = {
     "header of a last word": (b"HTTP/1.1 404 None\r\nX: ", b"x"),
     "redirect elsewhere": (b"HTTP/1.1 302 Found\r\nLocation: http://x", b"y"),
 }
-"""What a server sends first, and then again and again."""
+"""The first bytes of each answer, and the bytes that the server repeats after them."""
 LINES = [name for name in FOREVER if not name.startswith("body") and name != "small chunks"]
 
 
