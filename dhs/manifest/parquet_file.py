@@ -17,7 +17,8 @@ from dhs.manifest.sizes import (
     require_plausible,
 )
 
-_TEXT = (pyarrow.string(), pyarrow.large_string(), pyarrow.binary(), pyarrow.large_binary())
+_PLAIN_TEXT = (pyarrow.string(), pyarrow.large_string(), pyarrow.binary(), pyarrow.large_binary())
+_TEXT = (*_PLAIN_TEXT, pyarrow.string_view(), pyarrow.binary_view())
 _DIFFERENCES = {"DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"}
 _ROWS_OF_A_PIECE = 256
 _LEAST_BYTES = 4
@@ -65,13 +66,27 @@ def read_parquet(path: Path, content: bytes) -> pyarrow.Table:
     meter.add(len(content))
     meter.add(rows * (NUMBER_BYTES * (columns - len(texts)) + TEXT_BYTES * len(texts)))
     meter.add(_bytes_of_long_values(file.metadata))
-    in_pieces = texts & _coded_as_differences(file.metadata)
+    differences = _coded_as_differences(file.metadata)
+    in_pieces = texts & differences
+    inner = _text_within(file.metadata) - {*schema.names}
+    if inner & differences:
+        raise ValueError(
+            f"{path}: the column {min(inner & differences)!r} has text within lists or structs, "
+            "coded as differences, whose length is known only after all of it is decoded. Write it "
+            "with another encoding, such as PyArrow's default, or leave the column out."
+        )
     at_once = [name for name in schema.names if name not in in_pieces]
-    coded = parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=[*texts - in_pieces])
+    codes = [*texts - in_pieces, *inner]
+    coded = parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=codes)
     groups = []
     for number in range(file.num_row_groups):
         group = coded.read_row_group(number, at_once)
-        found = {name: _metered(group[name], schema.field(name).type, meter) for name in at_once}
+        found = {}
+        for name in at_once:
+            kind = schema.field(name).type
+            found[name] = _metered(group[name], kind, meter)
+            if found[name].type != kind:
+                found[name] = file.read_row_group(number, [name])[name]
         for name in in_pieces:
             found[name] = _read_in_pieces(file, number, schema.field(name), meter)
         groups.append(pyarrow.table([found[name] for name in schema.names], schema=schema))
@@ -115,6 +130,16 @@ def _coded_as_differences(metadata: parquet.FileMetaData) -> set[str]:
     return {chunk.path_in_schema for chunk in chunks if {*chunk.encodings} & _DIFFERENCES}
 
 
+def _text_within(metadata: parquet.FileMetaData) -> set[str]:
+    """Return the paths of texts, such as ``notes.list.element``."""
+    columns = map(metadata.schema.column, range(metadata.num_columns))
+    return {
+        column.path
+        for column in columns
+        if column.physical_type == "BYTE_ARRAY" and column.logical_type.type != "DECIMAL"
+    }
+
+
 def _bytes_of_long_values(metadata: parquet.FileMetaData) -> int:
     """Return the bytes of values of a fixed length, and of lists, of which a row can have many."""
     groups = (metadata.row_group(k) for k in range(metadata.num_row_groups))
@@ -140,13 +165,16 @@ def _read_in_pieces(
 def _metered(
     column: pyarrow.ChunkedArray, kind: pyarrow.DataType, meter: _Meter
 ) -> pyarrow.ChunkedArray:
-    """Count the text of a column, or the values of its lists, and decode it."""
+    """Count the text of a column, or the values of its lists, and decode text.
+
+    Views of text, and text within lists and structs, are counted and remain coded.
+    """
     if pyarrow.types.is_nested(kind):
         meter.add(column.nbytes)
     if column.type == kind:
         return column
-    meter.add(2 * _length(column))
-    return _plain(column, kind)
+    meter.add(2 * sum(map(_length, column.chunks)))
+    return _plain(column, kind) if kind in _PLAIN_TEXT else column
 
 
 def longest_text(column: pyarrow.ChunkedArray) -> int:
@@ -160,16 +188,18 @@ def longest_text(column: pyarrow.ChunkedArray) -> int:
     return max((compute.max(compute.binary_length(part)).as_py() or 0 for part in parts), default=0)
 
 
-def _length(column: pyarrow.ChunkedArray) -> int:
-    """Return the number of bytes of text that a column has after it is decoded."""
-    total = 0
-    for chunk in column.chunks:
-        if not isinstance(chunk, pyarrow.DictionaryArray):
-            total += chunk.nbytes
-            continue
-        lengths = compute.binary_length(chunk.dictionary).cast(pyarrow.int64())
-        total += compute.sum(lengths.take(chunk.indices)).as_py() or 0
-    return total
+def _length(array: pyarrow.Array) -> int:
+    """Return the number of bytes of text that an array has after it is decoded."""
+    if isinstance(array, pyarrow.DictionaryArray):
+        lengths = compute.binary_length(array.dictionary).cast(pyarrow.int64())
+        return compute.sum(lengths.take(array.indices)).as_py() or 0
+    if isinstance(array, pyarrow.MapArray):
+        return _length(array.keys) + _length(array.items)
+    if isinstance(array, pyarrow.StructArray):
+        return sum(map(_length, array.flatten()))
+    if pyarrow.types.is_nested(array.type):
+        return _length(array.flatten())
+    return int(array.nbytes)
 
 
 def _plain(column: pyarrow.ChunkedArray, kind: pyarrow.DataType) -> pyarrow.ChunkedArray:

@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 import dhs.manifest.sizes
 from dhs.fetch.catalogue import read_catalogue
+from dhs.manifest.parquet_file import read_parquet
 from dhs.manifest.table import read_manifest
 from fastnorm.io import CutoutError, read_cutouts
 
@@ -133,6 +134,53 @@ def test_rows_of_long_values_and_lists(tmp_path: Path, monkeypatch: pytest.Monke
         assert path.stat().st_size < 2**22
         with pytest.raises(ValueError, match="of memory; at most"):
             read_manifest(path)
+
+
+TEXT = pa.array([{"a": "x" * 2**20}])
+MANY = pa.array([0] * 200)
+WITHIN = {
+    "view": TEXT.field(0).take(MANY).cast(pa.string_view()),
+    "struct": TEXT.take(MANY),
+    "list": pa.ListArray.from_arrays([0, 200], TEXT.field(0).take(MANY)),
+    "list of structs": pa.ListArray.from_arrays([0, 200], TEXT.take(MANY)),
+    "map": pa.MapArray.from_arrays([0, 200], pa.array(map(str, range(200))), TEXT.take(MANY)),
+}
+
+
+# Arrays may outlive the test, and are freed through this pool.
+POOL = pa.default_memory_pool()
+COUNTING = pa.proxy_memory_pool(POOL)
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_text_within_structs_and_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"notes": WITHIN[name], "label": [1] * len(WITHIN[name])})
+    parquet.write_table(table, path)
+    assert path.stat().st_size < 2**18
+    assert read_parquet(path, path.read_bytes()) == table
+    monkeypatch.setattr(dhs.manifest.sizes, "free_memory", lambda: 2**28)
+    pa.set_memory_pool(COUNTING)
+    try:
+        with pytest.raises(ValueError, match="of memory; at most"):
+            read_manifest(path)
+    finally:
+        pa.set_memory_pool(POOL)
+    assert COUNTING.max_memory() < 2**24
+
+
+def test_text_within_lists_in_an_encoding_that_hides_its_length(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    parquet.write_table(
+        pa.table({"notes": WITHIN["list"]}),
+        path,
+        use_dictionary=False,
+        column_encoding={"notes.list.element": "DELTA_BYTE_ARRAY"},
+    )
+    with pytest.raises(ValueError, match=r"column 'notes\.list\.element' has text within lists"):
+        read_manifest(path)
 
 
 def test_many_comments(tmp_path: Path) -> None:

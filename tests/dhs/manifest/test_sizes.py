@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import resource
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,12 @@ KINDS: dict[str, tuple[pyarrow.DataType, Any]] = {
     "time": (pyarrow.timestamp("us", "Europe/Paris"), [datetime.datetime(2026, 1, 1)] * 6),
     "list": (pyarrow.list_(pyarrow.string()), [["a", "b"], [], None, ["a"], ["c"], ["a"]]),
     "struct": (pyarrow.struct([("x", pyarrow.string())]), [{"x": "a"}] * 6),
+    "map": (pyarrow.map_(pyarrow.string(), pyarrow.binary()), [{"a": b"b"}, {}, None] * 2),
+    "structs": (
+        pyarrow.large_list(pyarrow.struct([("x", pyarrow.large_string()), ("y", pyarrow.int8())])),
+        [[{"x": "a", "y": 1}, {"x": None, "y": None}], [None], None] * 2,
+    ),
+    "decimals": (pyarrow.list_(pyarrow.decimal128(9, 2)), [[decimal.Decimal("1.25")], None] * 3),
 }
 
 
