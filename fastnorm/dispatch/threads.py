@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 SECONDS_BEFORE_NOTICE = 2.0
 SECONDS_BETWEEN_LOOKS = 0.05
+ENDS = 8
+"""How often the end of a call is tried, for interrupts that come faster than it ends."""
 
 # An interrupt can leave the locks of `concurrent.futures` and `threading` taken for ever, but not
 # this queue. Races of two callers start too many threads at worst.
@@ -101,19 +103,27 @@ def share_out(
     threads = max(1, min(num_threads(), count // fewest_per_thread))
     step = max(1, min(most_per_task, -(-count // threads)))
     crew = _Crew(prepare, count, step)
-    # An interrupt can also come between two lines of `end`, so there are two of it.
-    try:
-        try:
-            if threads > 1:
-                _call(crew, threads - 1)
-            crew.work()
-            crew.wait()
-        finally:
-            crew.end()
-    finally:
-        crew.end()
+    _work_together(crew, threads - 1, ENDS)
     if crew.error is not None:
         raise crew.error
+
+
+def _work_together(crew: _Crew, helpers: int, ends: int) -> None:
+    """Work with helpers, and end whatever happens.
+
+    Python raises an interrupt where a function begins or a loop turns, before any ``try`` there, so
+    it can skip an `_Crew.end`. Each of ``ends`` is skipped by an interrupt of its own at most.
+    """
+    try:
+        if ends > 1:
+            _work_together(crew, helpers, ends - 1)
+        else:
+            if helpers:
+                _call(crew, helpers)
+            crew.work()
+            crew.wait()
+    finally:
+        crew.end()
 
 
 class _Crew:
