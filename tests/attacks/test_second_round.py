@@ -121,6 +121,13 @@ def test_archives_that_are_unpacked_whole(tmp_path: Path, method: int) -> None:
     assert f"compressed by method {method}" in reason(tmp_path / "a.npz", stream.getvalue())
 
 
+def test_a_header_with_a_backslash(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    np.save(stream, IMAGE.astype(">f8"))
+    content = stream.getvalue().replace(b"'>f8'", b"'\\88'")
+    assert "has a backslash" in reason(tmp_path / "a.npy", content)
+
+
 def test_rows_of_long_values_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dhs.manifest.sizes, "free_memory", lambda: 2**26)
     number = 2**22

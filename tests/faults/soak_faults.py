@@ -77,8 +77,9 @@ def second_writer(soak: Soak, dice: random.Random) -> bool:
     second = wait(*soak.start(patience=0))
     os.kill(process, signal.SIGCONT)
     first = wait(process, said)
-    who = rf": process {process} on host .*; wait" if is_signed else ": an unknown process; wait"
-    expected = f"another process is writing a grid into .*{who}"
+    unsigned = rf"an unknown process \(here, process {process} \(stopped\) holds the folder\)"
+    who = rf"process {process} on host .*" if is_signed else unsigned
+    expected = f"another process is writing a grid into .*: {who}; wait"
     if second.status != REFUSED or not re.match(expected, second.said):
         raise SoakError(f"the second writer ended with {second.status}: {second.said}")
     if first.status != DONE:

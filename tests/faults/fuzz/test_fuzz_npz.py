@@ -99,7 +99,7 @@ def numpy_reads(path: Path) -> bool:
 STRICTER = (
     "is compressed by method",
     *("has .npy version", "its array 'mask'", "contains Python objects", "bytes in total, but"),
-    *("more than once", "bytes; at most", "has no array 'cutout'"),
+    *("more than once", "bytes; at most", "has no array 'cutout'", "has a backslash"),
 )
 """Reasons for refusing files that NumPy reads."""
 
