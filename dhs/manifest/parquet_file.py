@@ -9,6 +9,7 @@ import pyarrow
 from pyarrow import compute, parquet
 from pyarrow.lib import string_to_tzinfo
 
+from dhs.manifest.parquet_footer import Chunk, read_chunks
 from dhs.manifest.sizes import (
     NUMBER_BYTES,
     TEXT_BYTES,
@@ -19,7 +20,6 @@ from dhs.manifest.sizes import (
 
 _PLAIN_TEXT = (pyarrow.string(), pyarrow.large_string(), pyarrow.binary(), pyarrow.large_binary())
 _TEXT = (*_PLAIN_TEXT, pyarrow.string_view(), pyarrow.binary_view())
-_DIFFERENCES = {"DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"}
 _ROWS_OF_A_PIECE = 256
 _LEAST_BYTES = 4
 """Least number of bytes that Arrow takes for a value in a list, with its level."""
@@ -65,8 +65,9 @@ def read_parquet(path: Path, content: bytes) -> pyarrow.Table:
     meter = _Meter(path, f"its {rows:,} rows of {columns:,} columns")
     meter.add(len(content))
     meter.add(rows * (NUMBER_BYTES * (columns - len(texts)) + TEXT_BYTES * len(texts)))
-    meter.add(_bytes_of_long_values(file.metadata))
-    differences = _coded_as_differences(file.metadata)
+    groups = _chunks(path, content, columns)
+    meter.add(_bytes_of_long_values(file.metadata.schema, groups))
+    differences = {chunk.path for group in groups for chunk in group if chunk.is_of_differences}
     in_pieces = texts & differences
     inner = _text_within(file.metadata) - {*schema.names}
     if inner & differences:
@@ -78,7 +79,7 @@ def read_parquet(path: Path, content: bytes) -> pyarrow.Table:
     at_once = [name for name in schema.names if name not in in_pieces]
     codes = [*texts - in_pieces, *inner]
     coded = parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=codes)
-    groups = []
+    tables = []
     for number in range(file.num_row_groups):
         group = coded.read_row_group(number, at_once)
         found = {}
@@ -89,8 +90,8 @@ def read_parquet(path: Path, content: bytes) -> pyarrow.Table:
                 found[name] = file.read_row_group(number, [name])[name]
         for name in in_pieces:
             found[name] = _read_in_pieces(file, number, schema.field(name), meter)
-        groups.append(pyarrow.table([found[name] for name in schema.names], schema=schema))
-    return pyarrow.concat_tables(groups) if groups else schema.empty_table()
+        tables.append(pyarrow.table([found[name] for name in schema.names], schema=schema))
+    return pyarrow.concat_tables(tables) if tables else schema.empty_table()
 
 
 def _without_pandas(schema: pyarrow.Schema) -> pyarrow.Schema:
@@ -123,11 +124,14 @@ class _Meter:
         self._allowance.require(self._what, self._size)
 
 
-def _coded_as_differences(metadata: parquet.FileMetaData) -> set[str]:
-    """Return the columns whose texts are coded as differences to those before."""
-    groups = (metadata.row_group(k) for k in range(metadata.num_row_groups))
-    chunks = (group.column(k) for group in groups for k in range(group.num_columns))
-    return {chunk.path_in_schema for chunk in chunks if {*chunk.encodings} & _DIFFERENCES}
+def _chunks(path: Path, content: bytes, columns: int) -> list[list[Chunk]]:
+    try:
+        groups = read_chunks(content)
+        if any(len(group) != columns for group in groups):
+            raise ValueError("its groups of rows have other columns than its schema")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}).") from error
+    return groups
 
 
 def _text_within(metadata: parquet.FileMetaData) -> set[str]:
@@ -140,14 +144,14 @@ def _text_within(metadata: parquet.FileMetaData) -> set[str]:
     }
 
 
-def _bytes_of_long_values(metadata: parquet.FileMetaData) -> int:
+def _bytes_of_long_values(schema: parquet.ParquetSchema, groups: list[list[Chunk]]) -> int:
     """Return the bytes of values of a fixed length, and of lists, of which a row can have many."""
-    groups = (metadata.row_group(k) for k in range(metadata.num_row_groups))
+    columns = [schema.column(k) for k in range(len(schema))]
     return sum(
-        chunk.num_values * max(metadata.schema.column(k).length, _LEAST_BYTES)
+        chunk.values * max(column.length, _LEAST_BYTES)
         for group in groups
-        for k, chunk in enumerate(map(group.column, range(group.num_columns)))
-        if "." in chunk.path_in_schema or chunk.physical_type == "FIXED_LEN_BYTE_ARRAY"
+        for column, chunk in zip(columns, group, strict=True)
+        if "." in column.path or column.physical_type == "FIXED_LEN_BYTE_ARRAY"
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import time
 import warnings
 import zipfile
@@ -141,6 +143,39 @@ def test_rows_of_long_values_and_lists(tmp_path: Path, monkeypatch: pytest.Monke
         assert path.stat().st_size < 2**22
         with pytest.raises(ValueError, match="of memory; at most"):
             read_manifest(path)
+
+
+FOOTERS = """
+import io, sys
+from pathlib import Path
+import pyarrow as pa
+from pyarrow import parquet
+from dhs.manifest.table import read_table
+
+stream, path = io.BytesIO(), Path(sys.argv[1])
+columns = {"cutout_path": ["a", "b"], "label": [0, 1], "notes": [["x"], []]}
+parquet.write_table(pa.table(columns), stream, store_schema=False)
+content = stream.getvalue()
+start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+refused = 0
+for at in range(start, len(content) - 8):
+    for value in (0, 1, 2, 3, 25, 28, 76, 255):
+        changed = bytearray(content)
+        changed[at] = value
+        try:
+            read_table(path, bytes(changed))
+        except ValueError as error:
+            assert str(path) in str(error), error
+            refused += 1
+print(refused)
+"""
+
+
+def test_no_byte_of_a_footer_ends_the_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FOOTERS, str(tmp_path / "a.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 500
 
 
 TEXT = pa.array([{"a": "x" * 2**20}])
