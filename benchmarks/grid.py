@@ -39,12 +39,13 @@ from dhs.constants import CUTOUT_SIZE
 from dhs.injection import PSF
 from dhs.jobs.malloc import keep_freed_memory
 from dhs.model import LensFinder
+from dhs.model.threads import threads_of
 from dhs.preprocess import preprocess_stack
 from dhs.preprocess.spec import PreprocessSpec
 from dhs.selection.config import GridConfig
 from dhs.selection.draws import Drawer
 from dhs.selection.engine import Engine, Shard
-from dhs.selection.run import Workers, run_grid, threads_of
+from dhs.selection.run import Workers, run_grid
 
 CORES = 2
 HOSTS = 256

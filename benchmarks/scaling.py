@@ -42,10 +42,10 @@ from dhs.injection.quadrature import make_plan
 from dhs.injection.source import draw_clumps
 from dhs.injection.tensors import convolve, psf_kernels
 from dhs.jobs.malloc import keep_freed_memory
+from dhs.model.threads import threads_of
 from dhs.selection.draws import BLOCK, Drawer
 from dhs.selection.engine import Engine, Shard
 from dhs.selection.injector import SCHEMA
-from dhs.selection.run import threads_of
 from dhs.statistics.thresholds import sigmoid
 from fastnorm.atomic import atomic_path
 

@@ -64,6 +64,12 @@ def score(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="Use auto, cpu or cuda.")] = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="Use auto, eager or compile; auto compiles the network for many cutouts."
+        ),
+    ] = "auto",
     allow_deprecated: Annotated[
         bool, typer.Option("--allow-deprecated", help="Allow a deprecated checkpoint.")
     ] = False,
@@ -110,6 +116,7 @@ def score(
                     across_annuli=across_annuli,
                     batch_size=batch_size,
                     device=device,
+                    engine=engine,
                     allow_deprecated=allow_deprecated,
                     data_origin=data_origin,
                     overwrite=overwrite,
@@ -129,6 +136,7 @@ def score(
         "spec": "; ".join(map(str, specs_of(result.metadata))),
         "batch_size": result.metadata["batch_size"],
         "device": result.metadata["device"],
+        "inference": result.metadata["inference"],
         "flat_bands": result.flat_bands,
         "highest": [item | {"id": printable(item["id"])} for item in best],
     }

@@ -1,4 +1,4 @@
-"""What the footer of a Parquet file says of its columns, without PyArrow.
+"""Read the footer of a Parquet file without PyArrow.
 
 PyArrow ends the process where the statistics of a column contradict its schema, if it is asked for
 the metadata of that column. A read is safe: it raises an error. The footer is in the compact

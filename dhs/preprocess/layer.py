@@ -71,6 +71,11 @@ class Preprocess(nn.Module):
         self.residual = RadialResidual(side, spec.clip_range, dtype) if has_residual else None
         self.channels_last = channels_last
 
+    def use_channels_last(self, channels_last: bool) -> None:
+        """Return results in ``torch.channels_last`` from now on, or no longer."""
+        self.channels_last = channels_last
+        self.normalize.channels_last = channels_last and self.residual is None
+
     def forward(
         self,
         images: Tensor,

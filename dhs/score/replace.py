@@ -9,6 +9,7 @@ from typing import Any
 
 from pyarrow import parquet
 
+from dhs.model.engines import inference_of
 from dhs.score.input import Input
 from dhs.score.work import read_metadata
 from fastnorm.text import printable
@@ -86,6 +87,10 @@ def _differences(
             f"its members are combined by {there.get('combination')}, and those of this run by "
             f"{here['combination']}"
         )
+    if "inference" in here:
+        was, now = inference_of("auto", there), inference_of("auto", here)
+        if was != now:
+            yield f"its networks were computed as {was}, and those of this run as {now}"
     # Older tables do not state their input.
     if "input" in there:
         yield from _other_input(out, there["input"], here["input"], cutouts)

@@ -27,6 +27,7 @@ from dhs.jobs.claim import remove_leftovers
 from dhs.jobs.files import refuse_links
 from dhs.jobs.lock import only_writer
 from dhs.model.batch_size import choose_batch_size, choose_device, describe_device
+from dhs.model.engines import Job, inference_of, set_up
 from dhs.pack import MANIFEST
 from dhs.score.copies import COPIES, TABLE, write_copy
 from dhs.score.ensemble import (
@@ -44,7 +45,7 @@ from dhs.score.known import to_arrow
 from dhs.score.parts import Part, parts_folder
 from dhs.score.replace import require_replaceable
 from dhs.score.table import FILE, joint_fingerprint, open_table, read_flat_bands
-from dhs.score.work import Work, read_metadata, recorded_batch_size
+from dhs.score.work import Work, read_metadata, recorded_run
 from dhs.statistics.few import few_for_auc
 from fastnorm.atomic import atomic_path
 from fastnorm.io import Rejected
@@ -85,6 +86,7 @@ def score(
     across_annuli: bool = False,
     batch_size: int | None = None,
     device: str = "auto",
+    engine: str = "auto",
     allow_deprecated: bool = False,
     data_origin: str | None = None,
     overwrite: bool = False,
@@ -116,6 +118,9 @@ def score(
         of the run that is resumed, otherwise the result of
         `dhs.model.batch_size.choose_batch_size`.
     device : {"auto", "cpu", "cuda"}
+    engine : {"auto", "eager", "compile"}
+        How the networks are computed, see `dhs.model.engines.set_up`; the last bits of a logit
+        depend on it. "auto" takes that of the run that is resumed.
     allow_deprecated : bool
         Accept a checkpoint that is marked as deprecated.
     data_origin : str, optional
@@ -155,13 +160,20 @@ def score(
     for member in members:
         member.finder.to(where)
     metadata = _describe(members, combine, cutouts, where)
-    require_replaceable(out, copy, metadata, cutouts, overwrite=overwrite)
+    earlier = recorded_run(out, metadata)
+    finders = [member.finder for member in members]
     if batch_size is None:
-        batch_size = recorded_batch_size(out, metadata)
+        batch_size = (earlier or {}).get("batch_size")
     if batch_size is None:
-        batch_size = choose_batch_size([member.finder for member in members], size, where)
+        batch_size = choose_batch_size(finders, size, where)
     integer("batch_size", batch_size, 1, 2**31 - 1)
-    metadata["batch_size"] = batch_size
+    known = inference_of(engine, earlier)
+    if known is not None:
+        metadata["inference"] = known.to_dict()
+    require_replaceable(out, copy, metadata, cutouts, overwrite=overwrite)
+    job = Job(len(cutouts), batch_size, size)
+    inference = set_up(finders, engine if known is None else known, job, where)
+    metadata |= {"batch_size": batch_size, "inference": inference.to_dict()}
 
     work = Work(members, cutouts, where, out, metadata)
     metadata["fingerprint"] = _fingerprint(work, cutouts, metadata, labels)

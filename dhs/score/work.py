@@ -246,15 +246,17 @@ def stack_of(batch: Sequence[InputCutout], count: int, device: torch.device) -> 
 def configuration(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings, apart from the batch size, that the logits depend on."""
     members = [member["checkpoint_fingerprint"] for member in metadata["members"]]
-    names = ("device", "versions", "mask_bits")
+    names = ("device", "versions", "mask_bits", "inference")
     return {"members": members} | {name: metadata.get(name) for name in names}
 
 
-def recorded_batch_size(out: Path, metadata: Mapping[str, Any]) -> int | None:
-    """Return the batch size of an earlier run of this configuration, or None."""
+def recorded_run(out: Path, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the metadata of an earlier run of this configuration, with any inference, or None."""
     for there in (_read_metadata(parts_folder(out) / METADATA_FILE), read_metadata(out)):
-        if there is not None and configuration(there) == configuration(metadata):
-            return int(there["batch_size"])
+        if there is not None and configuration(there) | {"inference": None} == configuration(
+            metadata
+        ):
+            return there
     return None
 
 

@@ -189,6 +189,8 @@ class GridConfig(Section):
     threads : int
         Threads per worker. The last bits of a logit may depend on it.
     device : {"auto", "cpu", "cuda"}
+    engine : {"auto", "eager", "compile"}
+        How the network is computed; see `dhs.model.engines.set_up`.
     backend : str or None
         Same as in `dhs.injection.render`.
     allow_deprecated : bool
@@ -213,6 +215,7 @@ class GridConfig(Section):
     shard_size: Count = 1024
     threads: Count = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine: Literal["auto", "eager", "compile"] = "auto"
     backend: str | None = None
     allow_deprecated: bool = False
 

@@ -25,7 +25,9 @@ from dhs.injection.priors import injection_priors
 from dhs.manifest.format import METADATA_KEY
 from dhs.manifest.table import content_sha256
 from dhs.model.batch_size import choose_device
+from dhs.model.engines import Job, set_up
 from dhs.model.inference import logits_of
+from dhs.model.threads import threads_of
 from dhs.model.transfer import Gathered
 from dhs.score.input import require_same_mask_bits
 from dhs.selection import draws
@@ -70,6 +72,8 @@ class Engine:
     device : torch.device
     checkpoint : Checkpoint
     hosts : Hosts
+    inference : Inference
+        How the network is computed.
     determining : dict
         Everything that the injections and their scores depend on, for JSON.
     draws_fingerprint, injections_fingerprint : str
@@ -100,6 +104,10 @@ class Engine:
             self.checkpoint.mask_bits, str(self.hosts.data.mask_bits), self.hosts.data.name
         )
         self.injector = Injector(config, self.hosts, self.device)
+        job = Job(self.injections + self.negatives, config.batch_size, size)
+        # A compiled network depends on the number of threads.
+        with threads_of(config.threads):
+            self.inference = set_up([self.finder], config.engine, job, self.device)
         drawn = {
             "version": draws.VERSION,
             "draws": config.determining(),
@@ -112,6 +120,7 @@ class Engine:
             "checkpoint": self.checkpoint.fingerprint,
             "spec": self.checkpoint.spec.to_dict(),
             "batch_size": config.batch_size,
+            "inference": self.inference.to_dict(),
             "shard_size": config.shard_size,
             "threads": config.threads,
             "device": self.device.type,

@@ -50,7 +50,9 @@ class InjectedRows:
     def __init__(self, folder: Path, ids: Sequence[int]) -> None:
         metadata = parse_json(read_bytes(folder / GRID))
         try:
-            config = GridConfig.model_validate(metadata["config"] | {"out_dir": str(folder)})
+            # Only images are made again, no logits.
+            changed = {"out_dir": str(folder), "engine": "eager"}
+            config = GridConfig.model_validate(metadata["config"] | changed)
         except ValidationError as error:
             where = f"the config in {folder / GRID}"
             raise ValueError(describe(error, where, GridConfig)) from error

@@ -18,10 +18,11 @@ import numpy as np
 from dhs.checkpoint import DeprecatedCheckpointWarning
 from dhs.jobs.malloc import keep_freed_memory
 from dhs.jobs.processes import local_pool
+from dhs.model.threads import threads_of
 from dhs.selection.config import GridConfig
 from dhs.selection.engine import Engine, Kind, Shard
 from dhs.selection.flat_hosts import HOSTS_PER_READ, flat_hosts
-from dhs.selection.run import default_workers, threads_of, with_absolute_paths
+from dhs.selection.run import default_workers, with_absolute_paths
 from dhs.statistics.thresholds import require_enough
 
 TRIAL_SECONDS = 2.0

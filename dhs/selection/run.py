@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from pyarrow import parquet
 
-import fastnorm
 from dhs.arguments import integer
 from dhs.checkpoint import DeprecatedCheckpointWarning
 from dhs.config.file import located
@@ -25,6 +23,7 @@ from dhs.jobs.malloc import keep_freed_memory
 from dhs.jobs.processes import local_pool
 from dhs.manifest.format import METADATA_KEY
 from dhs.model.batch_size import choose_device
+from dhs.model.threads import threads_of
 from dhs.selection.config import GridConfig
 from dhs.selection.engine import NEGATIVES_SCHEMA, Engine, Shard
 from dhs.selection.folder import (
@@ -146,7 +145,9 @@ def run_grid(
             done += rows
             report(done, total)
 
-        task = WorkerTask(config, out / SHARDS, engine.injections_fingerprint)
+        # Every worker must choose the same engine, or fail.
+        settled = config.model_copy(update={"engine": engine.inference.engine})
+        task = WorkerTask(settled, out / SHARDS, engine.injections_fingerprint)
         try:
             deaths = _make(engine, task, todo, workers, count, advance, warn)
             if engine.negatives:
@@ -236,6 +237,7 @@ def aggregate(out: Path, engine: Engine, given: GridConfig) -> dict[str, Any]:
         "failed": int(table.loc[is_whole, "n_failed"].sum()),
         "shards": len(engine.shards()),
         "batch_size": config.batch_size,
+        "inference": engine.inference._asdict(),
     }
     _write(out, table, rates, metadata)
     return metadata
@@ -336,16 +338,3 @@ def _work(task: WorkerTask, shard: Shard) -> int:
         path = engine.path(task.folder, shard)
         engine.make(shard, path, lambda rows: None)
         return shard.rows
-
-
-@contextmanager
-def threads_of(count: int) -> Iterator[None]:
-    """Limit all computation in this context to ``count`` threads."""
-    before = torch.get_num_threads(), threads.num_threads()
-    torch.set_num_threads(count)
-    fastnorm.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        fastnorm.set_num_threads(before[1])

@@ -57,11 +57,11 @@ def _call(crew: _Crew, count: int) -> None:
 
 
 @contextmanager
-def notice_if_slow(what: str) -> Iterator[None]:
+def notice_if_slow(what: str, how_long: str = "a few seconds") -> Iterator[None]:
     """Print a notice on stderr if the compilation of ``what`` takes more than two seconds."""
 
     def say() -> None:
-        print(f"fastnorm: compiling {what} (a few seconds)...", file=sys.stderr, flush=True)
+        print(f"fastnorm: compiling {what} ({how_long})...", file=sys.stderr, flush=True)
 
     timer = threading.Timer(SECONDS_BEFORE_NOTICE, say)
     timer.daemon = True
