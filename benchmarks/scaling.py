@@ -38,9 +38,9 @@ from benchmarks.timing import Case, time_interleaved
 from dhs.constants import BANDS, CUTOUT_SIZE, PIXEL_SCALE
 from dhs.injection import render
 from dhs.injection.psf import SIDE
+from dhs.injection.psf_tensors import convolve, psf_transfer, transform_size
 from dhs.injection.quadrature import make_plan
 from dhs.injection.source import draw_clumps
-from dhs.injection.tensors import convolve, psf_kernels
 from dhs.jobs.malloc import keep_freed_memory
 from dhs.model.threads import threads_of
 from dhs.selection.draws import BLOCK, Drawer
@@ -80,6 +80,7 @@ def stages(engines: dict[str, Engine], folder: Path) -> list[Stage]:
     )
     light = torch.from_numpy(render(drawn.lens, unit, bands=("r",), ids=ids))
     shape = (CUTOUT_SIZE, CUTOUT_SIZE)
+    size = transform_size(*shape)
     images = engine.injector.make(ids).images
     table = _shard_table(engine)
 
@@ -100,7 +101,7 @@ def stages(engines: dict[str, Engine], folder: Path) -> list[Stage]:
         Stage(READ, BATCH, lambda: engine.hosts.data.read(rows)),
         Stage(RENDER, BATCH, lambda: render(drawn.lens, unit, bands=("r",), ids=ids)),
         Stage(PLAN, BATCH, plan),
-        Stage(CONVOLVE, BATCH, lambda: convolve(light, psf_kernels(width))),
+        Stage(CONVOLVE, BATCH, lambda: convolve(light, psf_transfer(width, size))),
         Stage(MAKE, BATCH, lambda: engine.injector.make(ids)),
         Stage(NORMALISE, BATCH, lambda: engine.finder.preprocess(images)),
         Stage(WRITE, len(table), write),

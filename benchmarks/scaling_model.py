@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_model import gpu_model
+from dhs.injection.psf_tensors import fast_length
 
 BYTES_PER_SECOND = 3.35e12
 """Memory bandwidth, from the NVIDIA H100 SXM data sheet."""
@@ -82,13 +82,13 @@ def count_network(backbone: nn.Module, seen: Tensor) -> Work:
 
 
 def psf_work(side: int, psf_side: int) -> Work:
-    """Count one transform of the light, three of PSFs and three inverse ones, rows then columns.
+    """Count one transform of the light and three inverse ones, rows then columns.
 
     Each of the two passes of a transform reads and writes its array. The product reads one and
     three spectra and writes three. A real transform of N values takes 2.5 N log2 N operations.
     """
-    padded = next_fast_len(side + psf_side // 2, real=True)
-    transforms, spectra = 1 + 3 + 3, 1 + 3 + 3
+    padded = fast_length(side + psf_side // 2)
+    transforms, spectra = 1 + 3, 1 + 3 + 3
     moved = transforms * 2 * 2 * 4 * padded**2 + spectra * 8 * padded * (padded // 2 + 1)
     cropped = 2 * 3 * 4 * side**2
     return Work(moved + cropped, transforms * 2.5 * padded**2 * math.log2(padded**2))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dhs.arguments import MOST_ID, id_array, integer, refuse_more_than_numbers
 from dhs.constants import BANDS, PIXEL_SCALE
-from dhs.injection.matched import arc_snr_matched
+from dhs.injection.matched import SIGMA_PER_MAD, arc_snr_matched
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.psf import PSF
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 # The inner radius excludes the host's core. No arc from the priors reaches the outer radius.
 SNR_ANNULUS = Annulus(4.0, 16.0)
-SIGMA_PER_MAD = 1.482602218505602
 
 
 class Injected(NamedTuple):

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from fastnorm.annulus import Annulus, radius_map
 from fastnorm.dispatch import threads
 
+SIGMA_PER_MAD = 1.482602218505602
+
 MOST_LAG = 6
 """Largest lag of the covariance, pixels. Smaller lags miss noise that is correlated over 4 pixels;
 larger ones add scatter."""

@@ -15,19 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dhs.constants import BANDS, PIXEL_SCALE
+from dhs.constants import BANDS
 from dhs.device.copies import to_device
-from dhs.injection.engine import SIGMA_PER_MAD, SNR_ANNULUS
-from dhs.injection.matched import snr_of
-from dhs.injection.matched_tensors import matched_sums
+from dhs.injection.engine import SNR_ANNULUS
+from dhs.injection.matched import SIGMA_PER_MAD, snr_of
+from dhs.injection.matched_tensors import HostNoise, host_noise, matched_sums
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
-from dhs.injection.psf import SIDE, padded_size
-from dhs.injection.psf_models import Profile, psf_profile
+from dhs.injection.psf_tensors import convolve, psf_transfer, transform_size
 from dhs.injection.rendering import render
 from dhs.injection.transfer import send
-from fastnorm.annulus import Annulus
-from fastnorm.normalize import annulus_median_mad
 
 
 class InjectedTensors(NamedTuple):
@@ -52,6 +49,7 @@ def inject_tensors(
     ids: NDArray[np.int64],
     *,
     mask: Tensor | None = None,
+    of_hosts: HostNoise | None = None,
     backend: str | None = None,
 ) -> InjectedTensors:
     """Inject one arc into each host, on the device of the hosts.
@@ -68,7 +66,7 @@ def inject_tensors(
     source : SourceParams
         B sources.
     fwhm_arcsec : (B, 3) float64
-        FWHM of the PSFs in g, r, z, arcsec; see `psf_kernels`.
+        FWHM of the PSFs in g, r, z, arcsec; see `dhs.injection.psf_tensors.psf_transfer`.
     noise : Noise
         Noise of the arcs. It is drawn on the CPU, where its random streams are.
     seed : int
@@ -77,6 +75,8 @@ def inject_tensors(
         Ids of the injections.
     mask : bool tensor, broadcastable to ``hosts``, optional
         True means bad: left out of the noise of ``arc_snr_matched_BAND``, and of nothing else.
+    of_hosts : HostNoise, optional
+        Noise of the hosts, if it was measured before: `dhs.injection.matched_tensors.host_noise`.
     backend : str, optional
         See `dhs.injection.render`.
 
@@ -90,107 +90,54 @@ def inject_tensors(
         Same as in `dhs.injection.inject`.
     """
     height, width = hosts.shape[2:]
-    unit = dataclasses.replace(source, **{f"flux_nmgy_{band}": 1.0 for band in BANDS})
+    plain = dataclasses.replace(source, **{f"flux_nmgy_{band}": 1.0 for band in BANDS})
     rendered = render(
-        lens, unit, (height, width), bands=("r",), seed=seed, ids=ids, backend=backend
+        lens, plain, (height, width), bands=("r",), seed=seed, ids=ids, backend=backend
     )
     light = rendered if isinstance(rendered, Tensor) else torch.from_numpy(rendered)
     light = to_device(light, hosts.device)
     flux, fwhm = send([source.fluxes(), fwhm_arcsec], hosts.device)
-    arc = convolve(light, psf_kernels(fwhm.to(hosts.dtype))) * flux[:, :, None, None]
-    annulus = Annulus.default(height, width)
-    median, mad = annulus_median_mad(hosts, annulus.r_in, annulus.r_out)
-    is_inside, pixels = _snr_annulus(height, width, hosts.device)
-    sigmas = SIGMA_PER_MAD * mad.double()
+    # Everything is measured on arcs of unit flux in every band.
+    unit = convolve(light, psf_transfer(fwhm.to(hosts.dtype), transform_size(height, width)))
+    if of_hosts is None:
+        of_hosts = host_noise(hosts, mask)
+    totals, pixels = _summed_pixels(height, width, hosts.device)
     sums = [
         light.sum((1, 2, 3), dtype=torch.float64)[:, None],
-        arc.sum((2, 3), dtype=torch.float64),
-        (arc * is_inside).sum((2, 3), dtype=torch.float64),
-        mad.double(),
-        *matched_sums(arc, hosts, median.double(), sigmas, mask),
+        (unit.flatten(2) @ totals).double().flatten(1),
+        of_hosts.mad,
+        of_hosts.pixels,
+        *matched_sums(unit, of_hosts),
     ]
-    magnification, flux_out, signal, mads, *matched = _read_together(sums)
+    magnification, lights, mads, noise_pixels, energy, variance = _read_together(sums)
     sigma = SIGMA_PER_MAD * mads
-    added = arc
-    if noise.gain is not None or noise.texture is not None:
-        noisy = noise.apply(arc.cpu().numpy(), sigma, seed, ids)
-        added = to_device(torch.from_numpy(noisy), hosts.device)
+    arc = flux[:, :, None, None]
+    if noise.gain is None and noise.texture is None:
+        stamps = torch.addcmul(hosts, unit, arc)
+    else:
+        noisy = noise.apply((unit * arc).cpu().numpy(), sigma, seed, ids)
+        stamps = hosts + to_device(torch.from_numpy(noisy), hosts.device)
+    fluxes = source.fluxes()
+    whole, inside = np.moveaxis(lights.reshape(len(ids), len(BANDS), 2), 2, 0) * fluxes
     with np.errstate(divide="ignore", invalid="ignore"):
-        snr = signal / (sigma * np.sqrt(pixels))
-    energy, variance, noise_pixels = matched
-    in_filter = snr_of(energy, variance, noise_pixels, sigma)
+        snr = inside / (sigma * np.sqrt(pixels))
+    in_filter = snr_of(energy * fluxes**2, variance, noise_pixels, sigma)
     measured = {"magnification": magnification[:, 0]}
     for k, band in enumerate(BANDS):
-        measured |= {f"flux_out_{band}": flux_out[:, k], f"arc_snr_{band}": snr[:, k]}
+        measured |= {f"flux_out_{band}": whole[:, k], f"arc_snr_{band}": snr[:, k]}
         measured[f"arc_snr_matched_{band}"] = in_filter[:, k]
-    return InjectedTensors(hosts + added, measured)
-
-
-def psf_kernels(
-    fwhm: Tensor,
-    pixel_scale: float = PIXEL_SCALE,
-    side: int = SIDE,
-    profile: Profile = psf_profile(),  # noqa: B008
-) -> Tensor:
-    """Compute images of PSFs on the device of their widths.
-
-    The images are those of `dhs.injection.PSF.of_profile`.
-
-    Parameters
-    ----------
-    fwhm : (B, 3) tensor
-        Full width at half maximum, arcsec.
-    pixel_scale : float
-        Arcsec per pixel.
-    side : int
-        Pixels per side, odd.
-    profile : Profile
-        See `dhs.injection.psf_models.psf_profile`.
-
-    Returns
-    -------
-    (B, 3, side, side) tensor
-        Each image sums to 1.
-    """
-    half = side // 2
-    offset = torch.arange(half + 1, device=fwhm.device, dtype=fwhm.dtype) * pixel_scale
-    square = offset[:, None] ** 2 + offset**2
-    quadrant: Tensor = profile.value(profile.sharpness / fwhm[:, :, None, None] ** 2 * square)
-    mirrored = torch.arange(-half, half + 1, device=fwhm.device).abs()
-    images = quadrant[:, :, mirrored][..., mirrored]
-    normalised: Tensor = images / images.sum((2, 3), keepdim=True)
-    return normalised
-
-
-def convolve(images: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve images with PSFs, like `dhs.injection.PSF.convolve`.
-
-    Parameters
-    ----------
-    images : (B, 1, H, W) tensor
-        Images in one band.
-    kernels : (B, 3, h, w) tensor
-        PSFs with odd sides, centred on the middle pixel.
-
-    Returns
-    -------
-    (B, 3, H, W) tensor
-    """
-    height, width = images.shape[2:]
-    rows, columns = kernels.shape[2:]
-    size = padded_size(height, width, rows, columns)
-    seen = torch.fft.rfft2(images, size) * torch.fft.rfft2(kernels, size)
-    # The PSF is centred, not at the corner, which shifts the result by half its size.
-    top, left = rows // 2, columns // 2
-    whole: Tensor = torch.fft.irfft2(seen, size)
-    return whole[:, :, top : top + height, left : left + width]
+    return InjectedTensors(stamps, measured)
 
 
 @lru_cache(maxsize=16)
-def _snr_annulus(height: int, width: int, device: torch.device) -> tuple[Tensor, int]:
-    """Return the pixels of `SNR_ANNULUS` as 0 and 1, kept on the device, and their number."""
+def _summed_pixels(height: int, width: int, device: torch.device) -> tuple[Tensor, int]:
+    """Return all pixels and those of `SNR_ANNULUS` as two columns of 0 and 1, kept on the device.
+
+    Also return the number of pixels of the annulus.
+    """
     is_inside = SNR_ANNULUS.contains(height, width)
-    return torch.from_numpy(is_inside.astype(np.float32)).to(device), int(is_inside.sum())
+    columns = np.stack([np.ones_like(is_inside), is_inside], axis=-1).reshape(-1, 2)
+    return torch.from_numpy(columns.astype(np.float32)).to(device), int(is_inside.sum())
 
 
 def _read_together(columns: Sequence[Tensor]) -> list[NDArray[np.float64]]:

@@ -44,6 +44,8 @@ NEGATIVES_SCHEMA = pyarrow.schema(
 )
 """Columns of ``negatives.parquet``; ``host_row`` is that of ``injections.parquet``."""
 HASH_LENGTH = 16
+RENDERING = 2
+"""Version of the arithmetic of injected images; increase it where the last bits of one change."""
 
 
 class Shard(NamedTuple):
@@ -121,6 +123,7 @@ class Engine:
             "spec": self.checkpoint.spec.to_dict(),
             "batch_size": config.batch_size,
             "inference": self.inference.to_dict(),
+            "rendering": RENDERING,
             "shard_size": config.shard_size,
             "threads": config.threads,
             "device": self.device.type,

@@ -21,6 +21,7 @@ from dhs.injection.tensors import inject_tensors
 from dhs.model.transfer import Stack, sent_ahead
 from dhs.selection.config import GridConfig
 from dhs.selection.draws import Drawer, Draws
+from dhs.selection.host_noises import LEAST_USES, MOST_HOSTS, HostNoises
 from dhs.selection.hosts import Hosts
 
 _REAL, _NARROW = pyarrow.float64(), pyarrow.float32()
@@ -94,6 +95,10 @@ class Injector:
         self.config, self.hosts, self.device = config, hosts, device
         self.backend = config.backend or ("triton" if device.type == "cuda" else None)
         self._drawer = Drawer(config, hosts)
+        injections = config.injections_per_cell * len(hosts.pools)
+        # A GPU measures them with the rest of a batch.
+        is_worth_it = device.type == "cpu" and injections >= LEAST_USES * len(hosts)
+        self._noises = HostNoises(hosts) if is_worth_it and len(hosts) <= MOST_HOSTS else None
         self._cells = np.array(config.cells())
 
     def make(self, ids: NDArray[np.int64]) -> InjectedBatch:
@@ -140,6 +145,7 @@ class Injector:
             self.config.seed,
             ids,
             mask=mask,
+            of_hosts=None if self._noises is None else self._noises.of(drawn.host),
             backend=self.backend,
         )
         places = self._cells[drawn.cell]

@@ -8,7 +8,7 @@ import torch
 
 from dhs.injection import PSF
 from dhs.injection.psf_models import PSF_MODELS, psf_profile
-from dhs.injection.tensors import psf_kernels
+from dhs.injection.psf_tensors import psf_transfer
 
 
 @pytest.mark.parametrize("model", PSF_MODELS)
@@ -21,13 +21,17 @@ def test_half_of_the_peak_is_at_half_of_the_width(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", PSF_MODELS)
-def test_every_model_gives_the_same_images_in_numpy_and_torch(model: str) -> None:
+def test_every_model_gives_the_same_psfs_in_numpy_and_torch(model: str) -> None:
     profile, widths = psf_profile(model), np.array([[1.4, 1.3, 1.2], [0.9, 1.0, 1.1]])
     psf = PSF.of_profile(
         profile, widths[:, 1], fwhm_g_arcsec=widths[:, 0], fwhm_z_arcsec=widths[:, 2]
     )
-    kernels = psf_kernels(torch.from_numpy(widths), profile=profile)
-    np.testing.assert_allclose(kernels.numpy(), psf.images, rtol=1e-12, atol=1e-300)
+    transfer = psf_transfer(torch.from_numpy(widths), (96, 100), profile=profile)
+    padded = np.zeros((2, 3, 96, 100))
+    padded[:, :, :63, :63] = psf.images
+    expected = np.fft.rfft2(np.roll(padded, (-31, -31), axis=(2, 3)))
+    np.testing.assert_allclose(transfer[..., ::2].numpy(), expected, atol=1e-14)
+    assert torch.equal(transfer[..., ::2], transfer[..., 1::2])
 
 
 def test_named_constructors_are_models() -> None:

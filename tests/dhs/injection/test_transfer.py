@@ -116,12 +116,12 @@ def test_an_injection_is_read_as_seldom_as_possible(noise: Noise, reads_: int) -
 
 
 def test_the_annulus_of_the_signal_is_kept(gpu: FakeGPU) -> None:
-    tensors._snr_annulus.cache_clear()
+    tensors._summed_pixels.cache_clear()
     for _ in range(3):
-        mask, pixels = tensors._snr_annulus(33, 35, GPU)
-        assert int(mask.sum()) == pixels
+        mask, pixels = tensors._summed_pixels(33, 35, GPU)
+        assert mask.sum(0).tolist() == [33 * 35, pixels]
     assert len(gpu.copies) == 1
-    tensors._snr_annulus.cache_clear()
+    tensors._summed_pixels.cache_clear()
 
 
 @pytest.mark.gpu

@@ -12,7 +12,8 @@ from scipy import stats
 
 from dhs.injection import PSF, Noise, inject, sample_lens_params, sample_source_params
 from dhs.injection.psf_models import psf_profile
-from dhs.injection.tensors import convolve, inject_tensors, psf_kernels
+from dhs.injection.psf_tensors import convolve, psf_transfer, transform_size
+from dhs.injection.tensors import inject_tensors
 from dhs.selection.draws import BLOCK, Drawer, injection_ids
 from dhs.selection.hosts import Hosts
 from tests.dhs.selection.grid_runs import grid, write_hosts
@@ -126,7 +127,8 @@ def test_tensors_are_seen_through_the_same_psf(side: int, shape: tuple[int, int]
     widths, images = rng.uniform(0.8, 2.0, (4, 3)), rng.random((4, 1, *shape), np.float32)
     in_g, in_r, in_z = widths.T
     psf = PSF.of_profile(psf_profile(), in_r, fwhm_g_arcsec=in_g, fwhm_z_arcsec=in_z, side=side)
-    kernels = psf_kernels(torch.from_numpy(widths), side=side)
-    np.testing.assert_allclose(kernels.numpy(), psf.images, rtol=1e-12)
-    seen = convolve(torch.from_numpy(images), kernels.float())
+    transfer = psf_transfer(
+        torch.from_numpy(widths).float(), transform_size(*shape, side), side=side
+    )
+    seen = convolve(torch.from_numpy(images), transfer)
     np.testing.assert_allclose(seen.numpy(), psf.convolve(images), rtol=0, atol=1e-6)
