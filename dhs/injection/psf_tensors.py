@@ -103,7 +103,7 @@ def convolve(images: Tensor, transfer: Tensor) -> Tensor:
     size = transfer.shape[2], transfer.shape[3] - 2
     seen = torch.view_as_real(torch.fft.rfft2(images, size)).flatten(3) * transfer
     whole: Tensor = torch.fft.irfft2(torch.view_as_complex(seen.view(*seen.shape[:3], -1, 2)), size)
-    return whole[:, :, :height, :width]
+    return whole[:, :, :height, :width].contiguous()
 
 
 @lru_cache(maxsize=16)

@@ -127,10 +127,10 @@ class Injector:
         rows = self.hosts.rows[drawn.host]
         memory = stage((len(ids), *data.shape), torch.float32, self.device)
         pixels, mask = data.read(rows, out=memory)
-        is_good = torch.isfinite(pixels).flatten(1).all(1)
-        if not bool(is_good.all()):
-            pixels[~is_good] = 0.0
-        return _Opened(ids, drawn, rows, is_good.numpy()), (pixels, mask)
+        values = pixels.numpy()
+        is_good = np.isfinite(values).all((1, 2, 3))
+        values[~is_good] = 0.0
+        return _Opened(ids, drawn, rows, is_good), (pixels, mask)
 
     def _inject(self, opened: _Opened, hosts: Tensor, mask: Tensor | None) -> InjectedBatch:
         """Inject into hosts that are on the device."""
