@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from pyarrow import parquet
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch import Tensor
 
+from benchmarks.forward import make_finder
+from benchmarks.grid import NETWORKS
 from dhs.manifest.format import METADATA_KEY
 from dhs.model import LensFinder, engines
 from dhs.model.engines import CompileError, Inference, Job, inference_of, set_up
@@ -25,7 +26,6 @@ from dhs.selection.run import Workers, run_grid
 from fastnorm.io import read_cutouts
 from fastnorm.json_text import parse_json
 from tests import SHARED
-from tests.dhs.model.model_cases import CORRECTED
 from tests.dhs.score.score_cases import model as model
 from tests.dhs.score.score_cases import pack as pack
 from tests.dhs.selection.grid_runs import bytes_of, grid, write_hosts
@@ -33,10 +33,6 @@ from tests.dhs.selection.grid_runs import write_model as write_grid_model
 
 CPU = torch.device("cpu")
 CUTOUTS = SHARED / "data" / "dr10_cutouts"
-NETWORKS: dict[str, dict[str, Any]] = {
-    "bottlenecked_resnet": {"base_ch": 27},
-    "efficientnet_v2_s": {},
-}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -49,24 +45,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def finder(arch: str = "bottlenecked_resnet", **options: Any) -> LensFinder:
-    """Build a network with a step of training, and batch norms that fit its images.
-
-    Random weights magnify rounding more than those of a trained network.
-    """
-    torch.manual_seed(3)
-    made = LensFinder(CORRECTED, arch, **(options or NETWORKS[arch]))
-    labels = torch.arange(16) % 2
-    made.train()
-    loss = binary_cross_entropy_with_logits(made(images_of_a_batch()), labels.float())
-    torch.autograd.backward(loss)
-    torch.optim.AdamW(made.parameters(), 1e-3).step()
-    for module in made.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = None
-            module.reset_running_stats()
-    with torch.no_grad():
-        made(images_of_a_batch())
-    return made.eval()
+    return make_finder(arch, images_of_a_batch(), **options)
 
 
 def images_of_a_batch() -> Tensor:
