@@ -52,7 +52,7 @@ class HostNoises:
         if self._found is None:
             count = len(self._hosts)
             self._found = HostNoise(
-                *(torch.empty((count, *column.shape[1:]), dtype=column.dtype) for column in made)
+                *(column.new_empty((count, *column.shape[1:])) for column in made)
             )
         for column, new in zip(self._found, made, strict=True):
             column[group * GROUP : group * GROUP + len(rows)] = new
