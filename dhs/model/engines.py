@@ -19,9 +19,9 @@ from fastnorm.dispatch.threads import notice_if_slow
 from fastnorm.text import one_line
 
 ENGINES = ("auto", "eager", "compile")
-WORTH_COMPILING = 200_000
-"""Cutouts from which on "auto" compiles on a CPU: compiling takes up to two minutes, and saves
-0.1 ms a cutout on a small network and 0.7 ms on EfficientNetV2-S."""
+WORTH_COMPILING = 100_000
+"""Cutouts from which on "auto" compiles on a CPU: compiling takes up to two minutes, and saves 0.8 ms
+a cutout on both networks (benchmarks/forward.py)."""
 MOST_DIFFERENCE = 1e-5
 """Largest difference of a compiled logit, in units of the largest logit."""
 PROBES = 2

@@ -58,8 +58,6 @@ SOME_CHECKS = (
 SOME_LENSES = ("not_square", "clumps", "every_oversample", "alone_or_in_a_batch")
 SHORT_RUNS = {
     "normaliser, sm_90, some": Run(NORMALISER, TRITON, 90, SOME_CHECKS, PERTURBED),
-    "normaliser of Numba, sm_90, some": Run(NORMALISER, NUMBA, 90, ("subnormal_quotients",)),
-    "lens renderer, sm_90, some": Run(LENS, TRITON, 90, ("clumps", "every_oversample")),
 }
 # Every other run takes as long as the rest: two processes share them.
 RUNS = {
