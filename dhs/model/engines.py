@@ -9,7 +9,6 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -20,8 +19,8 @@ from fastnorm.text import one_line
 
 ENGINES = ("auto", "eager", "compile")
 WORTH_COMPILING = 100_000
-"""Cutouts from which on "auto" compiles on a CPU: compiling takes up to two minutes, and saves 0.8 ms
-a cutout on both networks (benchmarks/forward.py)."""
+"""Cutouts from which on "auto" compiles on a CPU: compiling takes up to two minutes, and saves
+0.8 ms a cutout on both networks (``python -m benchmarks.forward``)."""
 MOST_DIFFERENCE = 1e-5
 """Largest difference of a compiled logit, in units of the largest logit."""
 PROBES = 2
@@ -199,5 +198,6 @@ def compile_network(finder: LensFinder, job: Job, device: torch.device) -> None:
 def _keep_what_is_compiled() -> None:
     """Let all processes of this user share what is compiled, in a folder of that user alone."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(home) / "dhs" / "networks"))
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if os.path.isabs(home):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(home, "dhs", "networks"))

@@ -16,6 +16,7 @@ from dhs.arguments import MOST_ID, integer
 from dhs.checkpoint.header import now, versions
 from dhs.jobs.claim import output_folder
 from dhs.model.batch_size import choose_device, describe_device
+from dhs.model.engines import Job, set_up
 from dhs.model.features import features_of
 from dhs.realism.figure import draw_probe
 from dhs.realism.probe import Probe
@@ -110,6 +111,7 @@ def gather(
     finder, loaded = checkpoint.load(model, allow_deprecated=allow_deprecated)
     where = choose_device(device)
     finder.to(where)
+    inference = set_up([finder], "eager", Job(2 * sample, batch_size, loaded.size), where)
     rng = np.random.default_rng(seed)
     is_grid = len(injected) == 1 and is_grid_folder(local_path(injected[0]))
     if least_snr is not None and not is_grid:
@@ -144,6 +146,7 @@ def gather(
         "seed": seed,
         "batch_size": batch_size,
         "device": describe_device(where),
+        "inference": inference.to_dict(),
     }
     rejected = lenses.rejected + arcs.rejected
     return Gathered(*taken, lenses.groups, arcs.groups, metadata, rejected)
