@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -302,6 +303,9 @@ def _recorded(kind: type[Warning]) -> Iterator[list[Any]]:
             warnings.warn_explicit(item.message, None, item.filename, item.lineno)
 
 
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 class Commands(typer.core.TyperGroup):
     """Commands that refuse addresses of data, and name the extra of a missing package."""
 
@@ -312,6 +316,16 @@ class Commands(typer.core.TyperGroup):
                 with messages(ValueError):
                     local_path(value)
         return super().parse_args(ctx, args)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            # Errors of files have a name, and a closed pipe ends a command without a word.
+            if error.errno not in _NOT_WRITTEN or error.filename is not None:
+                raise
+            say("error", "red", f"the output cannot be written: {error.strerror}.")
+            sys.exit(FAILED)
 
     def invoke(self, ctx: Any) -> Any:
         try:
