@@ -32,14 +32,21 @@ class Inference(NamedTuple):
 
     ``engine``: "eager", operator by operator, or "compile", by `torch.compile` with constant
     weights. ``layout``: "channels_last" or "contiguous". ``reason``: why "auto" chose the engine.
+    ``has_failed``: whether it wanted to compile, and could not.
     """
 
     engine: str
     layout: str = "channels_last"
     reason: str = ""
+    has_failed: bool = False
 
     def __str__(self) -> str:
         return f"{self.engine}, {self.layout}"
+
+    def notes(self) -> list[str]:
+        """Return a line if compiling failed."""
+        said = f"the network is not compiled, and computed eagerly: {self.reason}"
+        return [said] if self.has_failed else []
 
     def to_dict(self) -> dict[str, str]:
         """Return what the logits depend on, for JSON."""
@@ -138,7 +145,7 @@ def set_up(
             raise
         for finder in finders:
             finder.backbone._compiled_call_impl = None
-        return Inference("eager", reason=str(error))
+        return Inference("eager", reason=str(error), has_failed=True)
     return Inference("compile") if known is None else known
 
 

@@ -60,8 +60,8 @@ class Scored(NamedTuple):
     ``rejected``: cutouts that could not be scored. ``metadata``: metadata of the table; see
     `dhs.score.table.ScoreTable`. ``was_complete``: the table was complete before this call.
     ``flat_bands``: number of flat bands of the scored cutouts that have any, by id. ``notes``:
-    values of the input's manifest that are not a position or a label, and whether few labels
-    trained the combiner. ``copy``: path of the copy
+    values of the input's manifest that are not a position or a label, whether a network could not
+    be compiled, and whether few labels trained the combiner. ``copy``: path of the copy
     in another format.
     """
 
@@ -192,7 +192,8 @@ def score(
     if copy is not None and result.out is not None:
         write_copy(result.out, copy)
         result = result._replace(copy=copy)
-    return result._replace(notes=[*cutouts.notes, *_few_labels(result.metadata)])
+    notes = [*cutouts.notes, *inference.notes(), *_few_labels(result.metadata)]
+    return result._replace(notes=notes)
 
 
 def _few_labels(metadata: Mapping[str, Any]) -> list[str]:

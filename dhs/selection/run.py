@@ -137,6 +137,8 @@ def run_grid(
         done = total - left
         if engine.flat_hosts:
             warn(describe_flat(engine.flat_hosts.items(), sum(engine.flat_hosts.values())))
+        for note in engine.inference.notes():
+            warn(note)
         report = progress or (lambda done, total: None)
         report(done, total)
 

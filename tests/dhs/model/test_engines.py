@@ -94,6 +94,7 @@ def test_every_engine_gives_the_logits_of_the_network(arch: str, engine: str) ->
 def test_few_cutouts_are_not_compiled_for() -> None:
     inference = set_up([finder(base_ch=2)], "auto", Job(99_999, 16, 101), CPU)
     assert inference.engine == "eager"
+    assert inference.notes() == []
     assert inference.reason.startswith("99,999 cutouts are fewer than 100,000")
 
 
@@ -145,6 +146,9 @@ def test_compiled_logits_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
         set_up([made], "compile", Job(1, 2, 101), CPU)
     inference = set_up([made], "auto", Job(100_000, 2, 101), CPU)
     assert (inference.engine, "differ by" in inference.reason) == ("eager", True)
+    assert "not compiled, and computed eagerly: comp" in inference.notes()[0]
+        "the network is not compiled, and computed eagerly: comp"
+    )
     assert made.backbone._compiled_call_impl is None
 
 
@@ -182,6 +186,27 @@ def test_a_table_without_an_inference_keeps_its_bytes(
         score(model, [pack], out, batch_size=4, engine="eager")
     score(model, [pack], out, batch_size=4, engine="eager", overwrite=True)
     assert inference_of("auto", read_metadata(out)) == Inference("eager")
+
+
+def test_a_failure_to_compile_is_said(
+    model: Path, pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise CompileError("no compiler")
+
+    monkeypatch.setattr(engines, "compile_network", fail)
+    monkeypatch.setattr(engines, "WORTH_COMPILING", 1)
+    scored = score(model, [pack], tmp_path / "scores.parquet")
+    assert "the network is not compiled, and computed eagerly: no compiler" in scored.notes
+    with pytest.raises(CompileError, match="no compiler"):
+        score(model, [pack], tmp_path / "other.parquet", engine="compile")
+    write_hosts(tmp_path / "pack")
+    write_grid_model(tmp_path / "model.safetensors")
+    said: list[str] = []
+    config = grid(tmp_path / "pack", tmp_path / "model.safetensors", tmp_path / "grid")
+    made = run_grid(config, Workers(1), warn=said.append)
+    assert said == ["the network is not compiled, and computed eagerly: no compiler"]
+    assert made.metadata["inference"]["reason"] == "no compiler"
 
 
 @pytest.mark.slow
