@@ -147,8 +147,6 @@ def test_compiled_logits_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     inference = set_up([made], "auto", Job(100_000, 2, 101), CPU)
     assert (inference.engine, "differ by" in inference.reason) == ("eager", True)
     assert "not compiled, and computed eagerly: comp" in inference.notes()[0]
-        "the network is not compiled, and computed eagerly: comp"
-    )
     assert made.backbone._compiled_call_impl is None
 
 
