@@ -6,6 +6,7 @@ import io
 import math
 import os
 import struct
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -216,13 +217,11 @@ def read_header(
         raise CutoutError(path, "is cut short: it ends within its header.")
     (count,) = struct.unpack("<H" if width == 2 else "<I", length)
     check_size(path, "its header", count, MOST_HEADER_BYTES)
-    text = stream.read(count)
-    # Python warns of what it may find behind one.
-    if b"\\" in text:
-        reason = "its header has a backslash, which no array of numbers has: it is damaged."
-        raise CutoutError(path, reason)
+    text = io.BytesIO(length + stream.read(count))
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, is_fortran, dtype = read(io.BytesIO(length + text))
+    # Python warns of escapes that it does not know, and NumPy of headers of Python 2.
+    with warnings.catch_warnings(action="ignore"):
+        shape, is_fortran, dtype = read(text)
     if dtype.hasobject:
         raise CutoutError(path, "contains Python objects, which are never loaded; save numbers.")
     if min(shape, default=1) < 0:

@@ -99,7 +99,7 @@ def numpy_reads(path: Path) -> bool:
 STRICTER = (
     "is compressed by method",
     *("has .npy version", "its array 'mask'", "contains Python objects", "bytes in total, but"),
-    *("more than once", "bytes; at most", "has no array 'cutout'", "has a backslash"),
+    *("more than once", "bytes; at most", "has no array 'cutout'"),
 )
 """Reasons for refusing files that NumPy reads."""
 
