@@ -9,7 +9,6 @@ second size shows that memory does not grow with the number of injections.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import pyarrow
 import typer
 from pyarrow import parquet
 
+from benchmarks.memory import peak_bytes
 from dhs.selection.completeness import selection_function
 from dhs.selection.config import GridConfig
 from dhs.selection.host_sums import Negatives
@@ -87,7 +87,7 @@ def measure(injections: int) -> dict[str, float]:
         table = selection_function(path, config, thresholds, negatives)
         seconds = time.perf_counter() - started
     assert int(table.loc[table["source_mag_bin"] == "all", "n_injections"].sum()) == injections * 3
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_bytes() / 2**20
     return {"injections": injections, "rows": len(table), "seconds": seconds, "peak_mib": peak}
 
 

@@ -13,7 +13,6 @@ with 16 x 16, which are as exact as ours (docs/injection.md).
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -34,6 +33,7 @@ from torch import Tensor
 
 from benchmarks.lens_peers import lenstronomy_renderer
 from benchmarks.loader import write_pack
+from benchmarks.memory import peak_bytes
 from dhs import checkpoint
 from dhs.constants import CUTOUT_SIZE
 from dhs.injection import PSF
@@ -175,7 +175,7 @@ def _run_small_grid(injections: int) -> None:
         hosts = write_hosts(folder / "hosts", SMALL)
         model = write_model(folder / "m.safetensors", "bottlenecked_resnet", SMALL, base_ch=1)
         run_grid(configuration(hosts, model, folder / "out", injections), Workers(1))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_bytes() / 2**20)
 
 
 def _without_pictures() -> None:

@@ -7,7 +7,6 @@ error relative to 32 x 32 sub-pixels next to the time, because speed without acc
 from __future__ import annotations
 
 import json
-import resource
 import time
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +25,7 @@ from rich.table import Table
 import fastnorm
 from benchmarks.lens_peers import caustics_renderer, lenstronomy_renderer
 from benchmarks.lens_truth import truth
+from benchmarks.memory import peak_bytes
 from benchmarks.timing import Case, time_interleaved
 from dhs.constants import BANDS, CUTOUT_SIZE
 from dhs.injection import (
@@ -133,7 +133,7 @@ def stream(count: int, console: Console) -> dict[str, Any]:
         theta_e = rng.uniform(*THETA_E_RANGE, size)
         lens, source = sample_lens_params(rng, theta_e), sample_source_params(rng, theta_e)
         inject(hosts[:size], lens, source, psf, seed=1, ids=np.arange(first, first + size))
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        peaks.append(peak_bytes() / 2**20)
     seconds = time.perf_counter() - started
     tenth = max(1, len(peaks) // 10)
     return {

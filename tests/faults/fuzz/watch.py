@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 import time
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory import peak_bytes, reset_peak
 from fastnorm.io import CutoutWarning
 
 MOST_SECONDS = 5.0
@@ -51,12 +51,6 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_audit)
 
 
-def _resident() -> int:
-    """Return the peak resident memory of this process, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def _hang(*_: object) -> None:
     raise Hang(f"more than {MOST_SECONDS:g} s of processor time")
 
@@ -77,7 +71,7 @@ def watched(size: int, *, is_traced: bool = True) -> Iterator[None]:
     did: list[str] = []
     before = signal.signal(signal.SIGPROF, _hang)
     signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
-    started, resident = time.process_time(), _resident()
+    started, resident = time.process_time(), reset_peak()
     if is_traced:
         tracemalloc.start()
     try:
@@ -101,7 +95,7 @@ def watched(size: int, *, is_traced: bool = True) -> Iterator[None]:
     assert is_silent, f"warned: {[str(item.message) for item in said]}"
     most = OWN_BYTES + TIMES_SIZE * size
     assert peak <= most, f"took {peak:,} bytes to read {size:,}; at most {most:,} are allowed"
-    grew = _resident() - resident
+    grew = peak_bytes() - resident
     # Libraries also allocate memory that Python does not trace, and keep some of it.
     assert grew <= RESIDENT_BYTES + most, f"grew by {grew:,} bytes to read {size:,}"
     assert took <= MOST_SECONDS, f"took {took:.1f} s"
