@@ -55,6 +55,7 @@ class Inference(NamedTuple):
 
 BEFORE_LAYOUTS = Inference("eager", "contiguous")
 """How the networks of records without an inference were computed."""
+KNOWN = (Inference("eager"), Inference("compile"), BEFORE_LAYOUTS)
 
 
 def inference_of(engine: str, earlier: Mapping[str, Any] | None) -> Inference | None:
@@ -74,7 +75,7 @@ def inference_of(engine: str, earlier: Mapping[str, Any] | None) -> Inference | 
     Raises
     ------
     ValueError
-        The engine is not known.
+        The engine is not known, or the earlier run does not say how it was computed.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine={engine!r} is not known; use one of {', '.join(ENGINES)}.")
@@ -83,7 +84,14 @@ def inference_of(engine: str, earlier: Mapping[str, Any] | None) -> Inference | 
     if earlier is None:
         return None
     recorded = earlier.get("inference")
-    return Inference(**recorded) if recorded else BEFORE_LAYOUTS
+    if recorded is None:
+        return BEFORE_LAYOUTS
+    for known in KNOWN:
+        if recorded == known.to_dict():
+            return known
+    raise ValueError(
+        f"the earlier run has inference={recorded!r}, which is not known here; give another out."
+    )
 
 
 class CompileError(ValueError):

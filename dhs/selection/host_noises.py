@@ -45,15 +45,14 @@ class HostNoises:
         return HostNoise(*(column[torch.from_numpy(places)] for column in self._found))
 
     def _measure(self, group: int) -> None:
-        rows = self._hosts.rows[group * GROUP : (group + 1) * GROUP]
-        pixels, mask = self._hosts.data.read(rows)
-        is_good = torch.isfinite(pixels).flatten(1).all(1)
-        made = host_noise(torch.where(is_good[:, None, None, None], pixels, 0.0), mask)
+        count = len(self._hosts)
+        places = np.arange(group * GROUP, min((group + 1) * GROUP, count))
+        pixels, mask, _ = self._hosts.read(places, torch.device("cpu"))
+        made = host_noise(pixels, mask)
         if self._found is None:
-            count = len(self._hosts)
             self._found = HostNoise(
                 *(column.new_empty((count, *column.shape[1:])) for column in made)
             )
         for column, new in zip(self._found, made, strict=True):
-            column[group * GROUP : group * GROUP + len(rows)] = new
+            column[torch.from_numpy(places)] = new
         self._is_measured[group] = True

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pyarrow import parquet
+from torch import Tensor
 
 from dhs.arguments import element
 from dhs.constants import AB_ZEROPOINT_MAG, BANDS
+from dhs.device.copies import stage
 from dhs.manifest.columns import Manifest
 from dhs.pack import MANIFEST
 from dhs.selection.config import CLASS_COL, PSFDEPTH_UNITS, Axis, GridConfig, HostsSection
@@ -130,6 +133,34 @@ class Hosts:
     def name(self) -> str:
         """Name of the data and of the split."""
         return f"{self.data.name}, split {self.data.split or 'all'}"
+
+    def read(
+        self, places: NDArray[np.int64], device: torch.device
+    ) -> tuple[Tensor, Tensor | None, NDArray[np.bool_]]:
+        """Read hosts into host memory, from which they can be copied to a device.
+
+        Parameters
+        ----------
+        places : (B,) int64
+            Positions in ``rows``.
+        device : torch.device
+            Device that they are for.
+
+        Returns
+        -------
+        pixels : (B, 3, H, W) float32 tensor
+            Nanomaggies; 0 where a pixel of the host is not finite.
+        mask : bool tensor like ``pixels``, or None
+            True means bad.
+        is_good : (B,) bool
+            Whether all pixels of the host are finite.
+        """
+        memory = stage((len(places), *self.data.shape), torch.float32, device)
+        pixels, mask = self.data.read(self.rows[places], out=memory)
+        values = pixels.numpy()
+        is_good = np.isfinite(values).all((1, 2, 3))
+        values[~is_good] = 0.0
+        return pixels, mask, is_good
 
     def _assign(self, config: GridConfig, trained_on: Mapping[str, Any] | None) -> None:
         width, depth = self.fwhm[:, BANDS.index("r")], self.depth

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dhs.constants import AB_ZEROPOINT_MAG, BANDS
-from dhs.device.copies import stage
 from dhs.injection.noise import Noise
 from dhs.injection.params import LensParams, SourceParams
 from dhs.injection.psf import FWHM_OF_R
@@ -123,14 +122,9 @@ class Injector:
 
     def _open(self, ids: NDArray[np.int64]) -> tuple[_Opened, Stack]:
         """Draw injections, and read their hosts and masks into host memory."""
-        drawn, data = self._drawer.draw(ids), self.hosts.data
-        rows = self.hosts.rows[drawn.host]
-        memory = stage((len(ids), *data.shape), torch.float32, self.device)
-        pixels, mask = data.read(rows, out=memory)
-        values = pixels.numpy()
-        is_good = np.isfinite(values).all((1, 2, 3))
-        values[~is_good] = 0.0
-        return _Opened(ids, drawn, rows, is_good), (pixels, mask)
+        drawn = self._drawer.draw(ids)
+        pixels, mask, is_good = self.hosts.read(drawn.host, self.device)
+        return _Opened(ids, drawn, self.hosts.rows[drawn.host], is_good), (pixels, mask)
 
     def _inject(self, opened: _Opened, hosts: Tensor, mask: Tensor | None) -> InjectedBatch:
         """Inject into hosts that are on the device."""

@@ -11,9 +11,8 @@ from tests import ROOT
 
 def test_both_run_the_same_commands() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    targets = set(re.findall(r"^(?:\w+=\S+ )*step (.+)$", script, re.MULTILINE))
-    steps = re.findall(r"^(.+ )step ", script, re.MULTILINE)
-    settings = dict(pair.split("=") for step in steps for pair in step.split())
+    targets = set(re.findall(r"^(?:\w+=\S+ )*make (.+)$", script, re.MULTILINE))
+    settings = dict(re.findall(r"(\w+)=(\S+) ", script))
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     job = workflow["jobs"]["commands"]
     commands = [

@@ -155,6 +155,9 @@ def test_earlier_runs_are_resumed_as_they_began() -> None:
     recorded = {"engine": "compile", "layout": "channels_last"}
     assert inference_of("auto", {"inference": recorded}) == Inference("compile")
     assert inference_of("auto", None) is None
+    for odd in ("eager", {"engine": "eager"}, {"engine": "fast", "layout": "contiguous"}, 1, {}):
+        with pytest.raises(ValueError, match=r"the earlier run has inference=.* is not known here"):
+            inference_of("auto", {"inference": odd})
     assert inference_of("eager", {"inference": recorded}) == Inference("eager")
 
 

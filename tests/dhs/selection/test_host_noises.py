@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,19 @@ def test_no_bit_depends_on_the_order(hosts: Hosts) -> None:
     pixels, mask = hosts.data.read(hosts.rows[places])
     for found, expected in zip(at_once, host_noise(pixels, mask), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_grid_of_the_arithmetic_before_is_refused(tmp_path: Path) -> None:
+    write_hosts(tmp_path / "pack")
+    write_model(tmp_path / "model.safetensors")
+    config = grid(tmp_path / "pack", tmp_path / "model.safetensors", tmp_path / "out")
+    run_grid(config, Workers(1))
+    path = tmp_path / "out" / "settings.json"
+    settings = json.loads(path.read_text())
+    del settings["rendering"], settings["inference"]
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"different configuration .*inference.*rendering"):
+        run_grid(config, Workers(1))
 
 
 def test_every_group_is_measured_once(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ PLAIN = {name: content for name, content in FILES.items() if name != "gzip"}
 
 
 LATE = ("Unparsable", "CONTINUE cards must")
-"""What astropy says of a damaged card only when the card is accessed."""
+"""Errors that astropy raises only when a damaged card is accessed."""
 
 
 def check(path: Path, content: bytes, unpacked: int = OWN_BYTES) -> bool:

@@ -82,15 +82,17 @@ def same_as_numpy(cutout: Cutout, path: Path) -> None:
 
 def numpy_reads(path: Path) -> bool:
     """Return whether NumPy finds everything that a cutout needs in an archive."""
+    is_array = True
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             for name in ("mask", *META):
-                if f"{name}.npy" in archive.files or name in archive.files:
-                    assert isinstance(archive[name], np.ndarray)
+                if {f"{name}.npy", name} & {*archive.files}:
+                    is_array = is_array and isinstance(archive[name], np.ndarray)
             cutout = archive["cutout"]
-            assert isinstance(cutout, np.ndarray)
     # Any error means that NumPy cannot read the archive.
     except Exception:
+        return False
+    if not (is_array and isinstance(cutout, np.ndarray)):
         return False
     is_image = cutout.ndim == 3 and cutout.shape[2] == 3 and cutout.dtype.kind == "f"
     return bool(is_image and np.isfinite(cutout).any() and (np.abs(cutout) < 1e38).all())
